@@ -1,0 +1,104 @@
+"""What a merge method declares (parameters, base, inputs) and the door it registers at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from .plugins import Door
+
+if TYPE_CHECKING:
+    from .blends import Blend
+    from .stages import Stage
+
+Scalar = float | int | bool | str
+Scope = Literal["shared", "input", "non_base"]
+
+
+class _Required:
+    """The default of a parameter that must be given."""
+
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED: Final = _Required()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of a merge method.
+
+    ``scope`` says where it is looked up: ``shared`` has one value per output tensor and is never read from a
+    model's own entry; ``input`` has one per source, the base included; ``non_base`` has one per source that is
+    not the base. ``default=None`` means "absent is allowed".
+    """
+
+    name: str
+    kind: type[float] | type[int] | type[bool] | type[str]
+    scope: Scope
+    default: Scalar | None | _Required = REQUIRED
+    low: float | None = None
+    high: float | None = None
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """What a method's program sees of one output tensor: how many sources, which is the base, resolved values.
+
+    ``inputs`` holds the per-source parameters in recipe order, the base included; ``base`` is the base's place
+    in that order or ``None``. ``positions`` are the places of the sources that are not the base.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+    base: int | None
+    inputs: tuple[Mapping[str, Scalar | None], ...]
+    shared: Mapping[str, Scalar | None]
+    seed: int
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        return tuple(each for each in range(self.count) if each != self.base)
+
+    def column(self, parameter: str) -> tuple[Any, ...]:
+        """The values of a per-source parameter, base left out, in recipe order."""
+        return tuple(self.inputs[each].get(parameter) for each in self.positions)
+
+
+Program = Callable[[Operands], "Generator[Stage, Any, Blend]"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeMethod:
+    """One merge method.
+
+    ``program`` is a generator: it yields measurements over the tensor's sources (stages), is sent what each one
+    resolved to, and returns the blend that writes the output. ``passes`` says how many sweeps over the sources a
+    tensor with these values takes, the blend included, so that a plan can count bytes before work.
+
+    ``base`` is ``required``, ``optional`` or ``ignored`` (mergekit's contract); ``least``/``most`` bound the number
+    of sources other than the base (all sources when the base is ignored). ``singleton`` lets a tensor that only one
+    source has pass through.
+    """
+
+    name: str
+    summary: str
+    reference: str
+    parameters: tuple[Parameter, ...]
+    base: Literal["required", "optional", "ignored"]
+    program: Program
+    passes: Callable[[Operands], int]
+    least: int = 1
+    most: int | None = None
+    singleton: bool = False
+
+    def parameter(self, name: str) -> Parameter | None:
+        """The declaration of ``name``, or ``None``."""
+        return next((each for each in self.parameters if each.name == name), None)
+
+
+METHODS: Final[Door[MergeMethod]] = Door("merge method", "alloyd_daemon.methods")

@@ -1,0 +1,86 @@
+"""The doors for plug-ins (merge method, architecture, evaluator, job) and the registry behind them.
+
+A door is a folder of leaves. A leaf registers itself with the door's decorator or ``register``; no list is edited. The
+folder is imported on first use. A leaf whose library is absent is remembered and named when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import threading
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from alloyd.errors import RecipeError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Door(Generic[T]):
+    """One kind of plug-in: a name for people, the package its leaves live in, and what is registered."""
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._found: dict[str, T] = {}
+        self._absent: dict[str, str] = {}
+        self._opened = False
+        self._lock = threading.RLock()
+
+    def register(self, name: str, plugin: T) -> T:
+        """Add ``plugin`` under ``name``; a name can be taken once."""
+        if name in self._found:
+            raise ValueError(f"{self.kind} '{name}' is registered twice")
+        self._found[name] = plugin
+        return plugin
+
+    def named(self, name: str) -> Callable[[T], T]:
+        """A decorator that registers what it decorates."""
+        return lambda plugin: self.register(name, plugin)
+
+    def open(self) -> None:
+        """Import every leaf of the folder, once."""
+        with self._lock:
+            if self._opened:
+                return
+            folder = importlib.import_module(self.package)
+            for leaf in pkgutil.iter_modules(folder.__path__):
+                if leaf.name.startswith("_"):
+                    continue
+                try:
+                    importlib.import_module(f"{self.package}.{leaf.name}")
+                except ModuleNotFoundError as missing:
+                    if (missing.name or "").startswith(self.package):
+                        raise
+                    self._absent[leaf.name] = missing.name or "a library"
+            self._opened = True
+
+    def names(self) -> tuple[str, ...]:
+        """Every registered name, sorted."""
+        self.open()
+        return tuple(sorted(self._found))
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Every registered name with its plug-in, sorted by name."""
+        return ((name, self._found[name]) for name in self.names())
+
+    def get(self, name: str) -> T:
+        """The plug-in called ``name``.
+
+        Raises
+        ------
+        RecipeError
+            The name is unknown (with the nearest known one), or its library is not installed.
+        """
+        self.open()
+        if name in self._found:
+            return self._found[name]
+        if name in self._absent:
+            library = self._absent[name]
+            raise RecipeError(
+                f"{self.kind} '{name}' needs the library '{library}', which is not installed",
+                hint=f"pip install {library}",
+                name=name,
+            )
+        raise RecipeError(f"unknown {self.kind} '{name}'", hint=did_you_mean(name, self._found), name=name)
