@@ -1,0 +1,76 @@
+# Everything a developer or a first visitor runs. `make install` needs Python 3.11+ and no compiler.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+MERGEKIT_VENV := .mergekit-venv
+PIP_FLAGS := --disable-pip-version-check --quiet
+
+# A stamp's name carries what the installation follows from, so a stale or moved .venv is brought up to date.
+KEY := $(shell { echo "$(CURDIR)"; cat pyproject.toml constraints.txt; } | cksum | cut -d ' ' -f 1)
+MERGEKIT_KEY := $(shell { echo "$(CURDIR)"; cat tests/parity/mergekit-constraints.txt; } | cksum | cut -d ' ' -f 1)
+
+.PHONY: help install dev mergekit demo test check bench soak format clean
+
+help:
+	@echo "make install   .venv with alloy and alloyd in its bin"
+	@echo "make demo      merge two small models and score the result"
+	@echo "make test      every test but the soak"
+	@echo "make check     ruff, mypy, the house tests"
+	@echo "make mergekit  the real mergekit 0.1.5 in a venv of its own, for tests/parity and the benchmarks"
+	@echo "make bench     measure merges against the floor and mergekit"
+	@echo "make soak      long kills, fuzz, big shapes"
+
+install: $(VENV)/.installed-$(KEY)
+dev: $(VENV)/.dev-$(KEY)
+mergekit: $(MERGEKIT_VENV)/.installed-$(MERGEKIT_KEY)
+
+$(VENV)/.installed-$(KEY):
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("alloyd needs Python 3.11 or newer; try: make install PYTHON=python3.12")'
+	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing alloyd into $(VENV) (torch is the large part)"
+# torch first and alone: a CPU build that pip is configured to find is taken, and nothing later replaces it.
+	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt torch
+	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt hatchling
+	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt --no-build-isolation -e '.[daemon,score]'
+	@rm -f $(VENV)/.installed-* $(VENV)/.dev-*
+	@touch $@
+	@echo "ready: $(VENV)/bin/alloy --help"
+
+$(VENV)/.dev-$(KEY): $(VENV)/.installed-$(KEY)
+	@echo "installing the development tools into $(VENV)"
+	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(MERGEKIT_VENV)/.installed-$(MERGEKIT_KEY):
+	@$(MERGEKIT_VENV)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(MERGEKIT_VENV)
+	@echo "installing mergekit 0.1.5 into $(MERGEKIT_VENV)"
+	@$(MERGEKIT_VENV)/bin/python -m pip install $(PIP_FLAGS) -c tests/parity/mergekit-constraints.txt torch
+	@$(MERGEKIT_VENV)/bin/python -m pip install $(PIP_FLAGS) -c tests/parity/mergekit-constraints.txt mergekit
+	@rm -f $(MERGEKIT_VENV)/.installed-*
+	@touch $@
+
+demo: install
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash configs/demo/run
+
+test: dev
+	$(PY) -m pytest
+
+soak: dev
+	$(PY) -m pytest -m soak --timeout 7200
+
+check: dev
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) -m pytest tests/house
+
+bench: dev
+	$(PY) benchmarks/startup.py
+	$(PY) benchmarks/merge.py
+
+format: dev
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
