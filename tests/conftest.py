@@ -1,0 +1,45 @@
+"""What every test shares: a clean environment, small checkpoints, and skips that are told out loud."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+HAS_GPU = Path("/dev/nvidiactl").exists() or Path("/dev/nvidia0").exists()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked ``gpu`` where there is none."""
+    if HAS_GPU:
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device and this machine has none"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name each reason for which something was not run, where nobody can miss it."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason] = reasons.get(reason, 0) + 1
+    if reasons:
+        terminalreporter.section("NOT RUN", sep="!", yellow=True, bold=True)
+        for reason, count in sorted(reasons.items()):
+            terminalreporter.line(f"{count} x {reason.removeprefix('Skipped: ')}", yellow=True)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the person who runs the tests reaches them, and no test reaches that person's home."""
+    for name in os.environ:
+        if name.startswith(("ALLOYD_", "HF_", "XDG_")) and name not in (
+            "ALLOYD_MERGEKIT_PYTHON",
+            "ALLOYD_REQUIRE",
+        ):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("ALLOYD_HOME", str(tmp_path / "alloyd-home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
