@@ -1,0 +1,86 @@
+"""Base plus a combination of task vectors in one pass over memory: float32 inside, rounded once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ..dtypes import TILE
+from ..sparsify.cpu import sparsify_tile
+from ..sparsify.kinds import KEEP
+from ..tile.cpu import load_tile, store_tile
+
+
+@njit(cache=True, nogil=True)
+def delta_tile(address, code, base, start, size, row):  # type: ignore[no-untyped-def]
+    """``row`` = source - ``base`` for one tile, in float32."""
+    load_tile(address, code, start, size, row)
+    for j in range(size):
+        row[j] -= base[j]
+
+
+@njit(cache=True, nogil=True)
+def combine_task_vectors(  # type: ignore[no-untyped-def]
+    base, base_code, sources, codes, count, first,
+    kinds, thresholds, cut_leaves, quotas, keys,
+    scales, weights, divisor, consensus, normalize, factor,
+    out, out_code, rows, draws, seen,
+):  # fmt: skip
+    """Write base + factor * combination of task vectors for ``count`` elements; returns how many are NaN or infinite.
+
+    ``sources`` uint64 [n] addresses of the tensors that are not the base; ``first`` the index of the first element in
+    its tensor (a multiple of LEAF); ``kinds`` .. ``keys`` [n] say what each task vector keeps (see ``sparsify``);
+    ``scales`` float32 [n] multiply what is kept, then ``weights`` float32 [n]. ``divisor`` float32 is used when there is
+    no ``consensus``. ``rows`` float32 [n + 4, TILE], ``draws`` uint32 [TILE], ``seen`` int64 [n] are scratch.
+    """
+    strange = np.int64(0)
+    n = sources.shape[0]
+    base_row = rows[n]
+    mixed = rows[n + 1]
+    total = rows[n + 2]
+    shares = rows[n + 3]
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        load_tile(base, base_code, start, size, base_row)
+        for j in range(size):
+            total[j] = np.float32(0.0)
+        for i in range(n):
+            row = rows[i]
+            delta_tile(sources[i], codes[i], base_row, start, size, row)
+            if kinds[i] != KEEP:
+                seen[i] = sparsify_tile(
+                    row, size, first + start, kinds[i], thresholds[i], cut_leaves[i], quotas[i], keys[i], seen[i], draws
+                )
+            scale = scales[i]
+            weight = weights[i]
+            for j in range(size):
+                row[j] = (row[j] * scale) * weight
+            for j in range(size):
+                total[j] += row[j]
+        if consensus:
+            for j in range(size):
+                mixed[j] = np.float32(0.0)
+                shares[j] = np.float32(0.0)
+            for i in range(n):
+                row = rows[i]
+                weight = weights[i]
+                for j in range(size):
+                    value = row[j]
+                    positive = total[j] >= np.float32(0.0)
+                    agree = (value > np.float32(0.0)) if positive else (value < np.float32(0.0))
+                    share = np.float32(1.0) if agree else np.float32(0.0)
+                    mixed[j] += value * share
+                    shares[j] += weight * share
+            if normalize:
+                for j in range(size):
+                    share = shares[j]
+                    mixed[j] /= share if share != np.float32(0.0) else np.float32(1.0)
+        else:
+            mixed = total
+            if normalize:
+                for j in range(size):
+                    mixed[j] /= divisor
+        for j in range(size):
+            mixed[j] = base_row[j] + mixed[j] * factor
+        strange += store_tile(mixed, size, out, out_code, start)
+    return strange

@@ -1,0 +1,1 @@
+"""Weighted sum of n tensors, rounded once: linear, slerp and every method that ends in coefficients."""

@@ -1,0 +1,36 @@
+"""Weighted sum of n tensors in one pass over memory: float32 inside, rounded once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ..dtypes import TILE
+from ..tile.cpu import load_tile, store_tile
+
+
+@njit(cache=True, nogil=True)
+def weighted_sum(sources, codes, count, weights, divisor, out, out_code, rows):  # type: ignore[no-untyped-def]
+    """Write sum_i weights[i] * source_i / divisor for ``count`` elements; returns how many are NaN or infinite.
+
+    ``sources`` uint64 [n] addresses, ``codes`` int64 [n] element types, ``weights`` float32 [n], ``divisor`` float32,
+    ``out`` address, ``rows`` float32 [>= 2, TILE] scratch. Terms are added in the order of the sources, each product
+    rounded before it is added (no fused multiply-add), then divided, as mergekit 0.1.5 does in float32.
+    """
+    strange = np.int64(0)
+    total = rows[0]
+    row = rows[1]
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        for j in range(size):
+            total[j] = np.float32(0.0)
+        for i in range(sources.shape[0]):
+            load_tile(sources[i], codes[i], start, size, row)
+            weight = weights[i]
+            for j in range(size):
+                total[j] += row[j] * weight
+        if divisor != np.float32(1.0):
+            for j in range(size):
+                total[j] /= divisor
+        strange += store_tile(total, size, out, out_code, start)
+    return strange
