@@ -1,0 +1,163 @@
+"""What can be asked of the daemon and what it answers: specs, jobs, events, and what a job reports."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+SHARD_SIZE = 5_000_000_000
+
+
+class MergeSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="merge"):
+    """Merge models as ``recipe`` (YAML text) says and write a checkpoint to ``out``.
+
+    Paths are absolute; relative model paths of the recipe start at ``base_dir``. ``memory`` (bytes) and
+    ``threads`` default to the daemon's settings. ``reader`` is ``auto``, ``mmap`` or ``pread``.
+    """
+
+    recipe: str
+    base_dir: str
+    out: str
+    memory: int | None = None
+    threads: int | None = None
+    shard_size: int = SHARD_SIZE
+    reader: str = "auto"
+    lenient: bool = False
+    force: bool = False
+    recipe_name: str = ""
+
+
+class PlanSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="plan"):
+    """Everything :class:`MergeSpec` would do, without moving a byte; ``out`` may be empty."""
+
+    recipe: str
+    base_dir: str
+    out: str = ""
+    memory: int | None = None
+    threads: int | None = None
+    shard_size: int = SHARD_SIZE
+    reader: str = "auto"
+    lenient: bool = False
+    force: bool = False
+    recipe_name: str = ""
+
+
+class VerifySpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="verify"):
+    """Read the checkpoint at ``path`` again and compare it with its manifest."""
+
+    path: str
+
+
+class ScoreSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="score"):
+    """Score each of ``models`` (checkpoint directories) on the items of ``task`` (a JSONL file)."""
+
+    models: tuple[str, ...]
+    task: str
+    evaluator: str = "exact_match"
+    limit: int | None = None
+    batch_size: int | None = None
+
+
+Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec
+SPECS: dict[str, type[Spec]] = {"merge": MergeSpec, "plan": PlanSpec, "verify": VerifySpec, "score": ScoreSpec}
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last three are final (a failed job may be resumed, which tries it again)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
+class Planned(Struct, frozen=True, tag_field="report", tag="planned"):
+    """What will be read, written and needed; see docs/protocol.md for the keys of ``summary``."""
+
+    summary: dict[str, Any]
+
+
+class Progress(Struct, frozen=True, tag_field="report", tag="progress"):
+    """``done`` of ``total`` units; ``what`` names the present piece of work (a tensor, a file, a model)."""
+
+    done: int
+    total: int
+    unit: Literal["bytes", "items"] = "bytes"
+    what: str = ""
+
+
+class Note(Struct, frozen=True, tag_field="report", tag="note"):
+    """A sentence for the user that is kept with the job."""
+
+    level: Literal["info", "warning"]
+    text: str
+
+
+class Finished(Struct, frozen=True, tag_field="report", tag="finished"):
+    """The result; exactly one, the last report of a job."""
+
+    result: dict[str, Any]
+
+
+Report = Planned | Progress | Note | Finished
+
+
+class Pace(Struct, frozen=True):
+    """Progress with its speed: ``rate`` in units per second and ``eta`` in seconds, ``None`` until known."""
+
+    done: int
+    total: int
+    unit: str
+    what: str
+    rate: float | None = None
+    eta: float | None = None
+
+
+class Job(Struct, frozen=True):
+    """A job as the daemon knows it. ``reason`` says why it is where it is; times are UTC."""
+
+    id: str
+    kind: str
+    state: JobState
+    created: datetime
+    started: datetime | None = None
+    ended: datetime | None = None
+    out: str = ""
+    reason: str = ""
+    attempts: int = 0
+    spec: dict[str, Any] = {}
+    summary: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    progress: Pace | None = None
+
+
+class Event(Struct, frozen=True):
+    """Something that happened to ``job``.
+
+    ``seq`` rises by one with every stored event of a home; 0 marks a progress tick, which is published only.
+    ``kind`` is ``state``, ``planned``, ``note`` or ``progress``; ``body`` is described in docs/protocol.md.
+    """
+
+    seq: int
+    job: str
+    kind: str
+    at: datetime
+    body: dict[str, Any]
+
+
+def spec_fields(spec: Spec) -> dict[str, Any]:
+    """``spec`` as plain data, its kind included."""
+    plain: dict[str, Any] = msgspec.to_builtins(spec)
+    return plain

@@ -1,0 +1,98 @@
+"""Sizes as people write and read them: ``512MiB``, ``2GB``, ``25%``; durations as ``3m 20s``."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from .errors import UsageError, did_you_mean
+
+_FACTORS = {
+    "": 1, "b": 1,
+    "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+
+
+def parse_size(text: str, *, total: int | None = None) -> int:
+    """Bytes from ``512MiB`` (powers of 1024), ``2GB`` (powers of 1000), ``1048576`` or ``25%`` of ``total``.
+
+    Raises
+    ------
+    UsageError
+        The text is no size, its unit is unknown, or it is not positive.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-z]*|%)\s*", text)
+    if match is None:
+        raise UsageError(f"'{text}' is not a size", hint="Write 512MiB, 2GB or 25%.", value=text)
+    number, unit = float(match[1]), match[2].lower()
+    if unit == "%":
+        if number > 100:
+            raise UsageError(f"'{text}' is more than everything", hint="Write at most 100%.", value=text)
+        size = int(number / 100 * (total_memory() if total is None else total))
+    elif unit in _FACTORS:
+        size = int(number * _FACTORS[unit])
+    else:
+        known = ("KiB", "MiB", "GiB", "TiB", "KB", "MB", "GB", "TB", "%")
+        raise UsageError(f"'{text}' has the unknown unit '{match[2]}'", hint=did_you_mean(match[2], known), value=text)
+    if size <= 0:
+        raise UsageError(f"'{text}' is not a positive size", hint="Write 512MiB, 2GB or 25%.", value=text)
+    return size
+
+
+def total_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its control group's limit when smaller."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in _control_group_limits():
+        total = min(total, limit)
+    return total
+
+
+def _control_group_limits() -> list[int]:
+    """The memory limits of this process's control group and of the groups above it (v2, then v1)."""
+    limits: list[int] = []
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return limits
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controllers == "":
+            root, file = Path("/sys/fs/cgroup"), "memory.max"
+        elif "memory" in controllers.split(","):
+            root, file = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
+        else:
+            continue
+        group = root / place.lstrip("/")
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(root):
+                break
+            try:
+                limits.append(int((folder / file).read_text()))
+            except (OSError, ValueError):
+                continue
+    return limits
+
+
+def format_size(size: float) -> str:
+    """Bytes for people, in powers of 1000 as disks are sold: ``1.7 GB``."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(size) < 999.5 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds for people: ``0.4 s``, ``12 s``, ``3m 20s``, ``2h 05m``, ``3d 04h``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"

@@ -1,0 +1,208 @@
+"""The daemon's settings: defaults here, then a TOML file, then the environment; each value knows its origin.
+
+The file is ``--config``, else ``$ALLOYD_CONFIG``, else ``$XDG_CONFIG_HOME/alloyd/config.toml``, else
+``/etc/alloyd/config.toml``. A variable ``ALLOYD_<SECTION>_<KEY>`` overrides one key. configs/alloyd.toml lists all.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from alloyd.errors import AlloydError, ServiceError, UsageError, did_you_mean, raise_all
+from alloyd.units import parse_size, total_memory
+
+
+class JobSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How jobs run.
+
+    ``memory``: private memory a job may use when it names none. ``threads``: 0 takes every core. ``parallel``: merges
+    and scores that run at the same time. ``queue``: jobs that may wait. ``nice``: added to a job's niceness.
+    ``stop_grace``: seconds a job gets to finish its block before it is killed (which loses nothing but time).
+    """
+
+    memory: str = "25%"
+    threads: int = 0
+    parallel: int = 1
+    queue: int = 512
+    nice: int = 0
+    stop_grace: float = 60.0
+
+
+class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a recipe's model names are looked for.
+
+    ``roots``: folders holding ``org/name`` or ``name``. ``hf_home``: the Hugging Face home; empty follows ``HF_HOME``.
+    """
+
+    roots: tuple[str, ...] = ()
+    hf_home: str = ""
+
+
+class DaemonSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The service itself.
+
+    ``endpoint``: empty is a socket in this user's runtime folder. ``log_size``: the daemon's log is rotated beyond it.
+    """
+
+    endpoint: str = ""
+    log_size: str = "10MB"
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be set, by section."""
+
+    jobs: JobSettings = JobSettings()
+    models: ModelSettings = ModelSettings()
+    daemon: DaemonSettings = DaemonSettings()
+
+    def memory_bytes(self) -> int:
+        """The default memory budget of a job in bytes."""
+        return parse_size(self.jobs.memory)
+
+    def thread_count(self) -> int:
+        """The default number of threads of a job."""
+        return self.jobs.threads or len(os.sched_getaffinity(0))
+
+    def model_roots(self) -> tuple[Path, ...]:
+        """The folders that hold models, absolute."""
+        return tuple(Path(root).expanduser().absolute() for root in self.models.roots)
+
+    def hub(self) -> Path:
+        """The Hugging Face home folder."""
+        return Path(self.models.hf_home or os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings with, for each ``section.key``, the place its value came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def load(*, config: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Read the settings.
+
+    Raises
+    ------
+    UsageError
+        A file that is missing or no TOML, an unknown section or key, a value of the wrong kind; all at once.
+    """
+    environ = os.environ if environ is None else environ
+    origins = {f"{section}.{key}": "default" for section, key in _keys()}
+    values: dict[str, dict[str, Any]] = {}
+    problems: list[AlloydError] = []
+    file = find_config(config, environ)
+    if file is not None:
+        for section, table in _read(file).items():
+            if section not in Settings.__struct_fields__:
+                hint = did_you_mean(section, Settings.__struct_fields__)
+                problems.append(UsageError(f"{file} has the unknown section [{section}]", hint=hint, path=str(file)))
+                continue
+            if not isinstance(table, dict):
+                problems.append(UsageError(f"'{section}' in {file} must be a section", hint=f"Write [{section}]."))
+                continue
+            for key, value in table.items():
+                if f"{section}.{key}" not in origins:
+                    hint = did_you_mean(key, _fields(section))
+                    text = f"{file} has the unknown key '{key}' in [{section}]"
+                    problems.append(UsageError(text, hint=hint, path=str(file), key=key))
+                    continue
+                values.setdefault(section, {})[key] = value
+                origins[f"{section}.{key}"] = str(file)
+    for name, text in sorted(environ.items()):
+        section, _, key = name.removeprefix("ALLOYD_").lower().partition("_")
+        if not name.startswith("ALLOYD_") or section not in Settings.__struct_fields__ or not key:
+            continue
+        if key not in _fields(section):
+            hint = did_you_mean(key, _fields(section))
+            problems.append(UsageError(f"the variable {name} sets the unknown key '{key}'", hint=hint, key=name))
+            continue
+        default = getattr(getattr(Settings(), section), key)
+        values.setdefault(section, {})[key] = tuple(filter(None, text.split(os.pathsep))) if default == () else text
+        origins[f"{section}.{key}"] = f"${name}"
+    settings = Settings()
+    for section in Settings.__struct_fields__:
+        kind = type(getattr(settings, section))
+        parts: dict[str, Any] = {}
+        for key, value in values.get(section, {}).items():
+            origin = origins[f"{section}.{key}"]
+            try:
+                one = msgspec.convert({key: value}, kind, strict=not origin.startswith("$"))
+                parts[key] = getattr(one, key)
+                _check(section, key, parts[key])
+            except (msgspec.ValidationError, UsageError) as wrong:
+                reason = str(wrong).split(" - at ")[0]
+                problems.append(UsageError(f"{section}.{key} from {origin}: {reason}", key=f"{section}.{key}"))
+        settings = msgspec.structs.replace(settings, **{section: kind(**parts)})
+    raise_all(problems)
+    return Loaded(settings, origins)
+
+
+def find_config(config: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The configuration file that counts, or ``None``; one that was named must exist."""
+    named = str(config) if config is not None else environ.get("ALLOYD_CONFIG", "")
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise UsageError(f"the configuration file {path} does not exist", path=str(path))
+        return path
+    folder = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "~"), ".config")
+    for path in (Path(folder).expanduser() / "alloyd" / "config.toml", Path("/etc/alloyd/config.toml")):
+        if path.is_file():
+            return path
+    return None
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Refuse an endpoint that would let others in."""
+    if endpoint.startswith("tcp://"):
+        raise ServiceError(
+            f"the endpoint {endpoint} is open to the network and needs CURVE keys, which this version does not have",
+            hint="Leave daemon.endpoint empty and reach the machine over ssh.",
+            endpoint=endpoint,
+        )
+    if endpoint and not endpoint.startswith("ipc:///"):
+        raise ServiceError(
+            f"the endpoint {endpoint} is of an unknown kind", hint="Write ipc:///absolute/path.", endpoint=endpoint
+        )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as wrong:
+        raise UsageError(f"the configuration file {file} cannot be read: {wrong}", path=str(file)) from wrong
+
+
+def _fields(section: str) -> tuple[str, ...]:
+    fields: tuple[str, ...] = type(getattr(Settings(), section)).__struct_fields__
+    return fields
+
+
+def _keys() -> list[tuple[str, str]]:
+    return [(section, key) for section in Settings.__struct_fields__ for key in _fields(section)]
+
+
+def _check(section: str, key: str, value: Any) -> None:
+    """Refuse a value of the right kind that makes no sense."""
+    if key == "memory":
+        parse_size(value, total=total_memory())
+    elif key == "log_size":
+        parse_size(value)
+    elif key in ("parallel", "queue") and value < 1:
+        raise UsageError("expected at least 1")
+    elif key == "threads" and value < 0:
+        raise UsageError("expected 0 (every core) or more")
+    elif key == "stop_grace" and not 0 <= value <= 3600:
+        raise UsageError("expected 0 to 3600 seconds")
+    elif key == "nice" and not 0 <= value <= 19:
+        raise UsageError("expected 0 to 19")
