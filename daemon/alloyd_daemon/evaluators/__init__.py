@@ -1,0 +1,1 @@
+"""Evaluators: one leaf each, registered at ``alloyd_daemon.evaluator.EVALUATORS``."""
