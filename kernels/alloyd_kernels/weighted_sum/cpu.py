@@ -13,7 +13,7 @@ from ..tile.cpu import load_tile, store_tile
 def weighted_sum(sources, codes, count, weights, divisor, out, out_code, rows):  # type: ignore[no-untyped-def]
     """Write sum_i weights[i] * source_i / divisor for ``count`` elements; returns how many are NaN or infinite.
 
-    ``sources`` uint64 [n] addresses, ``codes`` int64 [n] element types, ``weights`` float32 [n], ``divisor`` float32,
+    ``sources`` uint64 [n >= 1] addresses, ``codes`` int64 [n] element types, ``weights`` float32 [n], ``divisor`` float32,
     ``out`` address, ``rows`` float32 [>= 2, TILE] scratch. Terms are added in the order of the sources, each product
     rounded before it is added (no fused multiply-add), then divided, as mergekit 0.1.5 does in float32.
     """
@@ -22,9 +22,11 @@ def weighted_sum(sources, codes, count, weights, divisor, out, out_code, rows): 
     row = rows[1]
     for start in range(0, count, TILE):
         size = min(TILE, count - start)
+        load_tile(sources[0], codes[0], start, size, total)
+        weight = weights[0]
         for j in range(size):
-            total[j] = np.float32(0.0)
-        for i in range(sources.shape[0]):
+            total[j] *= weight
+        for i in range(1, sources.shape[0]):
             load_tile(sources[i], codes[i], start, size, row)
             weight = weights[i]
             for j in range(size):

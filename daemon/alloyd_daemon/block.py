@@ -1,0 +1,44 @@
+"""One block of one tensor as kernels see it (addresses and element types), and a worker's scratch memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alloyd_kernels.dtypes import TILE
+
+Addresses = npt.NDArray[np.uint64]
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """``count`` consecutive elements of every source of a tensor, from element ``first`` (a multiple of LEAF) on.
+
+    ``addresses`` uint64 [n] and ``codes`` int64 [n] are in recipe order; ``out`` and ``out_code`` are where the blend
+    writes (0 while measuring).
+    """
+
+    first: int
+    count: int
+    addresses: Addresses
+    codes: Codes
+    out: int = 0
+    out_code: int = 0
+
+
+class Scratch:
+    """What one worker's kernels write to between loads and stores; made once, for at most ``sources`` sources."""
+
+    def __init__(self, sources: int) -> None:
+        self.rows = np.empty((sources + 4, TILE), dtype=np.float32)
+        self.draws = np.empty(TILE, dtype=np.uint32)
+        self.seen = np.zeros(sources, dtype=np.int64)
+        self.lanes = np.zeros((max(2 * sources, sources * sources), TILE), dtype=np.float64)
+
+    @staticmethod
+    def nbytes(sources: int) -> int:
+        """Bytes of a scratch for ``sources`` sources."""
+        return TILE * (4 * (sources + 4) + 4 + 8 * max(2 * sources, sources * sources)) + 8 * sources

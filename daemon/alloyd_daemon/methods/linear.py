@@ -1,0 +1,39 @@
+"""linear: weighted average of all sources (model soups, arXiv:2203.05482)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+
+from ..blends import Blend, WeightedSum
+from ..merge_method import METHODS, MergeMethod, Operands, Parameter
+from ..stages import Stage
+
+
+def average(operands: Operands) -> Generator[Stage, Any, Blend]:
+    """sum_i w_i W_i / sum_i w_i, or without the division when ``normalize`` is false."""
+    weights = [float(each["weight"]) for each in operands.inputs]  # type: ignore[arg-type]
+    divisor = np.float32(1.0)
+    if operands.shared["normalize"]:
+        divisor = np.float32(sum((np.float32(each) for each in weights), np.float32(0.0)))
+    return WeightedSum(range(operands.count), weights, float(divisor))
+    yield
+
+
+METHODS.register(
+    "linear",
+    MergeMethod(
+        name="linear",
+        summary="weighted average of all sources",
+        reference="arXiv:2203.05482",
+        parameters=(
+            Parameter(name="weight", kind=float, scope="input", about="share of this source"),
+            Parameter(name="normalize", kind=bool, scope="shared", default=True, about="divide by the sum of weights"),
+        ),
+        base="ignored",
+        program=average,
+        passes=lambda operands: 1,
+    ),
+)

@@ -1,0 +1,62 @@
+"""Stage: L1 norms of task vectors, whole and as sparsified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alloyd_kernels.delta_norms.cpu import measure_l1
+from alloyd_kernels.dtypes import LEAF
+
+from ..block import Block, Scratch
+from ..sparsifier import Sparsifier, SparsifierArrays
+from .gram import fold_leaves
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaNorms:
+    """(sum |d|, sum |d| of what is kept) of each task vector; resolves to float64 [n, 2].
+
+    Task vectors that keep everything are not measured: their rows are zero.
+    """
+
+    base: int
+    positions: tuple[int, ...]
+    sparsifiers: tuple[Sparsifier, ...]
+
+    def begin(self, elements: int, workers: int) -> DeltaNormSweep:
+        return DeltaNormSweep(self, elements)
+
+
+class DeltaNormSweep:
+    def __init__(self, stage: DeltaNorms, elements: int) -> None:
+        self.base = stage.base
+        self.pick = np.array(stage.positions, dtype=np.intp)
+        self.keep = SparsifierArrays.of(stage.sparsifiers)
+        self.partials = np.zeros((-(-elements // LEAF), len(stage.positions), 2))
+
+    def measure(self, block: Block, worker: int, scratch: Scratch) -> None:
+        keep = self.keep
+        measure_l1(
+            block.addresses[self.base],
+            block.codes[self.base],
+            block.addresses[self.pick],
+            block.codes[self.pick],
+            block.count,
+            block.first,
+            keep.kinds,
+            keep.thresholds,
+            keep.leaves,
+            keep.quotas,
+            keep.keys,
+            self.partials,
+            scratch.rows,
+            scratch.draws,
+            scratch.seen,
+            scratch.lanes,
+        )
+
+    def resolve(self) -> npt.NDArray[np.float64]:
+        return fold_leaves(self.partials)
