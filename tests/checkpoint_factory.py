@@ -1,9 +1,9 @@
-"""Small checkpoints on disk, shaped and named as real models are: a base and its fine-tunes, from a seed alone.
+"""Small checkpoints on disk, named and shaped as real models are: a base and its fine-tunes, from a seed.
 
-Names, shapes and config.json are those transformers writes for each architecture, so that any tool that reads real
-checkpoints reads these. Fine-tunes differ from their base by deltas of about one bf16 step, which gives the many
-exactly equal magnitudes and zeros that real fine-tunes have. Only numpy, ml_dtypes and json are used: nothing here
-shares code with the reader and the sink it tests.
+Names, shapes and config.json are those transformers writes for each architecture, so that any tool that
+reads real checkpoints reads these. Fine-tunes differ from their base by deltas of about one bf16 step, which
+gives the many exactly equal magnitudes and zeros that real fine-tunes have. Only numpy, ml_dtypes and json
+are used: nothing here shares code with the reader and the sink it tests.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Tensors = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """The shape of a model. ``tied=None`` is what the architecture usually does; ``dtype`` a safetensors code."""
+    """The shape of a model. ``tied=None``: as the architecture usually is; ``dtype``: a safetensors code."""
 
     architecture: Architecture = "llama"
     layers: int = 2
@@ -190,7 +190,8 @@ def config(model: Model) -> dict[str, Any]:
 def tensors(model: Model, *, seed: int = 0, tune: int | None = None, step: float = 0.01) -> Tensors:
     """The weights: the base of ``seed``, or with ``tune`` the fine-tune of that number over it.
 
-    ``step`` is the standard deviation of a fine-tune's delta, relative to the tensor's own; 0.01 is a few bf16 steps.
+    ``step`` is the standard deviation of a fine-tune's delta relative to the tensor's own; 0.01 is a few bf16
+    steps.
     """
     dtype = NUMPY_DTYPES[model.dtype]
     found: Tensors = {}
@@ -260,7 +261,7 @@ def write_family(
 
 
 def write_weights(folder: Path, weights: Tensors, *, shards: int = 1) -> None:
-    """Write ``model.safetensors``, or ``shards`` of them with their index; tensors sorted by name as in real files."""
+    """Write ``model.safetensors``, or that many shards and their index; sorted by name as real files are."""
     names = sorted(weights)
     if shards == 1:
         write_safetensors(folder / "model.safetensors", {name: weights[name] for name in names})

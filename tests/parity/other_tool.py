@@ -1,0 +1,52 @@
+"""Find the real mergekit's interpreter and run a batch of recipes in it; nothing of mergekit is imported here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNNER = Path(__file__).with_name("mergekit_runner.py")
+
+
+def interpreter() -> Path | None:
+    """The python of the venv that has mergekit: ALLOYD_MERGEKIT_PYTHON, else what `make mergekit` made."""
+    named = os.environ.get("ALLOYD_MERGEKIT_PYTHON")
+    found = Path(named) if named else ROOT / ".mergekit-venv" / "bin" / "python"
+    return found if found.exists() else None
+
+
+def run(python: Path, recipes: Mapping[Path, str], workspace: Path) -> dict[Path, str | None]:
+    """Merge each recipe into its output folder; return what mergekit said of each, ``None`` for success."""
+    jobs = []
+    for place, (out, text) in enumerate(recipes.items()):
+        file = workspace / f"recipe-{place}.yaml"
+        file.write_text(text, encoding="utf-8")
+        jobs.append({"recipe": str(file), "out": str(out)})
+    batch = workspace / "jobs.json"
+    batch.write_text(json.dumps(jobs), encoding="utf-8")
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        # Without base_model mergekit takes its donor from a set; a fixed hash seed makes that the same each run.
+        "PYTHONHASHSEED": "0",
+    }
+    with (workspace / "mergekit.log").open("wb") as log:
+        done = subprocess.run(
+            [str(python), "-P", str(RUNNER), str(batch)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            check=False,
+            timeout=1200,
+        )
+    if done.returncode:
+        raise RuntimeError(
+            f"mergekit ended with {done.returncode}: {(workspace / 'mergekit.log').read_text()[-2000:]}"
+        )
+    lines = [json.loads(line) for line in done.stdout.decode().splitlines() if line.startswith('{"out"')]
+    return {Path(line["out"]): line["error"] for line in lines}
