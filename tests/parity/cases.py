@@ -1,7 +1,7 @@
 """The recipes on which alloyd and mergekit are compared, each written once for all seven architectures.
 
-A recipe names its models ``BASE``, ``ONE``, ``TWO`` (close fine-tunes of four layers) and ``FAR`` (a fine-tune
-so distant that slerp takes the arc), and parts of tensor names ``ATTENTION``, ``OUT`` and ``DOWN``;
+A recipe names its models ``BASE``, ``ONE``, ``TWO`` (close fine-tunes of four layers) and ``FAR`` (a
+fine-tune so distant that slerp takes the arc), and parts of tensor names ``ATTENTION``, ``OUT`` and ``DOWN``;
 :func:`recipe` fills them in. mergekit's arithmetic is float32 where a recipe says ``dtype: float32``.
 """
 

@@ -39,7 +39,7 @@ class Case:
         return read_checkpoint(self.theirs)
 
     def undecided(self) -> Tensors:
-        """By tensor: the elements on which a consensus hangs by a rounding (empty for methods without one)."""
+        """By tensor: the elements on which a consensus hangs by a rounding; empty without a consensus."""
         return read_safetensors(self.theirs.with_name(self.theirs.name + ".undecided.safetensors"))
 
 

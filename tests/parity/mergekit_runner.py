@@ -1,10 +1,11 @@
-"""Run many recipes through the real mergekit's own command in one process; executed by mergekit's interpreter.
+"""Run many recipes through the real mergekit's own command, in one process of mergekit's interpreter.
 
-Usage: ``python -P mergekit_runner.py JOBS.json``, a list of ``{"recipe": path, "out": path}``. Prints one JSON
-object a job: ``{"out": path, "error": null or text}``. Two things are added to mergekit from outside. torch's sort,
-argsort and topk are made stable, because which of several equal magnitudes is kept is otherwise left to chance. And
-where a consensus is taken, the elements on which it hangs by a rounding are written to ``OUT.undecided.safetensors``
-(one bool tensor for each output tensor). This file is never imported by the project.
+Usage: ``python -P mergekit_runner.py JOBS.json``, a list of ``{"recipe": path, "out": path}``. Prints one
+JSON object a job: ``{"out": path, "error": null or text}``. Two things are added to mergekit from outside.
+torch's sort, argsort and topk are made stable, because which of several equal magnitudes is kept is otherwise
+left to chance. And where a consensus is taken, the elements on which it hangs by a rounding are written to
+``OUT.undecided.safetensors`` (one bool tensor for each output tensor). This file is never imported by the
+project.
 """
 
 from __future__ import annotations
@@ -75,10 +76,7 @@ def main(jobs_file: str) -> None:
             mergekit_yaml.main([job["recipe"], job["out"], "--quiet"], standalone_mode=False)
         except Exception as problem:
             error = f"{type(problem).__name__}: {problem}"
-        save_file(
-            {name: mask.contiguous() for name, mask in undecided.items()},
-            job["out"] + ".undecided.safetensors",
-        )
+        save_file(undecided, job["out"] + ".undecided.safetensors")
         print(json.dumps({"out": job["out"], "error": error}), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Find the real mergekit's interpreter and run a batch of recipes in it; nothing of mergekit is imported here."""
+"""Find the real mergekit's interpreter and run recipes in it; nothing of mergekit is imported here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def run(python: Path, recipes: Mapping[Path, str], workspace: Path) -> dict[Path
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
-        # Without base_model mergekit takes its donor from a set; a fixed hash seed makes that the same each run.
+        # Without base_model mergekit takes its donor from a set; a fixed hash seed makes that the same each
+        # run.
         "PYTHONHASHSEED": "0",
     }
     with (workspace / "mergekit.log").open("wb") as log:

@@ -12,8 +12,8 @@ from parity import cases
 from parity.comparison import excess
 from parity.conftest import MIXED, Case
 
-# Weights are written before config.json; transformers then refuses the depth mergekit gave a config with a list of
-# layer types. The weights are sound and are compared; alloyd's config.json has its own tests.
+# Weights are written before config.json; transformers then refuses the depth mergekit gave a config with a
+# list of layer types. The weights are sound and are compared; alloyd's config.json has its own tests.
 KNOWN_COMPLAINT = "must be equal to the number of `layer_types`"
 MOST_UNDECIDED = 0.01
 

@@ -1,4 +1,4 @@
-"""Random masks have no bits to agree on: kept share, values kept and L1 rescaling agree with mergekit's instead."""
+"""Random masks have no bits to agree on: kept shares, kept values and rescaling agree with mergekit's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from checkpoint_factory import Tensors, read_checkpoint
+from parity import cases
 from parity.conftest import DENSITIES, LARGE, Case
 
 SIGMAS = 5.0
@@ -71,7 +72,7 @@ def test_dare_ties(
     families: dict[str, dict[str, Path]],
     alloyd_merge: Callable[[str], Path],
 ) -> None:
-    """Two models: the share of unchanged elements, the mean size and the mean of the changes agree with mergekit's."""
+    """Two models: the share of unchanged elements and the changes' mean and mean size agree with mergekit's."""
     case = mergekit_results[LARGE, f"dare_ties {density} {rescale}"]
     assert case.complaint is None
     base = read_checkpoint(families[LARGE]["BASE"])
@@ -85,12 +86,10 @@ def test_dare_ties(
             assert abs(x.mean() - y.mean()) < SIGMAS * error
 
 
-def test_masks_differ_between_models_and_tensors(
+def test_masks_of_two_models_are_independent(
     families: dict[str, dict[str, Path]], alloyd_merge: Callable[[str], Path]
 ) -> None:
-    """Independent draws: two models' masks on one tensor, and one model's on two tensors, agree by chance only."""
-    from parity import cases
-
+    """Independent draws: the masks of two models on one tensor agree by chance only."""
     text = cases.recipe(
         cases.RANDOM["dare_ties"],
         architecture="llama",
@@ -103,7 +102,8 @@ def test_masks_differ_between_models_and_tensors(
     first = one[EMBEDDING].astype(np.float64) - base[EMBEDDING].astype(np.float64)
     second = two[EMBEDDING].astype(np.float64) - base[EMBEDDING].astype(np.float64)
     change = merged[EMBEDDING].astype(np.float64) - base[EMBEDDING].astype(np.float64)
-    # Where both push the same way, the four outcomes neither, one, other, both each have a quarter of the chance.
+    # Where both push the same way, the four outcomes neither, one, other, both each have a quarter of the
+    # chance.
     both = (first * second > 0) & (np.abs(first - second / 2) > np.abs(first) / 4)
     shares = [
         float(np.isclose(change[both], outcome[both], rtol=1e-2, atol=1e-8).mean())
