@@ -72,7 +72,7 @@ def test_dare_ties(
     families: dict[str, dict[str, Path]],
     alloyd_merge: Callable[[str], Path],
 ) -> None:
-    """Two models: the share of unchanged elements and the changes' mean and mean size agree with mergekit's."""
+    """Two models: share of unchanged elements, mean change and mean size of change agree with mergekit's."""
     case = mergekit_results[LARGE, f"dare_ties {density} {rescale}"]
     assert case.complaint is None
     base = read_checkpoint(families[LARGE]["BASE"])

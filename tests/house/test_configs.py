@@ -1,0 +1,38 @@
+"""The examples and the commented defaults that people copy are true."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from alloyd import recipe
+from alloyd_daemon import settings
+from house.tree import ROOT
+
+RECIPES = sorted(file for suffix in ("yaml", "yml") for file in (ROOT / "configs").rglob(f"*.{suffix}"))
+
+
+def test_there_are_examples() -> None:
+    assert len(RECIPES) >= 3
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
+def test_an_example_recipe_loads_without_a_warning(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith("#"), "an example says what it is for"
+    found = recipe.load(text, name=file.name)
+    assert found
+    assert not [warning for each in found for warning in each.warnings]
+
+
+def test_the_commented_defaults_are_the_defaults() -> None:
+    file = ROOT / "configs" / "alloyd.toml"
+    loaded = settings.load(config=file, environ={}).settings
+    assert loaded == settings.Settings()
+    # Commented or not, every setting is in the file, at its default.
+    text = re.sub(r"(?m)^# ?(?=[a-z_]+ = )", "", file.read_text(encoding="utf-8"))
+    assert tomllib.loads(text) == msgspec.to_builtins(settings.Settings())

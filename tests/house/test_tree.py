@@ -1,0 +1,53 @@
+"""What the tree must not hold: paths of one machine, hosts of registries, large files, names that shadow."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from house.tree import PARTS, ROOT, text_files
+
+# Spelt in pieces, so that this file passes its own test. The system's temporary folder itself is no one machine's.
+MACHINE_PATHS = re.compile(r"(?<![\w.~$}/-])/(?:tm" + r"p|wor" + r"k|ro" + r"ot|far" + r"m)/(?!alloyd-)[\w.-]+")
+HOSTS = re.compile(r"pypi\.o" + r"rg|pythonho" + r"sted|/opt/(?:whe" + r"els|py" + r"pi)|download\.py" + r"torch")
+LARGEST = 2_000_000
+LARGEST_WEIGHTS = 40_000_000
+
+
+@pytest.mark.parametrize("pattern", [MACHINE_PATHS, HOSTS], ids=["machine path", "registry host"])
+def test_nothing_names_one_machine(pattern: re.Pattern[str]) -> None:
+    found = {
+        (str(file.relative_to(ROOT)), number, match.group())
+        for file in text_files()
+        for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        for match in pattern.finditer(line)
+    }
+    assert not found
+
+
+def test_large_files_are_the_zoos_weights_only() -> None:
+    large = [file for file in _files() if file.stat().st_size > LARGEST]
+    assert all(file.is_relative_to(ROOT / "zoo" / "models") for file in large)
+    weights = (ROOT / "zoo" / "models").rglob("*.safetensors")
+    assert sum(file.stat().st_size for file in weights) <= LARGEST_WEIGHTS
+
+
+def test_source_roots_shadow_nothing() -> None:
+    """An __init__.py in kernels/ or daemon/ itself would hide installed packages of those names."""
+    for home in PARTS.values():
+        assert not (home.parent / "__init__.py").exists()
+        assert [child.name for child in home.parent.iterdir() if child.name != "__pycache__"] == [home.name]
+    assert not (ROOT / "tests" / "__init__.py").exists()
+
+
+def _files() -> list[Path]:
+    skipped = {".git", ".venv", ".mergekit-venv"}
+    return [
+        file
+        for child in ROOT.iterdir()
+        if child.name not in skipped
+        for file in ([child] if child.is_file() else child.rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts and "_cache" not in str(file)
+    ]
