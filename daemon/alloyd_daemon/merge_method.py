@@ -72,6 +72,11 @@ class Operands:
 Program = Callable[[Operands], "Generator[Stage, Any, Blend]"]
 
 
+def no_state(sources: int, leaves: int, workers: int) -> int:
+    """The memory of a method that measures nothing."""
+    return 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeMethod:
     """One merge method.
@@ -82,7 +87,7 @@ class MergeMethod:
 
     ``base`` is ``required``, ``optional`` or ``ignored`` (mergekit's contract); ``least``/``most`` bound the number
     of sources other than the base (all sources when the base is ignored). ``singleton`` lets a tensor that only one
-    source has pass through.
+    source has pass through. ``state_bytes`` of (sources, leaves, workers) bounds the private memory of its stages.
     """
 
     name: str
@@ -92,6 +97,7 @@ class MergeMethod:
     base: Literal["required", "optional", "ignored"]
     program: Program
     passes: Callable[[Operands], int]
+    state_bytes: Callable[[int, int, int], int] = no_state
     least: int = 1
     most: int | None = None
     singleton: bool = False

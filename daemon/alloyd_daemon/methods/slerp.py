@@ -9,7 +9,7 @@ from typing import Any
 from ..blends import Blend, WeightedSum
 from ..merge_method import METHODS, MergeMethod, Operands, Parameter
 from ..stages import Stage
-from ..stages.gram import Gram
+from ..stages.gram import Gram, gram_bytes
 
 NEARLY_PARALLEL = 0.9995
 TINY_NORM = 1e-8
@@ -43,6 +43,7 @@ METHODS.register(
         base="required",
         program=interpolate,
         passes=lambda operands: 2,
+        state_bytes=gram_bytes,
         least=1,
         most=1,
         singleton=True,

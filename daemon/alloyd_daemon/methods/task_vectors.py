@@ -13,8 +13,8 @@ from ..blends import Blend, Copy, TaskVectorSum
 from ..merge_method import METHODS, MergeMethod, Operands, Parameter, Program
 from ..sparsifier import Sparsifier
 from ..stages import Stage
-from ..stages.delta_norms import DeltaNorms
-from ..stages.magnitudes import magnitude_cuts
+from ..stages.delta_norms import DeltaNorms, norm_bytes
+from ..stages.magnitudes import magnitude_bytes, magnitude_cuts
 
 Sparsify = Literal["nothing", "magnitude", "random"]
 
@@ -88,6 +88,11 @@ def _passes(sparsify: Sparsify, operands: Operands) -> int:
     return cuts + (1 if sparse and operands.shared["rescale"] else 0) + 1
 
 
+def _state_bytes(sparsify: Sparsify, sources: int, leaves: int, workers: int) -> int:
+    cuts = magnitude_bytes(sources, leaves, workers) if sparsify == "magnitude" else 0
+    return max(cuts, norm_bytes(sources, leaves, workers))
+
+
 def _register(
     name: str, sparsify: Sparsify, *, consensus: bool, normalize: bool, rescale: bool, reference: str, summary: str
 ) -> None:
@@ -116,6 +121,7 @@ def _register(
             base="required",
             program=combination(sparsify, consensus=consensus),
             passes=lambda operands: _passes(sparsify, operands),
+            state_bytes=lambda *sizes: _state_bytes(sparsify, *sizes),
             least=0,
         ),
     )

@@ -30,6 +30,11 @@ class DeltaNorms:
         return DeltaNormSweep(self, elements)
 
 
+def norm_bytes(sources: int, leaves: int, workers: int) -> int:
+    """Private memory of a sweep, its fold included."""
+    return 2 * 16 * leaves * sources
+
+
 class DeltaNormSweep:
     def __init__(self, stage: DeltaNorms, elements: int) -> None:
         self.base = stage.base

@@ -23,6 +23,11 @@ class Gram:
         return GramSweep(self.positions, elements)
 
 
+def gram_bytes(sources: int, leaves: int, workers: int) -> int:
+    """Private memory of a sweep."""
+    return 8 * leaves * sources * sources
+
+
 class GramSweep:
     """One float64 partial per leaf, folded by leaf index in one fixed binary tree."""
 

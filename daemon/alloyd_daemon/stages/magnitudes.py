@@ -64,6 +64,13 @@ class Ties:
         return TieSweep(self, elements)
 
 
+def magnitude_bytes(sources: int, leaves: int, workers: int) -> int:
+    """Private memory of the largest of the three sweeps."""
+    coarse = 8 * sources * COARSE * (WAYS * workers + 2)
+    fine = 8 * sources * (FINE + SPARE) * (workers + 2)
+    return max(coarse, fine, 8 * sources * leaves)
+
+
 class CoarseSweep:
     def __init__(self, stage: CoarseMagnitudes, workers: int) -> None:
         self.base = stage.base

@@ -1,0 +1,64 @@
+"""The memory budget: what a merge's process needs before, per worker and per tensor, and how many workers fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from alloyd.errors import MemoryTooSmall
+
+if TYPE_CHECKING:
+    from .plan import TensorPlan
+
+MIB: Final = 1024 * 1024
+
+FIXED: Final = 192 * MIB
+"""Private memory of the process with its libraries loaded and no tensor in flight; measured by benchmarks/memory.py."""
+
+PER_OUTPUT_PIECE: Final = 200
+"""Bytes kept in memory for each 4 MiB piece that was read or written: its digest and what holds it."""
+
+TENSORS_AHEAD: Final = 3
+"""Tensors that may be begun while the first of them is still being finished, so that no worker waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a merge was granted: worker threads, tensors in flight at once, and the private bytes they peak at."""
+
+    threads: int
+    tensors: int
+    peak: int
+
+
+def allot(tensors: Sequence[TensorPlan], *, memory: int, threads: int, buffered: bool) -> Budget:
+    """The most workers and tensors in flight that fit into ``memory`` bytes.
+
+    ``buffered`` says that sources are read into buffers (``pread``) and not mapped.
+
+    Raises
+    ------
+    MemoryTooSmall
+        Not even one worker on one tensor fits; names the least that does.
+    """
+    digests = sum(each.pieces for each in tensors) * PER_OUTPUT_PIECE
+    for workers in range(threads, 0, -1):
+        for ahead in range(TENSORS_AHEAD if workers > 1 else 1, 0, -1):
+            peak = _peak(tensors, workers, ahead, buffered=buffered) + digests
+            if peak <= memory:
+                return Budget(workers, ahead, peak)
+    least = _peak(tensors, 1, 1, buffered=buffered) + digests
+    raise MemoryTooSmall(
+        f"this merge needs {-(-least // MIB)} MiB of memory and was given {memory // MIB} MiB",
+        hint=f"Give it --memory {-(-least // MIB)}MiB or more.",
+        least=least,
+        memory=memory,
+    )
+
+
+def _peak(tensors: Sequence[TensorPlan], workers: int, ahead: int, *, buffered: bool) -> int:
+    """Private bytes at the worst moment with so many workers and tensors in flight."""
+    per_worker = max((each.worker_bytes(buffered=buffered) for each in tensors), default=0)
+    largest = sorted((each.state_bytes(workers) for each in tensors), reverse=True)[:ahead]
+    return FIXED + workers * per_worker + sum(largest)

@@ -1,0 +1,137 @@
+"""The merge: streams every tensor of a plan through its stages and blend into a sink, as a generator of progress."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from alloyd.errors import SourceChanged
+from alloyd.jobs import Progress
+
+from .checkpoints.digest import model_digest, tensor_digest
+from .checkpoints.journal import Block as DoneBlock
+from .checkpoints.reader import Reader
+from .checkpoints.sink import Sink
+from .plan import Plan
+from .schedule import Schedule
+from .tensor_run import TensorRun, Worker
+
+TICK = 0.1
+"""Seconds between reports of progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a finished merge knows: digests of output tensors by name, of each source's tensors that were read, health."""
+
+    tensors: Mapping[str, str]
+    sources: Sequence[Mapping[str, str]]
+    non_finite: Mapping[str, int]
+    resumed_blocks: int
+    seconds: float
+
+    @property
+    def digest(self) -> str:
+        """One digest over all output tensors."""
+        return model_digest(self.tensors)
+
+    def source_digest(self, model: int) -> str:
+        """One digest over the tensors that were read of a model."""
+        return model_digest(self.sources[model])
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What the workers hand to the generator, under the schedule's lock."""
+
+    error: BaseException | None = None
+    blocks: dict[int, list[DoneBlock]] = field(default_factory=dict)
+
+
+def merge(plan: Plan, readers: Sequence[Reader], sink: Sink) -> Generator[Progress, None, Merged]:
+    """Merge and yield progress in bytes; closing the generator finishes the blocks in hand and checkpoints the sink.
+
+    ``readers`` has one open reader per model of the plan. Blocks that ``sink`` already holds are not computed again.
+
+    Raises
+    ------
+    SourceChanged
+        A source became shorter, or a tensor that is used twice did not read the same twice.
+    AlloydError
+        Whatever a reader, a method or the sink raises; the sink keeps what was done.
+    """
+    started = time.monotonic()
+    done = sink.open()
+    outcome = _Outcome()
+    for block in done:
+        outcome.blocks.setdefault(block.tensor, []).append(block)
+    runs = [TensorRun(tensor, outcome.blocks.get(tensor.slot, ()), readers, sink, plan.budget.threads) for tensor in plan.tensors]
+    schedule = Schedule(runs, plan.budget.tensors)
+
+    def labour(number: int) -> None:
+        worker = Worker(number, max(len(each.sources) for each in plan.tensors))
+        try:
+            while (task := schedule.take()) is not None:
+                finished = task.run.work(task, worker)
+                if finished is not None:
+                    with schedule.lock:
+                        outcome.blocks.setdefault(finished.tensor, []).append(finished)
+                schedule.finish(task)
+        except BaseException as error:
+            with schedule.lock:
+                outcome.error = outcome.error or error
+            schedule.stop()
+
+    workers = [
+        threading.Thread(target=labour, args=(number,), name=f"merge-{number}", daemon=True)
+        for number in range(plan.budget.threads if runs else 0)
+    ]
+    for each in workers:
+        each.start()
+    try:
+        while any(each.is_alive() for each in workers):
+            schedule.wait(TICK)
+            yield Progress(done=schedule.bytes_done, total=schedule.bytes_total, what=schedule.current)
+            if outcome.error is not None:
+                break
+    finally:
+        schedule.stop()
+        for each in workers:
+            each.join()
+        if outcome.error is not None or not schedule.complete:
+            sink.checkpoint()
+    if outcome.error is not None:
+        raise outcome.error
+    yield Progress(done=schedule.bytes_total, total=schedule.bytes_total, what="publishing")
+    return _summary(plan, outcome.blocks, len(done), time.monotonic() - started)
+
+
+def _summary(plan: Plan, blocks: Mapping[int, Iterable[DoneBlock]], resumed: int, seconds: float) -> Merged:
+    tensors: dict[str, str] = {}
+    sources: list[dict[str, str]] = [{} for _ in plan.outline.models]
+    non_finite: dict[str, int] = {}
+    for tensor in plan.tensors:
+        ordered = sorted(blocks.get(tensor.slot, ()), key=lambda block: block.start)
+        tensors[tensor.name] = tensor_digest(piece for block in ordered for piece in block.pieces)
+        if strange := sum(block.facts.get("non_finite", 0) for block in ordered):
+            non_finite[tensor.name] = strange
+        pieces: dict[int, list[bytes]] = {}
+        for block in ordered:
+            for position, digests in block.inputs:
+                pieces.setdefault(position, []).extend(digests)
+        for position, digests in pieces.items():
+            model, source = tensor.sources[position]
+            digest = tensor_digest(digests)
+            if sources[model].setdefault(source.name, digest) != digest:
+                name = plan.outline.models[model].name
+                raise SourceChanged(
+                    f"tensor '{source.name}' of {name} did not read the same twice",
+                    hint="Something wrote to the model while it was merged; start the merge again.",
+                    tensor=source.name,
+                    model=name,
+                )
+    return Merged(tensors, sources, non_finite, resumed, seconds)
+
+

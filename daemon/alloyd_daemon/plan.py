@@ -1,0 +1,254 @@
+"""The plan: every output tensor, byte range, parameter and pass of a merge, known before a byte moves; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from blake3 import blake3
+
+from alloyd.errors import AlloydError, PlanError, ShapeMismatch, raise_all
+from alloyd_kernels.dtypes import CODES, ITEMSIZE, LEAF
+
+from .block import Scratch
+from .budget import Budget, allot
+from .checkpoints.checkpoint import Checkpoint, Tensor
+from .checkpoints.digest import PIECE
+from .checkpoints.layout import OutputLayout, lay_out
+from .merge_method import METHODS, MergeMethod, Operands
+from .outline import Assignment, Outline
+
+ARITHMETIC: Final = 1
+"""Raised whenever the same recipe on the same sources would give other bytes."""
+
+DTYPE_NAMES: Final[Mapping[str, str]] = {
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "float32": "F32",
+    "float64": "F64",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """One output tensor: where its sources lie, how they are merged, and in blocks of how many elements.
+
+    ``sources`` are (model index, tensor) in recipe order. ``verbatim`` tensors are not of a float type: every source
+    must hold the same bytes, which are copied. ``passes`` counts sweeps over the sources, the blend included, at most.
+    """
+
+    slot: int
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    elements: int
+    nbytes: int
+    sources: tuple[tuple[int, Tensor], ...]
+    operands: Operands
+    method: MergeMethod
+    verbatim: bool
+    passes: int
+    block: int
+
+    @property
+    def read_once(self) -> int:
+        """Bytes of one sweep over all sources."""
+        return sum(tensor.nbytes for _, tensor in self.sources)
+
+    @property
+    def pieces(self) -> int:
+        """Digests of 4 MiB that this tensor's sources and output have."""
+        return -(-self.nbytes // PIECE) + sum(-(-tensor.nbytes // PIECE) for _, tensor in self.sources)
+
+    @property
+    def width(self) -> int:
+        """Bytes of one element of the output."""
+        return self.nbytes // self.elements if self.elements else 1
+
+    def worker_bytes(self, *, buffered: bool) -> int:
+        """Private bytes one worker needs for this tensor: its output block, scratch, and source blocks when buffered."""
+        block = min(self.block, self.elements)
+        read = sum(block * (tensor.nbytes // self.elements) for _, tensor in self.sources) if self.elements else 0
+        return block * self.width + Scratch.nbytes(len(self.sources)) + (read if buffered else 0)
+
+    def state_bytes(self, workers: int) -> int:
+        """Private bytes of this tensor's measurements while it is in flight."""
+        if self.verbatim or self.passes == 1:
+            return 0
+        n = len(self.sources)
+        leaves = -(-self.elements // LEAF)
+        return self.method.state_bytes(n, leaves, workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole merge: tensors in processing order, the output's layout, the budget, and what it will move."""
+
+    outline: Outline
+    tensors: tuple[TensorPlan, ...]
+    layout: OutputLayout
+    budget: Budget
+    bytes_read: int
+    bytes_sweep: int
+    identity: str
+
+    @property
+    def passes(self) -> int:
+        """The most sweeps any tensor takes."""
+        return max((each.passes for each in self.tensors), default=0)
+
+    @property
+    def parameters(self) -> int:
+        """Elements of the output."""
+        return sum(each.elements for each in self.tensors)
+
+
+def make_plan(
+    outline: Outline,
+    checkpoints: Sequence[Checkpoint],
+    *,
+    memory: int,
+    threads: int,
+    shard_size: int,
+    buffered: bool,
+    fingerprints: Sequence[str] = (),
+) -> Plan:
+    """Lay the outline out over the checkpoints' bytes.
+
+    ``memory`` bytes and ``threads`` are upper bounds; ``buffered`` says that the reader copies (``pread``) instead of
+    mapping; ``fingerprints`` of the sources go into the plan's identity.
+
+    Raises
+    ------
+    AlloydError
+        Everything that headers reveal, all at once: shapes that differ, element types that cannot be merged, a budget
+        that is too small.
+    """
+    problems: list[AlloydError] = []
+    wanted = _output_dtype(outline, problems)
+    tensors: list[TensorPlan] = []
+    for slot, assignment in enumerate(outline.assignments):
+        try:
+            tensors.append(_plan_tensor(slot, assignment, outline, checkpoints, wanted))
+        except AlloydError as problem:
+            problems.append(problem)
+    raise_all(problems)
+    layout = lay_out([(each.name, each.dtype, each.shape) for each in tensors], shard_size=shard_size)
+    budget = allot(tensors, memory=memory, threads=threads, buffered=buffered)
+    return Plan(
+        outline=outline,
+        tensors=tuple(tensors),
+        layout=layout,
+        budget=budget,
+        bytes_read=sum(each.read_once for each in tensors),
+        bytes_sweep=sum(each.read_once * each.passes for each in tensors),
+        identity=_identity(outline, tensors, layout, fingerprints),
+    )
+
+
+def _output_dtype(outline: Outline, problems: list[AlloydError]) -> str | None:
+    name = outline.out_dtype or outline.dtype
+    if name is None:
+        return None
+    code = DTYPE_NAMES.get(name.removeprefix("torch."))
+    if code is None:
+        problems.append(
+            PlanError(f"the output cannot be of dtype '{name}'", hint=f"Known: {', '.join(DTYPE_NAMES)}.", dtype=name)
+        )
+    return code
+
+
+def _plan_tensor(
+    slot: int, assignment: Assignment, outline: Outline, checkpoints: Sequence[Checkpoint], wanted: str | None
+) -> TensorPlan:
+    sources = tuple((each.model, checkpoints[each.model].tensors[each.tensor]) for each in assignment.inputs)
+    shape = _common_shape(assignment, outline, sources)
+    dtypes = [tensor.dtype for _, tensor in sources]
+    elements = math.prod(shape)
+    verbatim = not any(each in CODES for each in dtypes)
+    if verbatim and len(set(dtypes)) > 1 or not verbatim and not all(each in CODES for each in dtypes):
+        raise PlanError(
+            f"tensor '{assignment.name}' has element types that cannot be merged: "
+            + ", ".join(f"{outline.models[model].name} {tensor.dtype}" for model, tensor in sources),
+            hint="Convert the sources to one floating type, or leave the tensor to one model with passthrough.",
+            tensor=assignment.name,
+        )
+    dtype = dtypes[0] if verbatim else wanted or promote(dtypes)
+    operands = Operands(
+        name=assignment.name,
+        shape=shape,
+        count=len(sources),
+        base=assignment.base,
+        inputs=tuple(each.parameters for each in assignment.inputs),
+        shared=assignment.shared,
+        seed=outline.seed,
+    )
+    method = METHODS.get(assignment.method)
+    width = (sources[0][1].nbytes // elements if elements else 1) if verbatim else ITEMSIZE[dtype]
+    narrowest = min([width] + ([] if verbatim else [ITEMSIZE[each] for each in dtypes]))
+    return TensorPlan(
+        slot=slot,
+        name=assignment.name,
+        dtype=dtype,
+        shape=shape,
+        elements=elements,
+        nbytes=elements * width,
+        sources=sources,
+        operands=operands,
+        method=method,
+        verbatim=verbatim,
+        passes=1 if verbatim else method.passes(operands),
+        block=PIECE // narrowest,
+    )
+
+
+def _common_shape(
+    assignment: Assignment, outline: Outline, sources: Sequence[tuple[int, Tensor]]
+) -> tuple[int, ...]:
+    shapes = {tensor.shape for _, tensor in sources}
+    if len(shapes) == 1:
+        return shapes.pop()
+    axis = assignment.vocabulary_axis
+    without = {shape[:axis] + shape[axis + 1 :] for shape in shapes} if axis is not None else shapes
+    raise ShapeMismatch(
+        f"tensor '{assignment.name}' differs in shape: "
+        + ", ".join(f"{outline.models[model].name} has {list(tensor.shape)}" for model, tensor in sources),
+        hint="The models have different vocabularies, which this version cannot align; give them the same tokenizer first."
+        if axis is not None and len(without) == 1
+        else "Only models of one architecture and size can be merged.",
+        tensor=assignment.name,
+    )
+
+
+def promote(dtypes: Sequence[str]) -> str:
+    """The narrowest float type that holds all of ``dtypes``: their own when equal, else float32, else float64.
+
+    Two different 16-bit or 8-bit types promote to float32, as mergekit 0.1.5 does for bfloat16 with float16.
+    """
+    kinds = set(dtypes)
+    if len(kinds) == 1:
+        return kinds.pop()
+    if "F64" in kinds:
+        return "F64"
+    small = {"F8_E4M3", "F8_E5M2"}
+    rest = kinds - small
+    return rest.pop() if len(rest) == 1 else "F32"
+
+
+def _identity(
+    outline: Outline, tensors: Sequence[TensorPlan], layout: OutputLayout, fingerprints: Sequence[str]
+) -> str:
+    """A digest of all that the output's bytes follow from: a staging of another identity is not continued."""
+    digest = blake3(f"{ARITHMETIC} {outline.seed}\n".encode())
+    for fingerprint in fingerprints:
+        digest.update(f"{fingerprint}\n".encode())
+    for shard in layout.shards:
+        digest.update(shard.header)
+    for tensor, assignment in zip(tensors, outline.assignments, strict=True):
+        inputs = [(model, source.name, sorted(each.parameters.items())) for (model, source), each in zip(
+            tensor.sources, assignment.inputs, strict=True)]  # fmt: skip
+        line = (tensor.name, assignment.method, assignment.base, inputs, sorted(assignment.shared.items()), tensor.block)
+        digest.update(repr(line).encode())
+    return digest.hexdigest()

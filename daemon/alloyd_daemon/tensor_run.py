@@ -1,0 +1,210 @@
+"""One output tensor in the making: its program's stages, then its blend, block by block."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alloyd.errors import SourceError
+from alloyd_kernels.dtypes import CODES
+
+from .blends import Blend
+from .block import Block, Scratch
+from .checkpoints.digest import piece_digests
+from .checkpoints.journal import Block as DoneBlock
+from .checkpoints.reader import Reader
+from .checkpoints.sink import Sink
+from .plan import TensorPlan
+from .schedule import Task
+from .stages import Stage, Sweep
+
+WINDOW = 64 * 1024 * 1024
+"""Bytes of a source that may stay mapped behind the cursor, and that are asked for ahead of it."""
+
+
+class Worker:
+    """One worker's number, scratch and buffers; buffers grow to the largest block and are used again."""
+
+    def __init__(self, number: int, sources: int) -> None:
+        self.number = number
+        self.scratch = Scratch(sources)
+        self._out = np.empty(0, dtype=np.uint8)
+        self._into = [np.empty(0, dtype=np.uint8) for _ in range(sources)]
+
+    def out(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        """A buffer for an output block."""
+        if len(self._out) < nbytes:
+            self._out = np.empty(nbytes, dtype=np.uint8)
+        return self._out[:nbytes]
+
+    def into(self, position: int, nbytes: int) -> memoryview:
+        """A buffer for a block of the source at ``position``."""
+        if len(self._into[position]) < nbytes:
+            self._into[position] = np.empty(nbytes, dtype=np.uint8)
+        return memoryview(self._into[position][:nbytes])
+
+
+class TensorRun:
+    """Moves through begin -> sweeps -> blend; the schedule sees ``pending``, ``outstanding`` and ``finished``."""
+
+    def __init__(
+        self, plan: TensorPlan, done: Iterable[DoneBlock], readers: Sequence[Reader], sink: Sink, workers: int
+    ) -> None:
+        self.plan = plan
+        self.pending: deque[int] = deque()
+        self.outstanding = 0
+        self.finished = False
+        self._readers = readers
+        self._sink = sink
+        self._workers = workers
+        self._done = {block.start // plan.width for block in done}
+        self._program: Generator[Stage, Any, Blend] | None = None
+        self._sweep: Sweep | None = None
+        self._blend: Blend | None = None
+        self._codes = np.array([CODES.get(tensor.dtype, -1) for _, tensor in plan.sources], dtype=np.int64)
+        self._out_code = CODES.get(plan.dtype, -1)
+        self._widths = [tensor.nbytes // plan.elements if plan.elements else 0 for _, tensor in plan.sources]
+        self._large = any(tensor.nbytes > WINDOW for _, tensor in plan.sources)
+        self._counted = 0
+
+    @property
+    def cost(self) -> int:
+        """Bytes this tensor moves: every sweep's reads and the writes."""
+        return self.plan.read_once * self.plan.passes + self.plan.nbytes
+
+    @property
+    def uncounted(self) -> int:
+        """Bytes of the cost that no finished task accounted for (sweeps that were not needed, blocks already there)."""
+        return self.cost - self._counted
+
+    def cost_of(self, first: int) -> int:
+        """Bytes that the task at ``first`` moved; called under the schedule's lock."""
+        count = min(self.plan.block, self.plan.elements - first)
+        moved = sum(width * count for width in self._widths) + (count * self.plan.width if self._blend else 0)
+        self._counted += moved
+        return moved
+
+    def begin(self) -> None:
+        """Start the program; afterwards there are pending blocks, or the tensor is finished."""
+        if len(self._done) * self.plan.block >= self.plan.elements:
+            self.finished = True
+            return
+        if not self.plan.verbatim:
+            self._program = self.plan.method.program(self.plan.operands)
+            self._step(None)
+        else:
+            self._fill()
+
+    def advance(self) -> None:
+        """Go on after the last block of a sweep."""
+        if self._sweep is not None:
+            sweep, self._sweep = self._sweep, None
+            self._step(sweep.resolve())
+            return
+        for model, tensor in self.plan.sources:
+            self._readers[model].release(tensor, 0, tensor.nbytes)
+        self.finished = True
+
+    def _step(self, result: Any) -> None:
+        assert self._program is not None
+        try:
+            stage = self._program.send(result)
+            self._sweep = stage.begin(self.plan.elements, self._workers)
+        except StopIteration as end:
+            self._blend = end.value
+        self._fill()
+
+    def _fill(self) -> None:
+        starts = range(0, self.plan.elements, self.plan.block)
+        wanted = [first for first in starts if self._sweep is not None or first not in self._done]
+        self.outstanding = len(wanted)
+        self.pending.extend(wanted)
+
+    def work(self, task: Task, worker: Worker) -> DoneBlock | None:
+        """Do one block of the present sweep; returns the finished block when it was the blend."""
+        first = task.first
+        count = min(self.plan.block, self.plan.elements - first)
+        self._ask_ahead(first)
+        if self._sweep is not None:
+            views = self._views(first, count, worker, range(len(self.plan.sources)))
+            self._sweep.measure(self._block(first, count, views), worker.number, worker.scratch)
+            finished = None
+        else:
+            finished = self._write(first, count, worker)
+        if self._large:
+            for (model, tensor), width in zip(self.plan.sources, self._widths, strict=True):
+                drop = finished is not None
+                self._readers[model].release(tensor, first * width, (first + count) * width, drop=drop)
+        return finished
+
+    def _write(self, first: int, count: int, worker: Worker) -> DoneBlock:
+        plan = self.plan
+        start = first * plan.width
+        source = self._copied()
+        if source is not None:
+            views = self._views(first, count, worker, range(len(plan.sources)) if plan.verbatim else (source,))
+            if plan.verbatim:
+                self._check_equal(views)
+            data = views[source]
+            self._sink.write(plan.slot, start, data)
+            pieces = piece_digests(data)
+            inputs = tuple((position, pieces) for position in views)
+            facts: dict[str, int] = {}
+        else:
+            assert self._blend is not None
+            views = self._views(first, count, worker, range(len(plan.sources)))
+            out = worker.out(count * plan.width)
+            block = self._block(first, count, views, out.__array_interface__["data"][0])
+            strange = self._blend.write(block, worker.scratch)
+            self._sink.write(plan.slot, start, memoryview(out))
+            pieces = piece_digests(memoryview(out))
+            inputs = tuple((position, piece_digests(view)) for position, view in views.items())
+            facts = {"non_finite": strange} if strange else {}
+        done = DoneBlock(plan.slot, start, start + count * plan.width, pieces, inputs, facts)
+        self._sink.record(done)
+        return done
+
+    def _copied(self) -> int | None:
+        """The source whose bytes are the output's, or ``None``."""
+        if self.plan.verbatim:
+            return 0
+        assert self._blend is not None
+        position = self._blend.copies
+        return position if position is not None and self.plan.sources[position][1].dtype == self.plan.dtype else None
+
+    def _views(self, first: int, count: int, worker: Worker, positions: Iterable[int]) -> dict[int, memoryview]:
+        views = {}
+        for position in positions:
+            model, tensor = self.plan.sources[position]
+            width = self._widths[position]
+            reader = self._readers[model]
+            into = None if reader.door == "mmap" else worker.into(position, count * width)
+            views[position] = reader.view(tensor, first * width, (first + count) * width, into)
+        return views
+
+    def _block(self, first: int, count: int, views: dict[int, memoryview], out: int = 0) -> Block:
+        addresses = np.array(
+            [np.frombuffer(views[each], dtype=np.uint8).__array_interface__["data"][0] for each in range(len(views))],
+            dtype=np.uint64,
+        )
+        return Block(first, count, addresses, self._codes, out, self._out_code)
+
+    def _ask_ahead(self, first: int) -> None:
+        for (model, tensor), width in zip(self.plan.sources, self._widths, strict=True):
+            ahead = (first + self.plan.block) * width
+            if ahead < tensor.nbytes:
+                self._readers[model].prefetch(tensor, ahead, min(ahead + WINDOW // 4, tensor.nbytes))
+
+    def _check_equal(self, views: dict[int, memoryview]) -> None:
+        for position, view in views.items():
+            if view != views[0]:
+                _, tensor = self.plan.sources[position]
+                raise SourceError(
+                    f"tensor '{self.plan.name}' ({tensor.dtype}) is not of a float type and differs between the sources",
+                    hint="Leave it to one model: give it a passthrough slice, or make the copies equal.",
+                    tensor=self.plan.name,
+                )
