@@ -1,0 +1,37 @@
+"""Content digests: BLAKE3 of fixed 4 MiB pieces, then of their list; one notion for sources, output and
+verifying."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from blake3 import blake3
+
+PIECE: Final = 4 * 1024 * 1024
+
+
+def piece_digests(data: memoryview | bytes) -> tuple[bytes, ...]:
+    """The BLAKE3-256 of each 4 MiB piece of ``data`` (contiguous bytes); the last piece may be short.
+
+    Blocks that start at multiples of 4 MiB of one tensor give, joined in order, the pieces of the whole
+    tensor.
+    """
+    view = memoryview(data)
+    return tuple(blake3(view[start : start + PIECE]).digest() for start in range(0, len(view), PIECE))
+
+
+def tensor_digest(pieces: Iterable[bytes]) -> str:
+    """The digest of a whole tensor: BLAKE3 (hex) of its piece digests, joined in order."""
+    return blake3(b"".join(pieces)).hexdigest()
+
+
+def model_digest(tensors: Mapping[str, str]) -> str:
+    """The digest of many tensors: BLAKE3 (hex) of "digest, space, name, newline" for each, sorted by name."""
+    lines = "".join(f"{tensors[name]} {name}\n" for name in sorted(tensors))
+    return blake3(lines.encode("utf-8")).hexdigest()
+
+
+def bytes_digest(data: bytes) -> str:
+    """BLAKE3 (hex) of the bytes of a small file."""
+    return blake3(data).hexdigest()

@@ -1,0 +1,278 @@
+"""Read ranges of tensors through one of two doors: ``mmap`` (no copy) or ``pread`` (into the caller's
+buffer).
+
+Both are safe to use from many threads; no Python lock is taken once a file is open. Behind the cursor
+``release`` gives pages back: those mapped into this process always, those of the page cache only where
+nothing was cached before this job came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from alloyd.errors import SourceChanged, UsageError
+
+from .checkpoint import Checkpoint, Tensor
+from .libc import MADV_DONTNEED, MADV_POPULATE_READ, address_of, advise, resident_pages
+from .mounts import is_network
+
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+GRANULE: Final = 1024 * 1024
+_LOOK: Final = 256 * 1024 * 1024
+_EMPTY: Final = memoryview(b"")
+_EHWPOISON: Final = 133
+
+
+@dataclass(slots=True)
+class _File:
+    """One open file. ``cached[g]`` is 1 where the page cache held any page of granule g when the file was
+    opened."""
+
+    path: Path
+    handle: int
+    cached: bytes
+    mapping: mmap.mmap | None
+    data: memoryview
+    address: int
+
+
+class Reader(ABC):
+    """Ranges of a checkpoint's tensors. Files are opened at their first use and stay open until
+    :meth:`close`."""
+
+    door: Literal["mmap", "pread"]
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._files: list[_File | None] = [None] * len(checkpoint.files)
+        self._opening = threading.Lock()
+
+    @abstractmethod
+    def view(self, tensor: Tensor, start: int, stop: int, into: memoryview | None = None) -> memoryview:
+        """Bytes [start, stop) of ``tensor``.
+
+        Through ``mmap`` the result is a part of the mapped file, its pages present, and ``into`` is ignored.
+        Through ``pread`` the bytes are read into the first ``stop - start`` bytes of ``into`` (a new buffer
+        when ``None``).
+
+        Raises
+        ------
+        SourceChanged
+            The file was replaced, truncated, or cannot be read.
+        ValueError
+            The range is not inside the tensor, or ``into`` is too small.
+        """
+
+    def prefetch(self, tensor: Tensor, start: int, stop: int) -> None:
+        """Ask the kernel to read bytes [start, stop) of ``tensor`` into the page cache soon."""
+        if stop > start:
+            handle = self._file(tensor).handle
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(handle, tensor.offset + start, stop - start, os.POSIX_FADV_WILLNEED)
+
+    def release(self, tensor: Tensor, start: int, stop: int, *, drop: bool = True) -> None:
+        """Give back the pages of bytes [start, stop) of ``tensor``; views of them stay valid and read again.
+
+        With ``drop`` the page cache is given back too, where nothing was cached before this job; without,
+        only the mapping is, because another sweep will come by. The page that ``start`` lies in goes too (the
+        range before it is done), that of ``stop`` stays.
+        """
+        file = self._file(tensor)
+        first = (tensor.offset + start) // PAGE * PAGE
+        last = (tensor.offset + stop) // PAGE * PAGE
+        if last <= first:
+            return
+        if file.mapping is not None:
+            advise(file.address + first, last - first, MADV_DONTNEED)
+        for begin, end in _uncached(file.cached, first, last) if drop else ():
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(file.handle, begin, end - begin, os.POSIX_FADV_DONTNEED)
+
+    def close(self) -> None:
+        """Close every file; views that are still held keep their mapping alive until they go."""
+        with self._opening:
+            for place, file in enumerate(self._files):
+                if file is None:
+                    continue
+                self._files[place] = None
+                os.close(file.handle)
+                file.data.release()
+                if file.mapping is not None:
+                    with contextlib.suppress(BufferError):
+                        file.mapping.close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _file(self, tensor: Tensor) -> _File:
+        return self._files[tensor.file] or self._open(tensor.file)
+
+    def _open(self, number: int) -> _File:
+        with self._opening:
+            found = self._files[number]
+            if found is not None:
+                return found
+            path = self.checkpoint.files[number]
+            try:
+                handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as wrong:
+                raise _changed(path, f"can no longer be read: {wrong.strerror}") from None
+            try:
+                status, seen = os.fstat(handle), self.checkpoint.prints[number]
+                if (status.st_size, status.st_mtime_ns, status.st_ino) != (
+                    seen.size,
+                    seen.mtime_ns,
+                    seen.inode,
+                ):
+                    raise _changed(path, "was written or replaced after its header was read")
+                file = self._take(path, handle, status.st_size)
+            except BaseException:
+                os.close(handle)
+                raise
+            self._files[number] = file
+            return file
+
+    @abstractmethod
+    def _take(self, path: Path, handle: int, size: int) -> _File: ...
+
+
+class MappedReader(Reader):
+    """The ``mmap`` door: shared, read-only mappings, populated block by block."""
+
+    door = "mmap"
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self._populate = True
+
+    def view(self, tensor: Tensor, start: int, stop: int, into: memoryview | None = None) -> memoryview:
+        _check_range(tensor, start, stop)
+        if start == stop:
+            return _EMPTY
+        file = self._file(tensor)
+        begin, end = tensor.offset + start, tensor.offset + stop
+        if self._populate:
+            first = begin // PAGE * PAGE
+            code = advise(file.address + first, end - first, MADV_POPULATE_READ)
+            if code in (errno.EFAULT, _EHWPOISON):
+                raise _changed(file.path, f"cannot be read at byte {begin} (truncated, or a failing disk)")
+            if code in (errno.EINVAL, errno.ENOSYS):
+                self._populate = False
+        return file.data[begin:end]
+
+    def _take(self, path: Path, handle: int, size: int) -> _File:
+        mapping = mmap.mmap(handle, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+        address = address_of(mapping)
+        return _File(path, handle, _cached(address, size), mapping, memoryview(mapping), address)
+
+
+class PreadReader(Reader):
+    """The ``pread`` door: copies into the caller's buffer; a file that shrinks is an error, never a
+    signal."""
+
+    door = "pread"
+
+    def view(self, tensor: Tensor, start: int, stop: int, into: memoryview | None = None) -> memoryview:
+        _check_range(tensor, start, stop)
+        if start == stop:
+            return _EMPTY
+        size = stop - start
+        if into is None:
+            into = memoryview(bytearray(size))
+        elif into.nbytes < size:
+            raise ValueError(f"a buffer of {into.nbytes} bytes is too small for {size}")
+        file = self._file(tensor)
+        target = into.cast("B")[:size]
+        position, done = tensor.offset + start, 0
+        while done < size:
+            try:
+                count = os.preadv(file.handle, [target[done:]], position + done)
+            except OSError as wrong:
+                raise _changed(
+                    file.path, f"cannot be read at byte {position + done}: {wrong.strerror}"
+                ) from None
+            if count == 0:
+                raise _changed(file.path, f"ends at byte {position + done}, inside tensor '{tensor.name}'")
+            done += count
+        return target
+
+    def _take(self, path: Path, handle: int, size: int) -> _File:
+        cached = b"\1" * (-(-size // GRANULE))
+        with contextlib.suppress(OSError), mmap.mmap(handle, size, prot=mmap.PROT_READ) as mapping:
+            cached = _cached(address_of(mapping), size)
+        return _File(path, handle, cached, None, _EMPTY[:], 0)
+
+
+def open_reader(checkpoint: Checkpoint, door: Literal["auto", "mmap", "pread"] = "auto") -> Reader:
+    """A reader of ``checkpoint``; ``auto`` takes ``pread`` when any file lies on a network mount or FUSE,
+    else ``mmap``.
+
+    Raises
+    ------
+    UsageError
+        An unknown door.
+    """
+    if door == "auto":
+        folders = {os.path.dirname(os.path.realpath(each)) for each in checkpoint.files}
+        door = "pread" if any(is_network(Path(each)) for each in folders) else "mmap"
+    if door == "mmap":
+        return MappedReader(checkpoint)
+    if door == "pread":
+        return PreadReader(checkpoint)
+    raise UsageError(f"unknown reader '{door}'", hint="Known: auto, mmap, pread.")
+
+
+def _check_range(tensor: Tensor, start: int, stop: int) -> None:
+    if not 0 <= start <= stop <= tensor.nbytes:
+        raise ValueError(f"bytes [{start}, {stop}) are not inside '{tensor.name}' of {tensor.nbytes} bytes")
+
+
+def _cached(address: int, size: int) -> bytes:
+    """Which granules of a mapped file the page cache holds something of; all of them where the kernel will
+    not say."""
+    pages = GRANULE // PAGE
+    result = bytearray()
+    for begin in range(0, size, _LOOK):
+        length = min(_LOOK, size - begin)
+        granules = -(-length // GRANULE)
+        flags = resident_pages(address + begin, length)
+        if flags is None:
+            result += b"\1" * granules
+        elif b"\1" not in flags:
+            result += bytes(granules)
+        else:
+            result += bytes(b"\1" in flags[each * pages : (each + 1) * pages] for each in range(granules))
+    return bytes(result)
+
+
+def _uncached(cached: bytes, first: int, last: int) -> list[tuple[int, int]]:
+    """The parts of bytes [first, last) in granules that were not cached, neighbours joined."""
+    parts: list[tuple[int, int]] = []
+    for granule in range(first // GRANULE, -(-last // GRANULE)):
+        if cached[granule]:
+            continue
+        begin, end = max(first, granule * GRANULE), min(last, (granule + 1) * GRANULE)
+        if parts and parts[-1][1] == begin:
+            parts[-1] = (parts[-1][0], end)
+        else:
+            parts.append((begin, end))
+    return parts
+
+
+def _changed(path: Path, what: str) -> SourceChanged:
+    return SourceChanged(
+        f"source changed or unreadable: {path} {what}",
+        hint="Leave the sources alone while they are read, then run the merge again.",
+        path=str(path),
+    )

@@ -1,0 +1,438 @@
+"""From staging folder to published output: who may write, what is committed, and how it appears in one step.
+
+An output is built in ``.NAME.partial`` beside its final place (inside it, when the final place is a mount
+point). In there ``.alloyd/`` holds the lock, the journal and, once every byte is on disk, ``sealed``: from
+then on the output is committed, and whoever comes next finishes what a dead process left. Publishing moves
+the whole folder, ``.alloyd/`` included, and then removes that. What was published is remembered in an
+extended attribute of the folder (where the file system has them), so that a job that died after the last step
+finds its work done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from blake3 import blake3
+
+from alloyd.errors import DiskFull, OutputError, OutputExists
+
+from ..faults import reach
+from .libc import exchange
+
+STATE: Final = ".alloyd"
+MARK: Final = "user.alloyd.published"
+LOCK_WAIT: Final = 30.0
+_POLL: Final = 0.05
+_MODEL_ENDINGS: Final = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", "config.json")
+_HARMLESS_FOLDERS: Final = frozenset({STATE, ".cache", "additional_chat_templates"})
+_NO_LOCKS: Final = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A committed output: its identity, its files in the order they appear, whether it may replace
+    another."""
+
+    identity: str
+    files: tuple[str, ...]
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The paths that belong to one output; symbolic links are resolved first."""
+
+    final: Path
+    staging: Path
+    replaced: Path
+    inside: bool
+
+    @staticmethod
+    def of(final: Path) -> Place:
+        """The place of ``final``.
+
+        Raises
+        ------
+        OutputError
+            The root of the file system.
+        """
+        final = Path(os.path.realpath(final))
+        if not final.name:
+            raise OutputError(f"{final} cannot be an output", hint="Name a folder.", path=str(final))
+        inside = os.path.ismount(final)
+        beside = final if inside else final.parent
+        return Place(final, beside / f".{final.name}.partial", beside / f".{final.name}.replaced", inside)
+
+    @property
+    def state(self) -> Path:
+        """Lock, journal and seal before the output is published."""
+        return self.staging / STATE
+
+    @property
+    def left(self) -> Path:
+        """The same after the folder was moved, until it is cleaned."""
+        return self.final / STATE
+
+
+def check_output(final: Path, force: bool) -> None:
+    """Say now what would go wrong with ``final`` later; creates nothing.
+
+    An empty folder is a fine output. ``force`` allows to replace a folder that holds a model and nothing
+    else.
+
+    Raises
+    ------
+    OutputExists
+        Something is there, and ``force`` is not given or would destroy more than a model.
+    OutputError
+        The folder cannot be created or written.
+    """
+    place = Place.of(final)
+    if os.path.lexists(place.final):
+        if not place.final.is_dir():
+            raise OutputExists(
+                f"{place.final} is a file, not a folder", hint="Choose another output.", path=str(place.final)
+            )
+        _check_occupants(place, force)
+    folder = place.final if place.inside else place.final.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is not a folder", hint="Choose another output.", path=str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise OutputError(
+            f"{folder} cannot be written",
+            hint="Choose another output, or change its rights.",
+            path=str(folder),
+        )
+
+
+def already_published(final: Path, identity: str) -> bool:
+    """Whether ``final`` holds the complete output of ``identity``, unchanged since; ask this before
+    :func:`check_output`.
+
+    Finishes first what a process that died while publishing left behind.
+
+    Raises
+    ------
+    OutputError
+        Another process is writing this output.
+    """
+    place = Place.of(final)
+    if place.staging.exists() or place.left.exists():
+        with errors_of(place.final):
+            lock = acquire(place)
+            try:
+                recover(place)
+            finally:
+                release(place, lock)
+    return _marked(place) == identity
+
+
+def acquire(place: Place, wait: float = LOCK_WAIT) -> int:
+    """Take the output's lock, creating the staging folder if need be; returns the open file.
+
+    Raises
+    ------
+    OutputError
+        Another process still holds it after ``wait`` seconds.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        handle = _try_lock(place)
+        if handle is not None:
+            return handle
+        if time.monotonic() >= deadline:
+            raise OutputError(
+                f"another process is writing {place.final}",
+                hint="Wait for it, cancel it, or choose another output.",
+                path=str(place.final),
+            )
+        time.sleep(_POLL)
+
+
+def release(place: Place, lock: int) -> None:
+    """Give the lock back; a staging folder that holds nothing but the lock goes too."""
+    with contextlib.suppress(OSError):
+        if os.listdir(place.staging) == [STATE] and os.listdir(place.state) == ["lock"]:
+            os.unlink(place.state / "lock")
+            os.rmdir(place.state)
+            os.rmdir(place.staging)
+    os.close(lock)
+
+
+def seal(place: Place, sealed: Sealed) -> None:
+    """Commit the staged output; every file of it must be on disk already."""
+    fresh = place.state / "sealed.new"
+    write_file(fresh, msgspec.msgpack.encode(sealed))
+    sync_folder(place.staging)
+    reach("after-fsync-staging")
+    if not place.inside:
+        _mark(place.staging, sealed)
+    os.rename(fresh, place.state / "sealed")
+    reach("after-rename-sealed")
+    sync_folder(place.state)
+    reach("after-fsync-sealed")
+
+
+def recover(place: Place) -> None:
+    """Under the lock: finish a committed output and clean up after a published one; else do nothing."""
+    if not place.inside and place.left.exists():
+        _clean(place)
+    sealed = read_sealed(place.state)
+    if sealed is not None:
+        finish(place, sealed)
+
+
+def read_sealed(state: Path) -> Sealed | None:
+    """The seal in a state folder, or ``None``."""
+    try:
+        return msgspec.msgpack.decode((state / "sealed").read_bytes(), type=Sealed)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def finish(place: Place, sealed: Sealed) -> None:
+    """Publish a committed output; may be repeated after a kill at any moment.
+
+    Raises
+    ------
+    OutputExists
+        Something came to be at the final place that may not be replaced.
+    """
+    if place.inside:
+        _move_files(place, sealed)
+        return
+    if place.final.exists() and occupants(place):
+        _check_occupants(place, sealed.force)
+        if exchange(place.staging, place.final):
+            reach("after-exchange")
+        else:
+            os.rename(place.final, place.replaced)
+            reach("after-rename-old")
+            os.rename(place.staging, place.final)
+            reach("after-rename")
+    else:
+        try:
+            os.rename(place.staging, place.final)
+        except OSError as wrong:
+            if wrong.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise _exists(place) from None
+            raise
+        reach("after-rename")
+    sync_folder(place.final.parent)
+    reach("after-fsync-parent")
+    _clean(place)
+
+
+def discard(place: Place) -> None:
+    """Under the lock: remove the staging folder, and what of it was already moved into a mount point."""
+    sealed = read_sealed(place.state)
+    if sealed is not None and place.inside:
+        for name in sealed.files:
+            if not (place.staging / name).exists():
+                (place.final / name).unlink(missing_ok=True)
+    if place.replaced.exists() and not place.final.exists():
+        os.rename(place.replaced, place.final)
+    shutil.rmtree(place.staging, ignore_errors=True)
+
+
+def occupants(place: Place) -> list[str]:
+    """What the final folder holds, apart from what is alloyd's or the file system's own."""
+    own = {place.staging.name, "lost+found"} if place.inside else set()
+    return sorted(set(os.listdir(place.final)) - own)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file and force it to disk."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    except OSError as wrong:
+        if wrong.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while writing ``path`` into :class:`OutputError` and
+    :class:`DiskFull`."""
+    try:
+        yield
+    except OSError as wrong:
+        if wrong.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"no room left for {path} ({wrong.strerror})",
+                hint="Free some space, then resume: finished work is kept.",
+                path=str(path),
+            ) from None
+        raise OutputError(
+            f"{path} cannot be written ({wrong.strerror})",
+            hint="Check the rights and the state of that file system.",
+            path=str(path),
+        ) from None
+
+
+def _try_lock(place: Place) -> int | None:
+    moved = not place.inside and (place.left / "lock").exists()
+    path = (place.left if moved else place.state) / "lock"
+    if not moved:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError as wrong:
+        if wrong.errno not in _NO_LOCKS:
+            os.close(handle)
+            raise
+    # The folder may have been published, and the lock with it, between opening and locking.
+    overtaken = not moved and not place.inside and (place.left / "lock").exists()
+    if overtaken or not _is_at(handle, path):
+        os.close(handle)
+        return None
+    return handle
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _check_occupants(place: Place, force: bool) -> None:
+    found = occupants(place)
+    if not found:
+        return
+    if not force:
+        raise _exists(place)
+    strange = [
+        name
+        for name in found
+        if (place.final / name).is_dir()
+        and not (place.final / name).is_symlink()
+        and name not in _HARMLESS_FOLDERS
+    ]
+    if strange or not any(name.endswith(_MODEL_ENDINGS) for name in found):
+        what = f"holds the folder '{strange[0]}'" if strange else "does not hold a model"
+        raise OutputExists(
+            f"{place.final} {what}, so it is not replaced",
+            hint="Only a folder that holds a model and nothing else is replaced; choose another output.",
+            path=str(place.final),
+        )
+
+
+def _exists(place: Place) -> OutputExists:
+    return OutputExists(
+        f"{place.final} exists and is not empty",
+        hint="Choose another output, or use --force to replace it.",
+        path=str(place.final),
+    )
+
+
+def _clean(place: Place) -> None:
+    """Remove what was replaced and then the state that was moved along; the seal goes last but one."""
+    if place.staging.exists():
+        if place.replaced.exists():
+            shutil.rmtree(place.replaced)
+        os.rename(place.staging, place.replaced)
+        reach("after-rename-replaced")
+    if place.replaced.exists():
+        shutil.rmtree(place.replaced)
+        reach("after-remove-replaced")
+    _remove_state(place.left)
+    sync_folder(place.final)
+    reach("after-fsync-final")
+
+
+def _remove_state(state: Path) -> None:
+    for name in sorted(os.listdir(state), key=lambda each: (each == "sealed", each)):
+        os.unlink(state / name)
+        reach("after-unlink-state")
+    os.rmdir(state)
+
+
+def _move_files(place: Place, sealed: Sealed) -> None:
+    """Onto a mount point: entry points of an old model go first, those of the new one come last."""
+    waiting = [name for name in sealed.files if (place.staging / name).exists()]
+    if not sealed.force and any((place.final / name).exists() for name in waiting):
+        raise _exists(place)
+    if sealed.force:
+        old = [name for name in occupants(place) if name not in sealed.files or name in waiting]
+        for name in sorted(old, key=lambda each: not each.endswith(".json")):
+            gone = place.final / name
+            if gone.is_dir() and not gone.is_symlink():
+                shutil.rmtree(gone)
+            else:
+                gone.unlink()
+        reach("after-remove-old")
+    entry = next((name for name in waiting if name.endswith(".index.json")), sealed.files[-1])
+    for name in waiting:
+        if name == entry:
+            sync_folder(place.final)
+            reach("after-fsync-files")
+        (place.final / name).parent.mkdir(exist_ok=True)
+        os.rename(place.staging / name, place.final / name)
+        reach("after-rename-file")
+    sync_folder(place.final)
+    _mark(place.final, sealed)
+    reach("after-fsync-final")
+    _remove_state(place.state)
+    shutil.rmtree(place.staging)
+    sync_folder(place.final)
+
+
+def _listing(folder: Path) -> str:
+    """A digest over name, size, modification time and inode of every file of a published folder."""
+    lines = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        for name in sorted(files):
+            status = os.stat(os.path.join(root, name))
+            where = os.path.relpath(os.path.join(root, name), folder)
+            lines.append(f"{where}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n")
+    return blake3("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _mark(folder: Path, sealed: Sealed) -> None:
+    """Remember on the folder itself what it holds; a file system without attributes goes without."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.setxattr(folder, MARK, f"{_listing(folder)} {sealed.identity}".encode())
+
+
+def _marked(place: Place) -> str | None:
+    """The identity whose output the final folder holds, if nothing there changed since."""
+    try:
+        listing, _, identity = os.getxattr(place.final, MARK).decode().partition(" ")
+        return identity if listing == _listing(place.final) else None
+    except (OSError, AttributeError, UnicodeDecodeError):
+        return None
