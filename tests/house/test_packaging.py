@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from importlib.metadata import distribution
+from importlib.metadata import PathDistribution, distribution
 from pathlib import Path
 
 import pytest
@@ -83,7 +83,8 @@ def light(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
     subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", str(built[0])], check=True)
     site = next((venv / "lib").glob("python*/site-packages"))
     seen: set[str] = set()
-    for text in distribution("alloyd").requires or ():
+    (metadata,) = site.glob("alloyd-*.dist-info")
+    for text in PathDistribution(metadata).requires or ():
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             seen.add(requirement.name)

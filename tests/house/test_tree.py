@@ -9,9 +9,14 @@ import pytest
 
 from house.tree import PARTS, ROOT, text_files
 
-# Spelt in pieces, so that this file passes its own test. The system's temporary folder itself is no one machine's.
-MACHINE_PATHS = re.compile(r"(?<![\w.~$}/-])/(?:tm" + r"p|wor" + r"k|ro" + r"ot|far" + r"m)/(?!alloyd-)[\w.-]+")
-HOSTS = re.compile(r"pypi\.o" + r"rg|pythonho" + r"sted|/opt/(?:whe" + r"els|py" + r"pi)|download\.py" + r"torch")
+# Spelt in pieces, so that this file passes its own test. The system's temporary folder itself is no one
+# machine's.
+MACHINE_PATHS = re.compile(
+    r"(?<![\w.~$}/-])/(?:tm" + r"p|wor" + r"k|ro" + r"ot|far" + r"m)/(?!alloyd-)[\w.-]+"
+)
+HOSTS = re.compile(
+    r"pypi\.o" + r"rg|pythonho" + r"sted|/opt/(?:whe" + r"els|py" + r"pi)|download\.py" + r"torch"
+)
 LARGEST = 2_000_000
 LARGEST_WEIGHTS = 40_000_000
 
