@@ -13,7 +13,7 @@ from alloyd.jobs import Progress
 from .checkpoints.digest import model_digest, tensor_digest
 from .checkpoints.journal import Block as DoneBlock
 from .checkpoints.reader import Reader
-from .checkpoints.sink import Sink
+from .sink import Sink
 from .plan import Plan
 from .schedule import Schedule
 from .tensor_run import TensorRun, Worker

@@ -17,7 +17,7 @@ from .block import Block, Scratch
 from .checkpoints.digest import piece_digests
 from .checkpoints.journal import Block as DoneBlock
 from .checkpoints.reader import Reader
-from .checkpoints.sink import Sink
+from .sink import Sink
 from .plan import TensorPlan
 from .schedule import Task
 from .stages import Stage, Sweep
