@@ -1,7 +1,7 @@
 """Recipes: mergekit's YAML schema read strictly, every mistake found at once and named with its line.
 
-The schema is that of mergekit 0.1.5's ``MergeConfiguration`` plus ``seed`` and ``name``. Parameter values stay as
-they were written; which parameters a method has, and of what type, is known to the daemon alone.
+The schema is that of mergekit 0.1.5's ``MergeConfiguration`` plus ``seed`` and ``name``. Values of
+parameters stay as written; which parameters a method has, and of what type, is known to the daemon alone.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ def read(path: Path) -> str:
 def load(text: str, *, name: str = "recipe", lenient: bool = False) -> tuple[Recipe, ...]:
     """Read a recipe file: one :class:`Recipe` for each YAML document, in order.
 
-    ``name`` is what messages call the file. With ``lenient`` a key that means nothing is a warning of its recipe,
-    since mergekit ignores it; otherwise it is an error with the nearest known key.
+    ``name`` is what messages call the file. With ``lenient`` a key that means nothing is a warning of its
+    recipe, since mergekit ignores it; otherwise it is an error with the nearest known key.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
@@ -43,8 +43,8 @@ def documents(text: str, *, name: str) -> tuple[Document, ...]:
     Raises
     ------
     RecipeError
-        The text is no YAML, is too long, nests too deeply, holds too many values once aliases are expanded, gives
-        a key twice, or uses a tag; the message names ``name`` and the line.
+        The text is no YAML, is too long, nests too deeply, holds too many values once aliases are expanded,
+        gives a key twice, or uses a tag; the message names ``name`` and the line.
     """
     if len(text) > MAX_CHARACTERS:
         raise RecipeError(
@@ -80,7 +80,7 @@ class _Builder:
 
     def __init__(self, text: str, name: str) -> None:
         self.name = name
-        self.loader = yaml.SafeLoader(text)
+        self.loader: Any = yaml.SafeLoader(text)
         self.anchors: dict[str, tuple[Plain, int] | None] = {}
         self.lines: dict[Path, int] = {}
         self.count = 0
@@ -114,7 +114,7 @@ class _Builder:
         line = event.start_mark.line + 1
         self.lines.setdefault(path, line)
         if isinstance(event, yaml.AliasEvent):
-            return self.alias(event.anchor, line)
+            return self.alias(event.anchor or "", line)
         if depth > MAX_DEPTH:
             raise self.refuse(line, f"more than {MAX_DEPTH} levels of nesting")
         before = self.count
@@ -206,7 +206,7 @@ class _Builder:
         tag = event.tag
         if tag is None or tag == "!":
             tag = _TAG + "str" if tag == "!" else self.loader.resolve(yaml.ScalarNode, text, event.implicit)
-        node = yaml.ScalarNode(tag, text, event.start_mark, event.end_mark)
+        node = yaml.ScalarNode(tag, text)
         kind = tag.removeprefix(_TAG)
         try:
             if kind in ("str", "timestamp", "value", "merge"):

@@ -1,0 +1,1 @@
+"""Tables of architectures; each file registers its own."""
