@@ -18,7 +18,8 @@ AlloydError                    E_ALLOYD            1
 ├── JobError                   E_JOB               8   a job that failed, is unknown, or is in the wrong state
 │   ├── JobNotFound            E_JOB_NOT_FOUND     8
 │   ├── JobCancelled           E_CANCELLED       130   cancelled on request
-│   └── ChildDied              E_CHILD_DIED        8   the process that did the work ended unexpectedly
+│   ├── ChildDied              E_CHILD_DIED        8   the process that did the work ended unexpectedly
+│   └── WaitTimedOut           E_TIMEOUT         124   the job had not ended when the wait was over
 ├── ServiceError               E_SERVICE           9   talking to the daemon
 │   ├── DaemonUnreachable      E_UNREACHABLE       9
 │   ├── VersionMismatch        E_VERSION           9   client and daemon differ
@@ -211,6 +212,14 @@ class ChildDied(JobError):
     """The process that did a job's work ended unexpectedly."""
 
     code = "E_CHILD_DIED"
+    retryable = True
+
+
+class WaitTimedOut(JobError):
+    """The job had not ended when the wait was over; it goes on."""
+
+    code = "E_TIMEOUT"
+    exit_status = 124
     retryable = True
 
 

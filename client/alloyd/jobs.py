@@ -63,7 +63,12 @@ class ScoreSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
 
 
 Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec
-SPECS: dict[str, type[Spec]] = {"merge": MergeSpec, "plan": PlanSpec, "verify": VerifySpec, "score": ScoreSpec}
+SPECS: dict[str, type[Spec]] = {
+    "merge": MergeSpec,
+    "plan": PlanSpec,
+    "verify": VerifySpec,
+    "score": ScoreSpec,
+}
 
 
 class JobState(StrEnum):

@@ -35,7 +35,9 @@ def parse_size(text: str, *, total: int | None = None) -> int:
         size = int(number * _FACTORS[unit])
     else:
         known = ("KiB", "MiB", "GiB", "TiB", "KB", "MB", "GB", "TB", "%")
-        raise UsageError(f"'{text}' has the unknown unit '{match[2]}'", hint=did_you_mean(match[2], known), value=text)
+        raise UsageError(
+            f"'{text}' has the unknown unit '{match[2]}'", hint=did_you_mean(match[2], known), value=text
+        )
     if size <= 0:
         raise UsageError(f"'{text}' is not a positive size", hint="Write 512MiB, 2GB or 25%.", value=text)
     return size

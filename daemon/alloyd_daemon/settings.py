@@ -105,10 +105,14 @@ def load(*, config: Path | None = None, environ: Mapping[str, str] | None = None
         for section, table in _read(file).items():
             if section not in Settings.__struct_fields__:
                 hint = did_you_mean(section, Settings.__struct_fields__)
-                problems.append(UsageError(f"{file} has the unknown section [{section}]", hint=hint, path=str(file)))
+                problems.append(
+                    UsageError(f"{file} has the unknown section [{section}]", hint=hint, path=str(file))
+                )
                 continue
             if not isinstance(table, dict):
-                problems.append(UsageError(f"'{section}' in {file} must be a section", hint=f"Write [{section}]."))
+                problems.append(
+                    UsageError(f"'{section}' in {file} must be a section", hint=f"Write [{section}].")
+                )
                 continue
             for key, value in table.items():
                 if f"{section}.{key}" not in origins:
@@ -124,10 +128,14 @@ def load(*, config: Path | None = None, environ: Mapping[str, str] | None = None
             continue
         if key not in _fields(section):
             hint = did_you_mean(key, _fields(section))
-            problems.append(UsageError(f"the variable {name} sets the unknown key '{key}'", hint=hint, key=name))
+            problems.append(
+                UsageError(f"the variable {name} sets the unknown key '{key}'", hint=hint, key=name)
+            )
             continue
         default = getattr(getattr(Settings(), section), key)
-        values.setdefault(section, {})[key] = tuple(filter(None, text.split(os.pathsep))) if default == () else text
+        values.setdefault(section, {})[key] = (
+            tuple(filter(None, text.split(os.pathsep))) if default == () else text
+        )
         origins[f"{section}.{key}"] = f"${name}"
     settings = Settings()
     for section in Settings.__struct_fields__:
@@ -141,7 +149,9 @@ def load(*, config: Path | None = None, environ: Mapping[str, str] | None = None
                 _check(section, key, parts[key])
             except (msgspec.ValidationError, UsageError) as wrong:
                 reason = str(wrong).split(" - at ")[0]
-                problems.append(UsageError(f"{section}.{key} from {origin}: {reason}", key=f"{section}.{key}"))
+                problems.append(
+                    UsageError(f"{section}.{key} from {origin}: {reason}", key=f"{section}.{key}")
+                )
         settings = msgspec.structs.replace(settings, **{section: kind(**parts)})
     raise_all(problems)
     return Loaded(settings, origins)
@@ -172,7 +182,9 @@ def check_endpoint(endpoint: str) -> None:
         )
     if endpoint and not endpoint.startswith("ipc:///"):
         raise ServiceError(
-            f"the endpoint {endpoint} is of an unknown kind", hint="Write ipc:///absolute/path.", endpoint=endpoint
+            f"the endpoint {endpoint} is of an unknown kind",
+            hint="Write ipc:///absolute/path.",
+            endpoint=endpoint,
         )
 
 

@@ -1,0 +1,412 @@
+"""The Python client: submit jobs to the daemon of this machine, follow them, and wait for what they make."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import zmq
+
+from . import __version__, spawn, wire
+from . import follow as _follow
+from .errors import AlloydError, DaemonUnreachable, UsageError, VersionMismatch, WaitTimedOut
+from .jobs import Event, Job, JobState, MergeSpec, PlanSpec, ScoreSpec, Spec, VerifySpec, spec_fields
+from .paths import find_home, lock_holder
+
+T = TypeVar("T")
+PathLike = str | os.PathLike[str]
+
+
+class Client:
+    """One caller of one daemon; not to be shared between threads.
+
+    Parameters
+    ----------
+    home:
+        The daemon's home; by default ``$ALLOYD_HOME``, else ``~/.local/state/alloyd``.
+    autostart:
+        Start a daemon when none runs, and again when it dies.
+    private:
+        Use a daemon of this client's own instead, in a fresh home, that ends with :meth:`close`.
+    timeout:
+        Seconds to wait for the answer to a request.
+    strict:
+        Refuse a daemon of another version; without it only one of another protocol is refused.
+
+    Raises
+    ------
+    DaemonUnreachable
+        None answers (from any method).
+    VersionMismatch
+        The daemon is older or newer than this client (from any method).
+    """
+
+    def __init__(
+        self,
+        *,
+        home: PathLike | None = None,
+        autostart: bool = True,
+        private: bool = False,
+        timeout: float = 15.0,
+        strict: bool = True,
+    ) -> None:
+        self._private = spawn.start_private() if private else None
+        self.home = (
+            self._private.home if self._private else find_home(os.fspath(home) if home is not None else None)
+        )
+        self._autostart = autostart and not private
+        self._timeout = timeout
+        self._strict = strict
+        self._session = wire.new_session()
+        self._context = zmq.Context()
+        self._context.setsockopt(zmq.LINGER, 0)
+        self._requests: zmq.Socket[bytes] | None = None
+        self._connection: wire.Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the daemon; a private one is ended."""
+        self._disconnect()
+        self._context.destroy()
+        if self._private is not None:
+            self._private.close()
+            self._private = None
+
+    # Work
+
+    def submit(self, spec: Spec) -> Job:
+        """Add a job. A merge that waits, runs or is paused with the same spec is continued instead of doubled."""
+        return self._ask(wire.Submit(spec_fields(spec), wire.new_token()), Job)
+
+    def merge(self, recipe: PathLike | Mapping[str, Any], out: PathLike, **options: Any) -> Job:
+        """Submit a merge of ``recipe`` (a file, YAML text, or a mapping) into the folder ``out``.
+
+        ``options`` are fields of :class:`alloyd.MergeSpec`: ``memory``, ``threads``, ``force``, ``lenient``...
+        """
+        return self.submit(merge_spec(recipe, out, options))
+
+    def plan(
+        self, recipe: PathLike | Mapping[str, Any], out: PathLike | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """What a merge would read, write and need; waits for it. Raises what a merge would, before work."""
+        return self._result(self.submit(plan_spec(recipe, out, options)))
+
+    def verify(self, path: PathLike) -> dict[str, Any]:
+        """Read a checkpoint again and compare it with its manifest; waits for it. DigestMismatch when it differs."""
+        return self._result(self.submit(VerifySpec(os.path.abspath(path))))
+
+    def score(self, models: Sequence[PathLike], task: PathLike, **options: Any) -> Job:
+        """Submit a job that scores ``models`` on ``task``; ``options`` are fields of :class:`alloyd.ScoreSpec`."""
+        return self.submit(score_spec(models, task, options))
+
+    def wait(self, job: str, *, timeout: float | None = None) -> Job:
+        """The job once it is done.
+
+        Raises
+        ------
+        AlloydError
+            What the job failed with; JobCancelled when it was cancelled.
+        WaitTimedOut
+            It had not ended after ``timeout`` seconds.
+        """
+        name = self.job(job).id
+        for _ in self.events(name, since=-1, follow=True, timeout=timeout):
+            pass
+        return ended_well(self.job(name))
+
+    # Questions
+
+    def job(self, job: str) -> Job:
+        """One job, by its id (``merge-12``) or number (``12``)."""
+        return self._ask(wire.GetJob(job), Job)
+
+    def jobs(self, states: Sequence[JobState] = (), *, limit: int = 1000) -> list[Job]:
+        """The newest jobs in ``states`` (any when empty), oldest first."""
+        return self._ask(wire.ListJobs(tuple(states), limit), list[Job])
+
+    def events(
+        self, job: str = "", *, since: int = 0, follow: bool = False, timeout: float | None = None
+    ) -> Iterator[Event]:
+        """Stored events after number ``since`` (-1: only what is new), of one job or of all, oldest first.
+
+        With ``follow`` it goes on as they happen, progress ticks (``seq`` 0) included, without missing a stored one
+        however often the daemon dies; for one job until that has ended.
+
+        Raises
+        ------
+        WaitTimedOut
+            ``timeout`` seconds have passed.
+        """
+        name = self.job(job).id if job else ""
+        if since < 0:
+            since = self.status().last_event
+        follower = _follow.Follower(name, since)
+        if not follow:
+            yield from self._stored(follower)
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        subscriber = self._subscribe(follower)
+        try:
+            while True:
+                if follower.rung:
+                    follower.rung = False
+                    # Asked before the events are read: what ended after this is found at the next ring.
+                    over = bool(name) and self.job(name).state.ended
+                    yield from self._stored(follower)
+                    if over:
+                        return
+                    continue
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise timed_out(name, timeout or 0.0)
+                left = (
+                    _follow.SILENCE if deadline is None else min(_follow.SILENCE, deadline - time.monotonic())
+                )
+                if subscriber.poll(max(0, int(1000 * left) + 1)):
+                    tick = follower.hear(subscriber.recv_multipart())
+                    if tick is not None:
+                        yield tick
+                elif left == _follow.SILENCE:
+                    subscriber.close()
+                    self._look_after(follower)
+                    subscriber = self._subscribe(follower)
+        finally:
+            subscriber.close()
+
+    def log(self, job: str, *, offset: int = 0) -> wire.LogPiece:
+        """A piece of a job's log from byte ``offset``; below 0 counts from the end."""
+        return self._ask(wire.ReadLog(job, offset), wire.LogPiece)
+
+    def status(self) -> wire.Status:
+        """How the daemon is."""
+        return self._ask(wire.GetStatus(), wire.Status)
+
+    def config(self) -> wire.Configured:
+        """The daemon's settings, each with its origin."""
+        return self._ask(wire.GetConfig(), wire.Configured)
+
+    def hello(self) -> wire.Greeting:
+        """Who answers."""
+        return self._ask(wire.Hello(), wire.Greeting)
+
+    # Orders
+
+    def cancel(self, job: str) -> Job:
+        """End a job and remove what it staged; the job as it is now (it may need a moment to stop)."""
+        return self._ask(wire.Cancel(job), Job)
+
+    def pause(self, job: str) -> Job:
+        """Stop a job at the next block and keep what it staged; the job as it is now."""
+        return self._ask(wire.Pause(job), Job)
+
+    def resume(self, job: str) -> Job:
+        """Queue a paused or failed job again; the job as it is now."""
+        return self._ask(wire.Resume(job), Job)
+
+    def shutdown(self, *, now: bool = False) -> None:
+        """Stop the daemon after the blocks in flight, or at once; its jobs go on when it is started again."""
+        self._ask(wire.Shutdown(now), object)
+
+    # Inside
+
+    def _result(self, job: Job) -> dict[str, Any]:
+        return self.wait(job.id).result or {}
+
+    def _stored(self, follower: _follow.Follower) -> Iterator[Event]:
+        more = True
+        while more:
+            request = wire.ListEvents(follower.cursor, follower.job, _follow.PAGE)
+            page = self._ask(request, list[Event])
+            more = follower.take(page)
+            yield from page
+
+    def _connect(self) -> wire.Connection:
+        if self._connection is None:
+            if self._private is not None:
+                connection = self._private.connection
+            elif self._autostart:
+                connection = spawn.find(self.home) or spawn.start(self.home)
+            else:
+                connection = spawn.find(self.home) or _raise(spawn.gone(self.home))
+            check_version(connection, strict=self._strict)
+            self._requests = self._context.socket(zmq.DEALER)
+            self._requests.connect(connection.requests)
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._requests is not None:
+            self._requests.close()
+        self._requests = self._connection = None
+
+    def _ask(self, request: wire.Request, kind: type[T]) -> T:
+        """Send a request and return its answer; once more when the daemon died over it."""
+        again = True
+        name, frames = wire.ask(request, self._session)
+        while True:
+            self._connect()
+            assert self._requests is not None
+            self._requests.send_multipart(frames)
+            reply = self._await(name)
+            if reply is not None:
+                return wire.read_answer(reply, kind)
+            self._disconnect()
+            if not again or not self._autostart:
+                raise spawn.gone(self.home, "the daemon died before it answered")
+            again = False
+
+    def _await(self, name: str) -> list[bytes] | None:
+        """The reply to request ``name``; ``None`` when the daemon is gone."""
+        assert self._requests is not None
+        deadline = time.monotonic() + self._timeout
+        while True:
+            if self._requests.poll(500):
+                reply = self._requests.recv_multipart()
+                if wire.answers(reply) in (name, ""):
+                    return reply
+                continue
+            if self._connection is not None and lock_holder(self.home) not in (0, self._connection.pid):
+                return None
+            if time.monotonic() > deadline:
+                raise busy(self._connection, self._timeout)
+
+    def _subscribe(self, follower: _follow.Follower) -> zmq.Socket[bytes]:
+        subscriber: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
+        for topic in follower.topics:
+            subscriber.subscribe(topic)
+        subscriber.connect(self._connect().events)
+        return subscriber
+
+    def _look_after(self, follower: _follow.Follower) -> None:
+        """The daemon is silent: find out whether it lives, and find or start the next one."""
+        follower.rung = True
+        self._disconnect()
+        if follower.stopped:
+            deadline = time.monotonic() + _follow.REPLACEMENT
+            while spawn.find(self.home) is None:
+                if time.monotonic() > deadline:
+                    raise stopped(follower)
+                time.sleep(0.1)
+            follower.stopped = False
+        self.hello()
+
+
+def merge_spec(recipe: PathLike | Mapping[str, Any], out: PathLike, options: Mapping[str, Any]) -> MergeSpec:
+    """The spec of a merge; see :meth:`Client.merge`."""
+    return _convert(
+        {**recipe_fields(recipe), **options, "out": os.path.abspath(out), "kind": "merge"}, MergeSpec
+    )
+
+
+def plan_spec(
+    recipe: PathLike | Mapping[str, Any], out: PathLike | None, options: Mapping[str, Any]
+) -> PlanSpec:
+    """The spec of a plan; see :meth:`Client.plan`."""
+    place = "" if out is None else os.path.abspath(out)
+    return _convert({**recipe_fields(recipe), **options, "out": place, "kind": "plan"}, PlanSpec)
+
+
+def score_spec(models: Sequence[PathLike], task: PathLike, options: Mapping[str, Any]) -> ScoreSpec:
+    """The spec of a scoring; see :meth:`Client.score`."""
+    places = tuple(os.path.abspath(model) for model in models)
+    return _convert({**options, "models": places, "task": os.path.abspath(task), "kind": "score"}, ScoreSpec)
+
+
+def recipe_fields(recipe: PathLike | Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's text, the folder its relative paths start at, and its name.
+
+    A mapping is written as JSON, which is YAML. A string that holds a line break is the text itself.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read.
+    """
+    if isinstance(recipe, Mapping):
+        import json
+
+        return {"recipe": json.dumps(recipe, indent=1), "base_dir": os.getcwd()}
+    if isinstance(recipe, str) and "\n" in recipe:
+        return {"recipe": recipe, "base_dir": os.getcwd()}
+    path = Path(recipe).absolute()
+    try:
+        return {
+            "recipe": path.read_text(encoding="utf-8"),
+            "base_dir": str(path.parent),
+            "recipe_name": path.name,
+        }
+    except UnicodeDecodeError:
+        raise UsageError(f"the recipe {path} is not text in UTF-8", path=str(path)) from None
+    except OSError as wrong:
+        raise UsageError(f"the recipe {path} cannot be read: {wrong.strerror}", path=str(path)) from None
+
+
+def ended_well(job: Job) -> Job:
+    """``job`` if it is done; else what it ended with is raised."""
+    if job.state is JobState.DONE:
+        return job
+    raise AlloydError.from_dict(job.error or {"message": f"{job.id} is {job.state.value}"})
+
+
+def timed_out(job: str, timeout: float) -> WaitTimedOut:
+    """The error of a wait that was too short."""
+    what = f"{job} had not ended" if job else "nothing more happened"
+    return WaitTimedOut(f"{what} after {timeout:g} s", hint="It goes on; wait again, or cancel it.", job=job)
+
+
+def busy(connection: wire.Connection | None, timeout: float) -> DaemonUnreachable:
+    """The error for a daemon that lives but does not answer."""
+    pid = connection.pid if connection else 0
+    return DaemonUnreachable(
+        f"the daemon (process {pid}) lives but has not answered for {timeout:g} s",
+        hint="Its disk may be slow; try again, or 'alloy restart'.",
+        pid=pid,
+    )
+
+
+def stopped(follower: _follow.Follower) -> DaemonUnreachable:
+    """The error for a daemon that was stopped under a follower."""
+    return DaemonUnreachable(
+        f"the daemon was stopped; {follower.job or 'its work'} is kept",
+        hint="It goes on when a daemon is started, by 'alloyd' or by any command that needs one.",
+        job=follower.job,
+    )
+
+
+def check_version(connection: wire.Connection, *, strict: bool) -> None:
+    """Raise VersionMismatch for a daemon that this client should not talk to."""
+    other = connection.protocol.partition(".")[0] != wire.PROTOCOL.partition(".")[0]
+    if other or (strict and connection.software != __version__):
+        age = "older" if _parts(connection.software) < _parts(__version__) else "newer"
+        raise VersionMismatch(
+            f"the daemon is {age}: it is alloyd {connection.software}, this is {__version__}",
+            hint="Run 'alloy restart'."
+            if age == "older"
+            else "Use the alloy of that version, or 'alloy restart'.",
+            daemon=connection.software,
+            client=__version__,
+        )
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _convert(fields: dict[str, Any], kind: type[T]) -> T:
+    spec = wire.read_spec(fields)
+    assert isinstance(spec, kind)
+    return spec
+
+
+def _raise(error: AlloydError) -> wire.Connection:
+    raise error

@@ -1,0 +1,352 @@
+"""The frames between client and daemon: requests, replies, published events. Nothing else knows a frame.
+
+A request or reply is four frames of UTF-8 JSON behind a mark (a ROUTER puts the peer's address in front)::
+
+    b"<alloyd>"   header   parent   content
+
+    header   {"id", "kind", "session", "at", "protocol": "1.0", "software": "0.1.0"}
+    parent   the header of the request that a reply answers; {} in a request
+    content  the request's fields; in a reply {"status": "ok", "value": ...} or {"status": "error", "error": {...}}
+
+A publication has the topic in front: ``job.<id>.<kind>``, ``daemon.<kind>``. Within one major protocol version fields
+and kinds are only added; whoever reads ignores header fields it does not know. docs/protocol.md has the whole of it.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from . import __version__
+from .errors import AlloydError, ProtocolError, UsageError, did_you_mean
+from .jobs import SPECS, Event, JobState, Spec
+
+PROTOCOL = "1.0"
+MARK = b"<alloyd>"
+LARGEST_MESSAGE = 64 * 2**20
+
+T = TypeVar("T")
+
+
+class Header(Struct, frozen=True):
+    """Who says what, when, in which version."""
+
+    id: str
+    kind: str
+    session: str = ""
+    at: datetime | None = None
+    protocol: str = PROTOCOL
+    software: str = ""
+
+
+class Hello(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask who is there."""
+
+
+class Submit(Struct, frozen=True, forbid_unknown_fields=True):
+    """Add a job. A second request with the same ``token`` answers with the first one's job."""
+
+    spec: dict[str, Any]
+    token: str
+
+
+class GetJob(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for one job by its id, or by its number."""
+
+    job: str
+
+
+class ListJobs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for the newest ``limit`` jobs in ``states`` (all states when empty), oldest first."""
+
+    states: tuple[JobState, ...] = ()
+    limit: int = 1000
+
+
+class ListEvents(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for stored events after ``since``, of one job or of all."""
+
+    since: int = 0
+    job: str = ""
+    limit: int = 1000
+
+
+class Cancel(Struct, frozen=True, forbid_unknown_fields=True):
+    """End a job and remove what it staged."""
+
+    job: str
+
+
+class Pause(Struct, frozen=True, forbid_unknown_fields=True):
+    """Stop a job at the next block and keep what it staged."""
+
+    job: str
+
+
+class Resume(Struct, frozen=True, forbid_unknown_fields=True):
+    """Queue a paused or failed job again."""
+
+    job: str
+
+
+class ReadLog(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for a piece of a job's log from byte ``offset``; below 0 counts from the end."""
+
+    job: str
+    offset: int = 0
+
+
+class GetStatus(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask how the daemon is."""
+
+
+class GetConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for the settings that count and where each came from."""
+
+
+class Shutdown(Struct, frozen=True, forbid_unknown_fields=True):
+    """Stop the daemon: after the blocks in flight, or at once with ``now``."""
+
+    now: bool = False
+
+
+Request = (
+    Hello
+    | Submit
+    | GetJob
+    | ListJobs
+    | ListEvents
+    | Cancel
+    | Pause
+    | Resume
+    | ReadLog
+    | GetStatus
+    | GetConfig
+    | Shutdown
+)
+REQUESTS: dict[str, type[Request]] = {
+    "hello": Hello,
+    "submit": Submit,
+    "job": GetJob,
+    "jobs": ListJobs,
+    "events": ListEvents,
+    "cancel": Cancel,
+    "pause": Pause,
+    "resume": Resume,
+    "log": ReadLog,
+    "status": GetStatus,
+    "config": GetConfig,
+    "shutdown": Shutdown,
+}
+_KINDS = {request: kind for kind, request in REQUESTS.items()}
+
+
+class Greeting(Struct, frozen=True):
+    """The daemon's answer to ``hello``."""
+
+    software: str
+    protocol: str
+    pid: int
+    home: str
+    started: datetime
+
+
+class Status(Struct, frozen=True):
+    """How the daemon is: jobs by state, what waits, what was last stored."""
+
+    software: str
+    pid: int
+    home: str
+    started: datetime
+    uptime: float
+    resident: int
+    jobs: dict[str, int]
+    last_event: int
+    malformed: int
+    stopping: bool
+    log: str
+
+
+class LogPiece(Struct, frozen=True):
+    """Bytes [offset, next) of a log as text; ``end`` when nothing more will come."""
+
+    text: str
+    offset: int
+    next: int
+    end: bool
+
+
+class Configured(Struct, frozen=True):
+    """The settings that count by ``section.key``, each with its origin."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+
+class Connection(Struct, frozen=True):
+    """What the connection file of a home says."""
+
+    pid: int
+    software: str
+    protocol: str
+    requests: str
+    events: str
+
+
+class _Reply(Struct, frozen=True):
+    status: str
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    error: dict[str, Any] | None = None
+
+
+def kind_of(request: Request) -> str:
+    """The name of a request on the wire."""
+    return _KINDS[type(request)]
+
+
+def new_session() -> str:
+    """A name for one client, carried in its headers."""
+    return uuid.uuid4().hex
+
+
+def new_token() -> str:
+    """A name for one submission, so that repeating it does no harm."""
+    return uuid.uuid4().hex
+
+
+def ask(request: Request, session: str) -> tuple[str, list[bytes]]:
+    """The id and the frames of a request."""
+    header = Header(uuid.uuid4().hex, kind_of(request), session, datetime.now(UTC), PROTOCOL, __version__)
+    return header.id, [MARK, msgspec.json.encode(header), b"{}", msgspec.json.encode(request)]
+
+
+def read_request(frames: Sequence[bytes]) -> tuple[Header, Request]:
+    """The header and the request in ``frames`` (the peer's address taken off).
+
+    Raises
+    ------
+    ProtocolError
+        Frames that are no request of this protocol; ``facts['id']`` names the request where it could be read.
+    UsageError
+        A request whose fields are wrong.
+    """
+    header = read_header(frames)
+    if header.protocol.partition(".")[0] != PROTOCOL.partition(".")[0]:
+        raise ProtocolError(
+            f"the client speaks protocol {header.protocol}, this daemon {PROTOCOL}",
+            hint="Run 'alloy restart' with the newer program.",
+            id=header.id,
+        )
+    kind = REQUESTS.get(header.kind)
+    if kind is None:
+        hint = did_you_mean(header.kind, REQUESTS)
+        raise ProtocolError(f"unsupported request '{header.kind}'", hint=hint, id=header.id)
+    try:
+        return header, msgspec.json.decode(frames[3], type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        raise UsageError(
+            f"the request '{header.kind}' is wrong: {wrong}", hint=_hint(str(wrong), kind), id=header.id
+        ) from None
+
+
+def read_header(frames: Sequence[bytes]) -> Header:
+    """The header in ``frames``; ProtocolError when they are not four frames of this protocol."""
+    if len(frames) != 4 or frames[0] != MARK:
+        raise ProtocolError(f"a message of {len(frames)} frames is not of this protocol", id="")
+    try:
+        return msgspec.json.decode(frames[1], type=Header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        raise ProtocolError(f"the header of a message is wrong: {wrong}", id="") from None
+
+
+def answer(
+    parent: Header | None, session: str, value: object = None, error: AlloydError | None = None
+) -> list[bytes]:
+    """The frames of a reply to the request whose header is ``parent``."""
+    header = Header(uuid.uuid4().hex, "reply", session, datetime.now(UTC), PROTOCOL, __version__)
+    content: dict[str, Any] = {"status": "ok", "value": value}
+    if error is not None:
+        content = {"status": "error", "error": error.to_dict()}
+    above = b"{}" if parent is None else msgspec.json.encode(parent)
+    return [MARK, msgspec.json.encode(header), above, msgspec.json.encode(content)]
+
+
+def answers(frames: Sequence[bytes]) -> str:
+    """The id of the request that a reply answers; empty when the daemon could not read which."""
+    read_header(frames)
+    try:
+        above: dict[str, Any] = msgspec.json.decode(frames[2], type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise ProtocolError(f"a reply names its request wrongly: {wrong}") from None
+    return str(above.get("id", ""))
+
+
+def read_answer(frames: Sequence[bytes], kind: type[T]) -> T:
+    """The value in a reply.
+
+    Raises
+    ------
+    AlloydError
+        What the daemon answered instead.
+    ProtocolError
+        A reply that cannot be read.
+    """
+    try:
+        reply = msgspec.json.decode(frames[3], type=_Reply)
+        if reply.status == "ok":
+            return msgspec.json.decode(reply.value, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise ProtocolError(
+            f"the daemon's reply cannot be read: {wrong}", hint="Run 'alloy restart'."
+        ) from None
+    raise AlloydError.from_dict(reply.error or {"message": "the daemon answered without a reason"})
+
+
+def publish(kind: str, content: object, session: str, *, job: str = "") -> list[bytes]:
+    """The frames of a publication; events go out as kind ``event`` under their job's topic."""
+    topic = f"job.{job}.{getattr(content, 'kind', kind)}" if job else f"daemon.{kind}"
+    header = Header(uuid.uuid4().hex, kind, session, datetime.now(UTC), PROTOCOL, __version__)
+    return [topic.encode(), MARK, msgspec.json.encode(header), b"{}", msgspec.json.encode(content)]
+
+
+def read_publication(frames: Sequence[bytes]) -> tuple[str, Any]:
+    """The kind and content of a publication: ``event`` with an Event, ``heartbeat``, ``stopping``, ``welcome``."""
+    if len(frames) == 1:
+        return "welcome", {}
+    header = read_header(frames[1:])
+    try:
+        kind: Any = Event if header.kind == "event" else dict[str, Any]
+        return header.kind, msgspec.json.decode(frames[4], type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise ProtocolError(f"a publication cannot be read: {wrong}") from None
+
+
+def read_spec(fields: dict[str, Any]) -> Spec:
+    """The spec in a submission.
+
+    Raises
+    ------
+    UsageError
+        An unknown kind or field, a missing field, or a value of the wrong kind; with a suggestion.
+    """
+    kind = SPECS.get(str(fields.get("kind")))
+    if kind is None:
+        hint = did_you_mean(str(fields.get("kind")), SPECS)
+        raise UsageError(f"unknown kind of job '{fields.get('kind')}'", hint=hint)
+    try:
+        return msgspec.convert(fields, type=kind)
+    except msgspec.ValidationError as wrong:
+        raise UsageError(
+            f"the {fields['kind']} job is wrong: {wrong}", hint=_hint(str(wrong), kind)
+        ) from None
+
+
+def _hint(message: str, kind: type[Any]) -> str:
+    unknown = re.search(r"unknown field `([^`]*)`", message)
+    return did_you_mean(unknown[1], kind.__struct_fields__) if unknown else ""

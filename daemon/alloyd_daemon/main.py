@@ -1,0 +1,206 @@
+"""``alloyd``: the daemon of one home. Settings, lock, store, worker and sockets are put together here."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from alloyd import __version__, wire
+from alloyd.errors import AlloydError, HomeBusy, UsageError
+from alloyd.paths import Home, endpoints, find_home
+from alloyd.units import parse_size
+
+from . import settings as settings_file
+from .server import STOP_SIGNALS, Server
+from .store import Store, refuse_network
+from .worker import CHILD, Worker
+
+log = logging.getLogger("alloyd")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint="'alloyd --help' lists the options.")
+
+
+def main(arguments: Sequence[str] | None = None, *, child: Sequence[str] = CHILD) -> int:
+    """Run the daemon until it is told to stop; returns its exit status.
+
+    ``child`` is the command that runs one job; only tests give another.
+    """
+    ready = -1
+    try:
+        parser = _arguments()
+        options = parser.parse_args(arguments)
+        ready = options.ready_fd
+        home = find_home(options.home)
+        loaded = settings_file.load(config=options.config)
+        settings_file.check_endpoint(loaded.settings.daemon.endpoint)
+        if options.detach:
+            _detach()
+        home.create()
+        refuse_network(home.root)
+        lock = take_lock(home)
+        try:
+            _serve(home, loaded, options.once, ready, child)
+        finally:
+            os.close(lock)
+        return 0
+    except AlloydError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        _tell(ready, {"error": error.to_dict()})
+        return error.status
+
+
+def take_lock(home: Home) -> int:
+    """The home's lock, as a descriptor to keep open.
+
+    Raises
+    ------
+    HomeBusy
+        Another daemon holds it; ``facts['pid']`` says which.
+    """
+    lock = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise HomeBusy(
+            f"the home {home.root} belongs to a running daemon (process {holder})",
+            hint="Use that one, stop it with 'alloy stop', or choose another home.",
+            path=str(home.root),
+            pid=holder,
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _serve(home: Home, loaded: settings_file.Loaded, once: bool, ready: int, child: Sequence[str]) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    _rotate(home.log("daemon"), parse_size(loaded.settings.daemon.log_size))
+    wakeup = _hear_signals()
+    requests, events = endpoints(home, loaded.settings.daemon.endpoint)
+    store = Store(home.store)
+    try:
+        store.recover()
+        worker = Worker(store, home, loaded.settings, child=child)
+        server = Server(
+            store,
+            worker,
+            home,
+            loaded,
+            requests=requests,
+            events=events,
+            wakeup=wakeup,
+            leash=0 if once else None,
+        )
+        try:
+            connection = wire.Connection(os.getpid(), __version__, wire.PROTOCOL, requests, events)
+            _write(home.connection, msgspec.json.encode(connection))
+            changed = {key: origin for key, origin in loaded.origins.items() if origin != "default"}
+            log.info(
+                "alloyd %s serves %s on %s; settings not default: %s",
+                __version__,
+                home.root,
+                requests,
+                changed,
+            )
+            _tell(ready, {"ready": msgspec.to_builtins(connection)})
+            server.serve()
+            log.info("stopped")
+        finally:
+            home.connection.unlink(missing_ok=True)
+            worker.kill()
+            server.close()
+    finally:
+        store.close()
+
+
+def _detach() -> None:
+    """Go on as a process of its own session whose parent has left, so that nobody has to wait for it."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+
+
+def _hear_signals() -> int:
+    """A descriptor that gives the number of each signal to stop; handlers do nothing but let it be written."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: None)
+    return reading
+
+
+def _rotate(file: Path, largest: int) -> None:
+    """Begin a new daemon log when this process writes to the old one and it has grown too large."""
+    try:
+        facts = os.stat(file)
+        if facts.st_size <= largest or not os.path.samestat(facts, os.fstat(2)):
+            return
+        os.replace(file, file.with_name(file.name + ".1"))
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(handle, 2)
+        os.dup2(handle, 1)
+        os.close(handle)
+    except FileNotFoundError:
+        return
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Write a small private file so that a reader sees all of it or none."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(handle, data)
+    finally:
+        os.close(handle)
+    os.replace(beside, file)
+
+
+def _tell(ready: int, message: dict[str, object]) -> None:
+    """One line for whoever started this daemon: that it is ready, or why it is not."""
+    if ready < 0:
+        return
+    try:
+        os.write(ready, msgspec.json.encode(message) + b"\n")
+        os.close(ready)
+    except OSError as wrong:
+        log.warning("whoever started this daemon has gone: %s", wrong)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="alloyd", description="The daemon that merges models; 'alloy' talks to it and starts it."
+    )
+    parser.add_argument(
+        "--home", help="folder of its store and logs (default: $ALLOYD_HOME, ~/.local/state/alloyd)"
+    )
+    parser.add_argument(
+        "--config", type=Path, help="configuration file (default: ~/.config/alloyd/config.toml)"
+    )
+    parser.add_argument(
+        "--once", action="store_true", help="end when stdin does; for a caller that owns the daemon"
+    )
+    parser.add_argument("--detach", action="store_true", help="go to the background")
+    parser.add_argument("--ready-fd", type=int, default=-1, help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="version", version=f"alloyd {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""Answers requests (ROUTER) and publishes events (XPUB) in one loop, in which the worker takes its steps.
+
+Events go out in the order of the store and only once they are on disk. A subscriber may miss some; the store has them
+all, and every publication and heartbeat says how far it has got.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+from alloyd import __version__, wire
+from alloyd.errors import AlloydError, ProtocolError, ServiceError, UsageError
+from alloyd.jobs import Job, JobState
+from alloyd.paths import Home
+
+from .settings import Loaded
+from .store import Store
+from .worker import Worker
+
+HEARTBEAT = 1.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+LOG_PIECE = 256 * 1024
+LARGEST_SPEC = 900_000
+
+log = logging.getLogger("alloyd")
+
+
+class Server:
+    """The sockets of one daemon.
+
+    ``wakeup`` is a descriptor that gives the number of each signal that came: the first one to stop lets blocks be
+    finished, the second one does not. The daemon ends, as by a signal, when the descriptor ``leash`` does.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        worker: Worker,
+        home: Home,
+        loaded: Loaded,
+        *,
+        requests: str,
+        events: str,
+        wakeup: int | None = None,
+        leash: int | None = None,
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._home = home
+        self._loaded = loaded
+        self._wakeup = wakeup
+        self._leash = leash
+        self._session = wire.new_session()
+        self._sockets = [Path(address.removeprefix("ipc://")) for address in (requests, events)]
+        self._started = datetime.now(UTC)
+        self._begun = time.monotonic()
+        self._beat = 0.0
+        self._malformed = 0
+        self._published = store.last_event()
+        self._context = zmq.Context()
+        self._context.setsockopt(zmq.LINGER, 500)
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.MAXMSGSIZE, wire.LARGEST_MESSAGE)
+        self._events = self._context.socket(zmq.XPUB)
+        self._events.setsockopt(zmq.MAXMSGSIZE, 4096)
+        # A subscriber hears at once that its subscription counts, and asks the store what it has missed.
+        self._events.setsockopt(zmq.XPUB_WELCOME_MSG, b"welcome")
+        try:
+            for socket, address in ((self._router, requests), (self._events, events)):
+                socket.bind(address)
+                os.chmod(address.removeprefix("ipc://"), 0o600)
+        except (zmq.ZMQError, OSError) as wrong:
+            self.close()
+            raise ServiceError(f"cannot listen on {requests}: {wrong}", path=requests) from wrong
+
+    def close(self) -> None:
+        """Close the sockets and remove them from the file system."""
+        self._context.destroy()
+        for socket in self._sockets:
+            socket.unlink(missing_ok=True)
+
+    def stop(self, *, now: bool = False) -> None:
+        """Leave the loop after the blocks in flight, or at once."""
+        if not self._worker.stopping:
+            log.info("stopping; running jobs finish their block and are queued again")
+            self._publish("stopping", {"now": now})
+            self._worker.stop()
+        if now:
+            self._worker.kill()
+
+    def serve(self) -> None:
+        """Serve until :meth:`stop` was called and no child is left."""
+        while True:
+            wait = self._worker.step()
+            self._publish_news()
+            if self._worker.stopping and not self._worker.busy:
+                return
+            poller = zmq.Poller()
+            poller.register(self._router, zmq.POLLIN)
+            poller.register(self._events, zmq.POLLIN)
+            pipes = set(self._worker.pipes())
+            for descriptor in (*pipes, self._wakeup, self._leash):
+                if descriptor is not None:
+                    poller.register(descriptor, zmq.POLLIN)
+            for ready, _ in poller.poll(int(1000 * min(wait, HEARTBEAT)) + 1):
+                if ready is self._router:
+                    self._answer_waiting()
+                elif ready is self._events:
+                    self._events.recv()
+                elif ready in pipes:
+                    self._worker.hear(ready)
+                elif ready == self._wakeup:
+                    for number in os.read(ready, 4096):
+                        if number in STOP_SIGNALS:
+                            self.stop(now=self._worker.stopping)
+                elif not os.read(ready, 4096):
+                    self._leash = None
+                    self.stop()
+
+    def _publish_news(self) -> None:
+        """Publish what the store has got since the last time, then the newest progress, then now and then a beat."""
+        while news := self._store.events(self._published):
+            for event in news:
+                self._publish("event", event, job=event.job)
+                self._published = event.seq
+        for tick in self._worker.ticks():
+            self._publish("event", tick, job=tick.job)
+        if time.monotonic() - self._beat >= HEARTBEAT:
+            self._beat = time.monotonic()
+            self._publish("heartbeat", {"last": self._published})
+
+    def _publish(self, kind: str, content: object, *, job: str = "") -> None:
+        self._events.send_multipart(wire.publish(kind, content, self._session, job=job), zmq.NOBLOCK)
+
+    def _answer_waiting(self) -> None:
+        """Answer what has arrived, at most so much that children and events are not forgotten."""
+        for _ in range(100):
+            try:
+                peer, *frames = self._router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            reply = self._reply(frames)
+            with contextlib.suppress(zmq.ZMQError):  # a peer that has gone, or does not read
+                self._router.send_multipart([peer, *reply], zmq.NOBLOCK)
+
+    def _reply(self, frames: Sequence[bytes]) -> list[bytes]:
+        header: wire.Header | None = None
+        try:
+            header, request = wire.read_request(frames)
+            return wire.answer(header, self._session, self._do(request))
+        except AlloydError as error:
+            if isinstance(error, ProtocolError):
+                self._malformed += 1
+                log.warning("a message was refused: %s", error)
+            if header is None:
+                with contextlib.suppress(ProtocolError):
+                    header = wire.read_header(frames)
+            return wire.answer(header, self._session, error=error)
+        except Exception as error:
+            log.exception("a request failed")
+            text = f"internal error of the daemon: {type(error).__name__}: {error}"
+            return wire.answer(
+                header, self._session, error=ServiceError(text, hint=f"See {self._home.log('daemon')}.")
+            )
+
+    def _do(self, request: wire.Request) -> object:
+        do: Callable[[Any], object] = getattr(self, f"_do_{wire.kind_of(request)}")
+        return do(request)
+
+    def _do_hello(self, _: wire.Hello) -> wire.Greeting:
+        return wire.Greeting(__version__, wire.PROTOCOL, os.getpid(), str(self._home.root), self._started)
+
+    def _do_submit(self, request: wire.Submit) -> Job:
+        spec = wire.read_spec(request.spec)
+        if self._worker.stopping:
+            raise ServiceError("the daemon is stopping and takes no more jobs", hint="Try again in a moment.")
+        size = len(msgspec.json.encode(request.spec))
+        if size > LARGEST_SPEC:
+            raise UsageError(f"the job is {size} bytes long; at most {LARGEST_SPEC} are taken")
+        return self._store.submit(spec, request.token, at_most=self._loaded.settings.jobs.queue)
+
+    def _do_job(self, request: wire.GetJob) -> Job:
+        return self._paced(self._store.job(request.job))
+
+    def _do_jobs(self, request: wire.ListJobs) -> list[Job]:
+        return [self._paced(job) for job in self._store.jobs(request.states, request.limit)]
+
+    def _do_events(self, request: wire.ListEvents) -> object:
+        return self._store.events(request.since, request.job, request.limit)
+
+    def _do_cancel(self, request: wire.Cancel) -> Job:
+        return self._paced(self._worker.cancel(request.job))
+
+    def _do_pause(self, request: wire.Pause) -> Job:
+        return self._paced(self._worker.pause(request.job))
+
+    def _do_resume(self, request: wire.Resume) -> Job:
+        return self._paced(self._worker.resume(request.job))
+
+    def _do_log(self, request: wire.ReadLog) -> wire.LogPiece:
+        job = self._store.job(request.job)
+        ended = job.state.ended
+        try:
+            with open(self._home.log(job.id), "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                offset = min(size, request.offset if request.offset >= 0 else max(0, size + request.offset))
+                file.seek(offset)
+                data = file.read(LOG_PIECE)
+        except FileNotFoundError:
+            offset, size, data = 0, 0, b""
+        after = offset + len(data)
+        return wire.LogPiece(data.decode("utf-8", "replace"), offset, after, ended and after >= size)
+
+    def _do_status(self, _: wire.GetStatus) -> wire.Status:
+        return wire.Status(
+            software=__version__,
+            pid=os.getpid(),
+            home=str(self._home.root),
+            started=self._started,
+            uptime=time.monotonic() - self._begun,
+            resident=_resident(),
+            jobs={state.value: self._store.counts().get(state.value, 0) for state in JobState},
+            last_event=self._store.last_event(),
+            malformed=self._malformed,
+            stopping=self._worker.stopping,
+            log=str(self._home.log("daemon")),
+        )
+
+    def _do_config(self, _: wire.GetConfig) -> wire.Configured:
+        sections = msgspec.to_builtins(self._loaded.settings)
+        values = {
+            f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()
+        }
+        return wire.Configured(values, dict(self._loaded.origins))
+
+    def _do_shutdown(self, request: wire.Shutdown) -> None:
+        self.stop(now=request.now)
+
+    def _paced(self, job: Job) -> Job:
+        """``job`` with how fast it runs, which the store does not know."""
+        return msgspec.structs.replace(job, progress=self._worker.pace(job.id))
+
+
+def _resident() -> int:
+    """Bytes of memory that this process occupies."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
