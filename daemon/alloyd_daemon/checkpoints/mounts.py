@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,23 +19,35 @@ _NETWORK: Final = frozenset({
 # fmt: on
 
 
-def file_system(path: Path) -> str:
-    """The type of the file system that holds ``path`` (``ext4``, ``nfs4``, ``fuse.sshfs``), or ``""`` if
-    unknown."""
+def _mounts() -> Iterator[tuple[str, str]]:
+    """Every mount point with the type of its file system, later mounts after those they cover."""
     try:
         lines = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
-        return ""
-    wanted = os.path.realpath(path)
-    best, found = -1, ""
+        return
     for line in lines:
         fields = line.split(" ")
-        if "-" not in fields[6:] or len(fields) < 9:
-            continue
-        place = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
+        if "-" in fields[6:-1]:
+            place = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
+            yield place, fields[fields.index("-", 6) + 1]
+
+
+def is_mount_point(path: Path) -> bool:
+    """Whether something is mounted at ``path``; unlike ``os.path.ismount``, also a bind mount of the same
+    disk."""
+    wanted = os.path.realpath(path)
+    return os.path.ismount(wanted) or any(place == wanted for place, _ in _mounts())
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that holds ``path`` (``ext4``, ``nfs4``, ``fuse.sshfs``), or ``""`` if
+    unknown."""
+    wanted = os.path.realpath(path)
+    best, found = -1, ""
+    for place, kind in _mounts():
         inside = wanted == place or wanted.startswith(place.rstrip("/") + "/")
         if inside and len(place) >= best:
-            best, found = len(place), fields[fields.index("-", 6) + 1]
+            best, found = len(place), kind
     return found
 
 

@@ -1,0 +1,86 @@
+"""The files beside the weights that a merged model takes from its donor: tokenizer, templates, processors,
+code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from alloyd.errors import SourceError
+
+TOKENIZER_FILES: Final = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "normalizer.json",
+)
+OTHER_FILES: Final = (
+    "generation_config.json",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "image_processor_config.json",
+)
+TEMPLATES: Final = "additional_chat_templates"
+
+
+def side_files(folder: Path) -> dict[str, bytes]:
+    """Name to bytes of every file that is taken from the donor's ``folder`` as it is, sorted by name.
+
+    Besides the lists above: every ``*.jinja``, ``additional_chat_templates/*.jinja``, ``*.tiktoken``, and, if
+    config or tokenizer name classes of the model's own (``auto_map``), its ``*.py``. Nothing is executed.
+
+    Raises
+    ------
+    SourceError
+        One of them cannot be read.
+    """
+    names = {name for name in TOKENIZER_FILES + OTHER_FILES if (folder / name).is_file()}
+    for pattern in (
+        "*.jinja",
+        f"{TEMPLATES}/*.jinja",
+        "*.tiktoken",
+        *(("*.py",) if _has_code(folder) else ()),
+    ):
+        names.update(
+            each.relative_to(folder).as_posix()
+            for each in folder.glob(pattern)
+            if each.is_file() and not each.name.startswith(".")
+        )
+    found: dict[str, bytes] = {}
+    for name in sorted(names):
+        try:
+            found[name] = (folder / name).read_bytes()
+        except OSError as wrong:
+            path = str(folder / name)
+            raise SourceError(f"{path} cannot be read ({wrong.strerror})", path=path) from None
+    return found
+
+
+def side_bytes(folder: Path) -> int:
+    """About how many bytes :func:`side_files` will hold, without reading them."""
+    return sum(each.stat().st_size for each in folder.glob("*") if each.is_file() and _is_side(each.name))
+
+
+def _is_side(name: str) -> bool:
+    return name in TOKENIZER_FILES or name in OTHER_FILES or name.endswith((".jinja", ".tiktoken", ".py"))
+
+
+def _has_code(folder: Path) -> bool:
+    for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"):
+        try:
+            config = json.loads((folder / name).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(config, dict) and config.get("auto_map"):
+            return True
+    return False

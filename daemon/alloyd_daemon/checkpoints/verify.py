@@ -1,0 +1,112 @@
+"""Read a checkpoint again, every byte, and compare it with its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from alloyd.errors import DigestMismatch, SourceError
+from alloyd.jobs import Progress
+
+from .checkpoint import Checkpoint, open_checkpoint
+from .digest import PIECE, bytes_digest, piece_digests, tensor_digest
+from .manifest import MANIFEST, Manifest, parse_manifest
+from .reader import open_reader
+
+_SOME: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found right: with a manifest everything it lists, without one headers and index only."""
+
+    path: Path
+    manifest: bool
+    tensors: int
+    files: int
+    bytes_read: int
+    digest: str | None
+
+
+def verify(path: Path) -> Generator[Progress, None, Verified]:
+    """Check the checkpoint at ``path``; yields progress in bytes and returns what was found right.
+
+    Headers, index and config are always checked. If there is an ``alloyd_manifest.json``, every tensor's
+    dtype, shape and bytes and every other file it lists are compared with it, and a tensor it does not list
+    is a mismatch.
+
+    Raises
+    ------
+    DigestMismatch
+        Naming up to five tensors or files that differ, are missing, or are not listed.
+    SourceError
+        The checkpoint cannot be opened or read.
+    """
+    checkpoint = open_checkpoint(path)
+    try:
+        data = (checkpoint.folder / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return Verified(checkpoint.path, False, len(checkpoint.tensors), len(checkpoint.files), 0, None)
+    except OSError as wrong:
+        raise SourceError(f"{checkpoint.folder / MANIFEST} cannot be read ({wrong.strerror})") from None
+    manifest = parse_manifest(data, file=str(checkpoint.folder / MANIFEST))
+    wrong_files = _differing_files(checkpoint.folder, manifest)
+    different = yield from _differing_tensors(checkpoint, manifest)
+    if wrong_files or different:
+        raise _mismatch(checkpoint, different, wrong_files)
+    return Verified(
+        checkpoint.path,
+        True,
+        len(checkpoint.tensors),
+        len(checkpoint.files) + len(manifest.files),
+        checkpoint.nbytes,
+        manifest.digest,
+    )
+
+
+def _differing_files(folder: Path, manifest: Manifest) -> list[str]:
+    found = []
+    for name, digest in manifest.files.items():
+        try:
+            inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+            same = inside and bytes_digest((folder / name).read_bytes()) == digest
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            found.append(name)
+    return found
+
+
+def _differing_tensors(checkpoint: Checkpoint, manifest: Manifest) -> Generator[Progress, None, list[str]]:
+    different = [name for name in manifest.tensors if name not in checkpoint.tensors]
+    total, done = checkpoint.nbytes, 0
+    buffer = memoryview(bytearray(PIECE))
+    with open_reader(checkpoint, "pread") as reader:
+        for tensor in checkpoint.tensors.values():
+            known = manifest.tensors.get(tensor.name)
+            pieces: list[bytes] = []
+            for start in range(0, tensor.nbytes, PIECE):
+                stop = min(start + PIECE, tensor.nbytes)
+                reader.prefetch(tensor, stop, min(stop + PIECE, tensor.nbytes))
+                pieces += piece_digests(reader.view(tensor, start, stop, buffer))
+                reader.release(tensor, start, stop)
+                done += stop - start
+                yield Progress(done=done, total=total, what=tensor.name)
+            right = known is not None and (known.dtype, known.shape) == (tensor.dtype, tensor.shape)
+            if known is None or not right or tensor_digest(pieces) != known.digest:
+                different.append(tensor.name)
+    return different
+
+
+def _mismatch(checkpoint: Checkpoint, tensors: list[str], files: list[str]) -> DigestMismatch:
+    names = [f"tensor '{name}'" for name in tensors] + files
+    some = ", ".join(names[:_SOME]) + (f" and {len(names) - _SOME} more" if len(names) > _SOME else "")
+    return DigestMismatch(
+        f"{checkpoint.folder} differs from its manifest: {some}",
+        hint="It was changed or damaged after it was merged; merge again or copy it again.",
+        path=str(checkpoint.folder),
+        tensor=tensors[0] if tensors else None,
+        count=len(names),
+    )
