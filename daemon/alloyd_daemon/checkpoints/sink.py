@@ -23,9 +23,9 @@ from .digest import PIECE, piece_digests
 from .journal import Block, Journal, Owner, read_journal, start_journal
 from .layout import INDEX, OutputLayout
 from .libc import allocate, start_writeback
-from .staging import already_published, check_output
+from .staging import already_published, check_output, discard_staging
 
-__all__ = ["NullSink", "SafetensorsSink", "already_published", "check_output"]
+__all__ = ["NullSink", "SafetensorsSink", "already_published", "check_output", "discard_staging"]
 
 _LEAST_SIDE: Final = 1024 * 1024
 
@@ -80,18 +80,19 @@ class SafetensorsSink:
             It cannot be written, or another process is writing it.
         """
         if already_published(self.place.final, self.identity):
-            raise OutputExists(
-                f"{self.place.final} holds this output already", path=str(self.place.final), published=True
-            )
+            raise self._done_already()
         check_output(self.place.final, self.force)
         with staging.errors_of(self.place.final):
             self._lock = staging.acquire(self.place)
+        fresh = False
         try:
             with staging.errors_of(self.place.staging):
-                staging.recover(self.place)
+                if staging.recover(self.place, force=self.force) == self.identity:
+                    raise self._done_already()
                 check_output(self.place.final, self.force)
                 adopted = self._adopt()
                 if adopted is None:
+                    fresh = True
                     self._clear()
                 self._reserve()
                 blocks = self._verified(adopted or ())
@@ -100,7 +101,7 @@ class SafetensorsSink:
                 self._journal = start_journal(self.place.state / "journal", self._owner, blocks)
                 staging.sync_folder(self.place.state)
         except BaseException:
-            if not any(self._covered):
+            if fresh:
                 self.discard()
             else:
                 self.close()
@@ -220,6 +221,10 @@ class SafetensorsSink:
                 self._lock = staging.acquire(self.place)
             staging.discard(self.place)
         self._unlock()
+
+    def _done_already(self) -> OutputExists:
+        path = str(self.place.final)
+        return OutputExists(f"{path} holds this output already", path=path, published=True)
 
     def _adopt(self) -> tuple[Block, ...] | None:
         """The journal's blocks if the staging folder is this output's, else ``None``."""

@@ -1,11 +1,11 @@
 """From staging folder to published output: who may write, what is committed, and how it appears in one step.
 
-An output is built in ``.NAME.partial`` beside its final place (inside it, when the final place is a mount
-point). In there ``.alloyd/`` holds the lock, the journal and, once every byte is on disk, ``sealed``: from
-then on the output is committed, and whoever comes next finishes what a dead process left. Publishing moves
-the whole folder, ``.alloyd/`` included, and then removes that. What was published is remembered in an
-extended attribute of the folder (where the file system has them), so that a job that died after the last step
-finds its work done.
+An output is built in ``.NAME.partial`` beside its final place (inside it, when that is a mount point or the
+folder around it cannot be written). In there ``.alloyd/`` holds the lock, the journal and, once every byte is
+on disk, ``sealed``: from then on the output is committed, and whoever comes next finishes what a dead process
+left. Publishing moves the whole folder, ``.alloyd/`` included, and then removes that. What was published is
+remembered in an extended attribute of the folder (where the file system has them), so that a job that died
+after the last step finds its work done.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from alloyd.errors import DiskFull, OutputError, OutputExists
 
 from ..faults import reach
 from .libc import exchange
+from .mounts import is_mount_point
 
 STATE: Final = ".alloyd"
 MARK: Final = "user.alloyd.published"
@@ -68,7 +69,7 @@ class Place:
         final = Path(os.path.realpath(final))
         if not final.name:
             raise OutputError(f"{final} cannot be an output", hint="Name a folder.", path=str(final))
-        inside = os.path.ismount(final)
+        inside = is_mount_point(final) or (final.is_dir() and not _writable(final.parent))
         beside = final if inside else final.parent
         return Place(final, beside / f".{final.name}.partial", beside / f".{final.name}.replaced", inside)
 
@@ -108,7 +109,7 @@ def check_output(final: Path, force: bool) -> None:
         folder = folder.parent
     if not folder.is_dir():
         raise OutputError(f"{folder} is not a folder", hint="Choose another output.", path=str(folder))
-    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+    if not _writable(folder):
         raise OutputError(
             f"{folder} cannot be written",
             hint="Choose another output, or change its rights.",
@@ -128,14 +129,34 @@ def already_published(final: Path, identity: str) -> bool:
         Another process is writing this output.
     """
     place = Place.of(final)
+    recovered = None
     if place.staging.exists() or place.left.exists():
         with errors_of(place.final):
             lock = acquire(place)
             try:
-                recover(place)
+                with contextlib.suppress(OutputExists):
+                    recovered = recover(place, force=False)
             finally:
                 release(place, lock)
-    return _marked(place) == identity
+    return identity in (recovered, _marked(place))
+
+
+def discard_staging(final: Path) -> None:
+    """Remove what an unfinished output left at ``final``; a published output stays.
+
+    Raises
+    ------
+    OutputError
+        Another process is writing this output.
+    """
+    place = Place.of(final)
+    if place.staging.exists():
+        with errors_of(place.staging):
+            lock = acquire(place)
+            try:
+                discard(place)
+            finally:
+                release(place, lock)
 
 
 def acquire(place: Place, wait: float = LOCK_WAIT) -> int:
@@ -184,13 +205,23 @@ def seal(place: Place, sealed: Sealed) -> None:
     reach("after-fsync-sealed")
 
 
-def recover(place: Place) -> None:
-    """Under the lock: finish a committed output and clean up after a published one; else do nothing."""
+def recover(place: Place, *, force: bool) -> str | None:
+    """Under the lock: finish a committed output and clean up after a published one; the identity of either.
+
+    Raises
+    ------
+    OutputExists
+        Neither ``force`` nor the seal allows to replace what is at the final place.
+    """
+    done = None
     if not place.inside and place.left.exists():
+        done = read_sealed(place.left)
         _clean(place)
     sealed = read_sealed(place.state)
     if sealed is not None:
-        finish(place, sealed)
+        done = Sealed(sealed.identity, sealed.files, sealed.force or force)
+        finish(place, done)
+    return done.identity if done else None
 
 
 def read_sealed(state: Path) -> Sealed | None:
@@ -297,7 +328,7 @@ def errors_of(path: Path) -> Iterator[None]:
 
 
 def _try_lock(place: Place) -> int | None:
-    moved = not place.inside and (place.left / "lock").exists()
+    moved = not place.inside and place.left.is_dir()
     path = (place.left if moved else place.state) / "lock"
     if not moved:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -315,7 +346,7 @@ def _try_lock(place: Place) -> int | None:
             os.close(handle)
             raise
     # The folder may have been published, and the lock with it, between opening and locking.
-    overtaken = not moved and not place.inside and (place.left / "lock").exists()
+    overtaken = not moved and not place.inside and place.left.is_dir()
     if overtaken or not _is_at(handle, path):
         os.close(handle)
         return None
@@ -351,6 +382,10 @@ def _check_occupants(place: Place, force: bool) -> None:
         )
 
 
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def _exists(place: Place) -> OutputExists:
     return OutputExists(
         f"{place.final} exists and is not empty",
@@ -375,10 +410,12 @@ def _clean(place: Place) -> None:
 
 
 def _remove_state(state: Path) -> None:
+    """Lock and folder may be made anew by a process that waits; then it is the one that removes them."""
     for name in sorted(os.listdir(state), key=lambda each: (each == "sealed", each)):
         os.unlink(state / name)
         reach("after-unlink-state")
-    os.rmdir(state)
+    with contextlib.suppress(OSError):
+        os.rmdir(state)
 
 
 def _move_files(place: Place, sealed: Sealed) -> None:
@@ -386,7 +423,7 @@ def _move_files(place: Place, sealed: Sealed) -> None:
     waiting = [name for name in sealed.files if (place.staging / name).exists()]
     if not sealed.force and any((place.final / name).exists() for name in waiting):
         raise _exists(place)
-    if sealed.force:
+    if sealed.force and waiting:
         old = [name for name in occupants(place) if name not in sealed.files or name in waiting]
         for name in sorted(old, key=lambda each: not each.endswith(".json")):
             gone = place.final / name
@@ -406,8 +443,12 @@ def _move_files(place: Place, sealed: Sealed) -> None:
     sync_folder(place.final)
     _mark(place.final, sealed)
     reach("after-fsync-final")
+    for each in place.staging.iterdir():
+        if each.name != STATE:
+            shutil.rmtree(each)
     _remove_state(place.state)
-    shutil.rmtree(place.staging)
+    with contextlib.suppress(OSError):
+        os.rmdir(place.staging)
     sync_folder(place.final)
 
 
