@@ -1,0 +1,1 @@
+"""Kinds of job, one file each; see ``job`` for what one declares."""

@@ -1,0 +1,266 @@
+"""From what a client sent to plans: read the recipe, find its models, read their headers, lay everything out.
+
+Everything that text, headers and configs can reveal is raised here, all at once, before a byte of a tensor is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+
+from alloyd import recipe as recipes
+from alloyd.errors import AlloydError, DiskFull, OutputError, UsageError, raise_all
+from alloyd.jobs import MergeSpec, PlanSpec
+
+from .assign import assign
+from .checkpoints.checkpoint import Checkpoint, Tensor, open_checkpoint
+from .checkpoints.config import recut
+from .checkpoints.fingerprint import Fingerprint, fingerprint
+from .checkpoints.layout import OutputLayout
+from .checkpoints.reader import open_reader
+from .checkpoints.sink import already_published, check_output
+from .checkpoints.staging import Place
+from .models import resolve
+from .outline import Model
+from .plan import Plan, make_plan
+from .rates import seconds_for
+from .settings import Settings
+from .vocabulary import vocabulary_digest
+
+SIDE_BYTES = 64 * 1024 * 1024
+"""Room that is kept for config, tokenizer, card and manifest of an output."""
+
+Door = Literal["auto", "mmap", "pread"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One document of a recipe, ready to merge: ``out`` is its own output folder, or ``None`` when only planning."""
+
+    recipe: recipes.Recipe
+    text: str
+    plan: Plan
+    checkpoints: tuple[Checkpoint, ...]
+    fingerprints: tuple[Fingerprint, ...]
+    doors: tuple[Door, ...]
+    out: Path | None
+    memory: int
+    home: Path
+
+    def summary(self) -> dict[str, Any]:
+        """The plan for people and scripts; docs/protocol.md names the keys."""
+        plan = self.plan
+        free = _free(self.out) if self.out is not None else None
+        return {
+            "name": self.recipe.name,
+            "out": str(self.out) if self.out is not None else None,
+            "method": self.recipe.merge_method,
+            "tensors": len(plan.tensors),
+            "parameters": plan.parameters,
+            "bytes_read": plan.bytes_read,
+            "bytes_swept": plan.bytes_sweep,
+            "bytes_write": plan.layout.size,
+            "passes": plan.passes,
+            "peak_memory": plan.budget.peak,
+            "memory": self.memory,
+            "disk_needed": plan.layout.size + SIDE_BYTES,
+            "disk_free": free,
+            "seconds": seconds_for(self.home, self.recipe.merge_method, plan.bytes_sweep + plan.layout.size),
+            "threads": plan.budget.threads,
+            "reader": ", ".join(sorted(set(self.doors))),
+            "dtype": ", ".join(sorted({each.dtype for each in plan.tensors})),
+            "shards": len(plan.layout.shards),
+            "models": [
+                {"name": model.name, "path": str(model.path), "bytes": checkpoint.nbytes}
+                for model, checkpoint in zip(plan.outline.models, self.checkpoints, strict=True)
+            ],
+            "warnings": list(plan.outline.warnings),
+        }
+
+
+def prepare(spec: MergeSpec | PlanSpec, *, home: Path, settings: Settings) -> tuple[Prepared, ...]:
+    """Plan every document of the spec's recipe, in an order in which each comes after those whose result it uses.
+
+    A document whose source is another document's result is planned from that document's plan.
+
+    Raises
+    ------
+    AlloydError
+        All that is wrong, together: the recipe, its models, shapes, the budget, the output.
+    """
+    if spec.reader not in ("auto", "mmap", "pread"):
+        raise UsageError(f"unknown reader '{spec.reader}'", hint="Known: auto, mmap, pread.")
+    if spec.threads is not None and spec.threads < 1:
+        raise UsageError(f"{spec.threads} threads make no sense", hint="Give at least 1.")
+    name = spec.recipe_name or "recipe"
+    documents = recipes.in_order(recipes.load(spec.recipe, name=name, lenient=spec.lenient), name=name)
+    outs = _outputs(spec, [recipe for recipe, _ in documents])
+    prepared: list[Prepared] = []
+    pending: dict[str, Checkpoint] = {}
+    for recipe, _ in documents:
+        out = outs[recipe.name]
+        one = _prepare_one(spec, recipe, out, pending, home, settings)
+        prepared.append(one)
+        if recipe.name is not None and out is not None:
+            pending[recipe.name] = _promised(one, out)
+    if spec.out:
+        _check_outputs(prepared, force=spec.force)
+    return tuple(prepared)
+
+
+def _outputs(spec: MergeSpec | PlanSpec, documents: Sequence[recipes.Recipe]) -> dict[str | None, Path | None]:
+    """Each document's output folder: the last one's is the spec's own, the others lie in its ``.parts`` sibling."""
+    if not spec.out:
+        return {recipe.name: None if recipe is documents[-1] else Path(recipe.name or "part") for recipe in documents}
+    final = Path(spec.out)
+    if not final.is_absolute():
+        raise OutputError(f"the output '{spec.out}' is not an absolute path", hint="The client makes it absolute.")
+    parts = final.with_name(f"{final.name}.parts")
+    last = next((recipe for recipe in documents if recipe.name is None), documents[-1])
+    return {recipe.name: final if recipe is last else parts / str(recipe.name) for recipe in documents}
+
+
+def _prepare_one(
+    spec: MergeSpec | PlanSpec,
+    recipe: recipes.Recipe,
+    out: Path | None,
+    pending: Mapping[str, Checkpoint],
+    home: Path,
+    settings: Settings,
+) -> Prepared:
+    problems: list[AlloydError] = []
+    models: list[Model] = []
+    checkpoints: list[Checkpoint] = []
+    for ref in recipe.referenced_models():
+        try:
+            checkpoint = pending.get(ref.path)
+            if checkpoint is None:
+                path = resolve(
+                    ref, base_dir=Path(spec.base_dir), roots=settings.model_roots(), hf_home=settings.hub()
+                )
+                checkpoint = open_checkpoint(path)
+            models.append(Model(str(ref), checkpoint.path))
+            checkpoints.append(checkpoint)
+        except AlloydError as problem:
+            problems.append(problem)
+    raise_all(problems)
+    outline = assign(
+        recipe,
+        models,
+        [checkpoint.tensors for checkpoint in checkpoints],
+        [checkpoint.config for checkpoint in checkpoints],
+        vocabularies=[vocabulary_digest(checkpoint.folder) for checkpoint in checkpoints]
+        if recipe.tokenizer is not None or recipe.tokenizer_source is not None
+        else (),
+        lenient=spec.lenient,
+    )
+    prints = tuple(fingerprint(checkpoint) for checkpoint in checkpoints)
+    doors = tuple(_door(checkpoint, cast(Door, spec.reader)) for checkpoint in checkpoints)
+    memory = spec.memory if spec.memory is not None else settings.memory_bytes()
+    plan = make_plan(
+        outline,
+        checkpoints,
+        memory=memory,
+        threads=spec.threads or settings.thread_count(),
+        shard_size=spec.shard_size,
+        buffered="pread" in doors,
+        fingerprints=[msgspec.json.encode(each).decode() for each in prints],
+    )
+    return Prepared(recipe, spec.recipe, plan, tuple(checkpoints), prints, doors, out, memory, home)
+
+
+def _door(checkpoint: Checkpoint, wanted: Door) -> Door:
+    if not checkpoint.prints:
+        return "mmap"
+    with open_reader(checkpoint, wanted) as reader:
+        return reader.door
+
+
+def _promised(prepared: Prepared, out: Path) -> Checkpoint:
+    """The checkpoint that a plan will write, as far as its headers and config tell."""
+    layout: OutputLayout = prepared.plan.layout
+    tensors = {
+        slot.name: Tensor(slot.name, slot.dtype, slot.shape, slot.shard, slot.offset, slot.nbytes) for slot in layout.tensors
+    }
+    config = None
+    if prepared.checkpoints[prepared.plan.outline.donor].config is not None:
+        config = msgspec.json.decode(output_config(prepared))
+    return Checkpoint(out, tuple(out / shard.filename for shard in layout.shards), tensors, config, {}, ())
+
+
+def output_config(prepared: Prepared) -> bytes:
+    """config.json of the output."""
+    outline = prepared.plan.outline
+    vocabulary = None
+    dtypes = {each.dtype for each in prepared.plan.tensors}
+    wanted = outline.out_dtype or outline.dtype
+    return recut(
+        [checkpoint.config for checkpoint in prepared.checkpoints],
+        outline,
+        out_dtype=wanted or _NAMES.get(next(iter(dtypes)) if len(dtypes) == 1 else "", None),
+        vocabulary=vocabulary,
+    )
+
+
+_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+
+
+def _check_outputs(prepared: Sequence[Prepared], *, force: bool) -> None:
+    problems: list[AlloydError] = []
+    need: dict[int, int] = {}
+    for one in prepared:
+        out = one.out
+        if out is None:
+            continue
+        try:
+            if already_published(out, one.plan.identity):
+                continue
+            check_output(out, force)
+            staged = sum(each.stat().st_blocks * 512 for each in Place.of(out).staging.glob("*.safetensors"))
+            existing = _existing(out)
+            device = existing.stat().st_dev
+            need[device] = need.get(device, 0) + max(one.plan.layout.size + SIDE_BYTES - staged, 0)
+            free = _free(out)
+            if free is not None and need[device] > free:
+                problems.append(
+                    DiskFull(
+                        f"the output needs {need[device]:,} bytes on the file system of {out}, which has {free:,} free",
+                        hint="Free some space or choose another output.",
+                        path=str(out),
+                        need=need[device],
+                        free=free,
+                    )
+                )
+        except AlloydError as problem:
+            problems.append(problem)
+    raise_all(problems)
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder on the way to ``path`` that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _free(out: Path) -> int | None:
+    try:
+        room = os.statvfs(_existing(out))
+    except OSError:
+        return None
+    return room.f_bavail * room.f_frsize
+
+
+def again(prepared: Prepared, spec: MergeSpec, settings: Settings) -> Prepared:
+    """The same document planned anew, now that what it uses was published."""
+    named: dict[str, Checkpoint] = {}
+    for model, checkpoint in zip(prepared.plan.outline.models, prepared.checkpoints, strict=True):
+        if not checkpoint.prints:
+            named[model.name] = open_checkpoint(checkpoint.path)
+    fresh = _prepare_one(spec, prepared.recipe, prepared.out, named, prepared.home, settings)
+    return replace(fresh, memory=prepared.memory)
