@@ -18,7 +18,7 @@ Path = tuple[str | int, ...]
 
 MAX_CHARACTERS: Final = 1 << 20
 MAX_DEPTH: Final = 32
-MAX_VALUES: Final = 100_000
+MAX_VALUES: Final = 50_000
 _MAX_INTEGER: Final = 1 << 63
 _TAG: Final = "tag:yaml.org,2002:"
 
@@ -205,7 +205,7 @@ class _Builder:
         text: str = event.value
         tag = event.tag
         if tag is None or tag == "!":
-            tag = _TAG + "str" if tag == "!" else self.loader.resolve(yaml.ScalarNode, text, event.implicit)
+            tag = self.loader.resolve(yaml.ScalarNode, text, event.implicit)
         node = yaml.ScalarNode(tag, text)
         kind = tag.removeprefix(_TAG)
         try:
