@@ -75,12 +75,12 @@ class Client:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Let go of the daemon; a private one is ended."""
+    def close(self, *, now: bool = False) -> None:
+        """Let go of the daemon; a private one is ended, after the block in flight unless ``now``."""
         self._disconnect()
         self._context.destroy()
         if self._private is not None:
-            self._private.close()
+            self._private.close(now=now)
             self._private = None
 
     # Work
@@ -290,7 +290,8 @@ class Client:
     def _look_after(self, follower: _follow.Follower) -> None:
         """The daemon is silent: find out whether it lives, and find or start the next one."""
         follower.rung = True
-        self._disconnect()
+        if self._connection is None or lock_holder(self.home) != self._connection.pid:
+            self._disconnect()
         if follower.stopped:
             deadline = time.monotonic() + _follow.REPLACEMENT
             while spawn.find(self.home) is None:

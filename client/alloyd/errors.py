@@ -19,6 +19,7 @@ AlloydError                    E_ALLOYD            1
 │   ├── JobNotFound            E_JOB_NOT_FOUND     8
 │   ├── JobCancelled           E_CANCELLED       130   cancelled on request
 │   ├── ChildDied              E_CHILD_DIED        8   the process that did the work ended unexpectedly
+│   ├── Interrupted            E_INTERRUPTED     130   left by Ctrl-C; what was staged is kept
 │   └── WaitTimedOut           E_TIMEOUT         124   the job had not ended when the wait was over
 ├── ServiceError               E_SERVICE           9   talking to the daemon
 │   ├── DaemonUnreachable      E_UNREACHABLE       9
@@ -212,6 +213,14 @@ class ChildDied(JobError):
     """The process that did a job's work ended unexpectedly."""
 
     code = "E_CHILD_DIED"
+    retryable = True
+
+
+class Interrupted(JobError):
+    """A command was left by Ctrl-C; what its job staged is kept."""
+
+    code = "E_INTERRUPTED"
+    exit_status = 130
     retryable = True
 
 

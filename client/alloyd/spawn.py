@@ -39,10 +39,12 @@ class Private:
     process: subprocess.Popen[bytes]
     connection: Connection
 
-    def close(self) -> None:
+    def close(self, *, now: bool = False) -> None:
         """End it (its job keeps what it staged), wait for it, and remove its home."""
         assert self.process.stdin is not None
         self.process.stdin.close()
+        if now:
+            self.process.kill()  # its child sees its pipe close and ends by itself
         try:
             self.process.wait(90)
         except subprocess.TimeoutExpired:

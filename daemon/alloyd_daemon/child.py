@@ -80,11 +80,14 @@ def _first(orders: int, frames: Frames) -> Begin | None:
 
 def _listen(orders: int, frames: Frames, stop: _Stop) -> None:
     """Hear orders until stdin ends; then the daemon is dead, and the job has a little time to reach a block's end."""
-    while data := os.read(orders, 65536):
+    data = b""  # an order may have come together with the first message
+    while True:
         for body in frames.feed(data):
             order = msgspec.msgpack.decode(body, type=Orders)
             if isinstance(order, Halt):
                 stop.ask(order.how)
+        if not (data := os.read(orders, 65536)):
+            break
     stop.ask("pause")
     time.sleep(ORPHAN_GRACE)
     print("the daemon is gone and this job did not stop in time", file=sys.stderr, flush=True)

@@ -6,7 +6,6 @@ of it. Times are UTC. Progress is not stored.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import msgspec
 
 from alloyd.errors import AlloydError, JobCancelled, JobError, JobNotFound, ServiceError, StoreError
+from alloyd.file_systems import network_file_system
 from alloyd.jobs import Event, Job, JobState, Spec, spec_fields
 
 from .faults import reach
@@ -104,45 +104,11 @@ MOVES: dict[JobState, frozenset[JobState]] = {
     JobState.CANCELLED: frozenset(),
 }
 
-# statfs(2) types of file systems on which neither locks nor shared memory can be trusted.
-NETWORK_FILE_SYSTEMS = {
-    0x6969: "NFS",
-    0x517B: "SMB",
-    0xFE534D42: "SMB2",
-    0xFF534D42: "CIFS",
-    0x5346414F: "AFS",
-    0x6B414653: "kAFS",
-    0x73757245: "Coda",
-    0x00C36400: "Ceph",
-    0x0BD00BD0: "Lustre",
-    0x47504653: "GPFS",
-    0x19830326: "BeeGFS",
-    0x013111A8: "IBRIX",
-    0xAAD7AAEA: "PanFS",
-    0x7461636F: "OCFS2",
-    0x01161970: "GFS2",
-    0x01021997: "9P",
-}
-
-
-def file_system_type(path: Path) -> int | None:
-    """The ``f_type`` that statfs(2) gives for ``path``; ``None`` where it cannot be asked."""
-    try:
-        statfs = ctypes.CDLL(None, use_errno=True).statfs
-    except (OSError, AttributeError):
-        return None
-    buffer = ctypes.create_string_buffer(512)
-    if statfs(os.fsencode(path), buffer) != 0:
-        return None
-    # struct statfs begins with f_type, a long on the platforms that have it.
-    return int(ctypes.c_ulong.from_buffer(buffer).value) & 0xFFFFFFFF
-
 
 def refuse_network(folder: Path) -> None:
     """Raise StoreError when ``folder`` lies on a network file system."""
-    kind = file_system_type(folder)
-    name = NETWORK_FILE_SYSTEMS.get(kind) if kind is not None else None
-    if name is not None:
+    name = network_file_system(folder)
+    if name:
         raise StoreError(
             f"the home {folder} lies on a network file system ({name}), where a job store is not safe",
             hint="Choose a local folder with --home or ALLOYD_HOME.",

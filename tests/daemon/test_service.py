@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from trial_daemon import TrialDaemon, eventually, lines, trial
 
 from alloyd.errors import (
     AlloydError,
@@ -25,6 +24,7 @@ from alloyd.errors import (
     WaitTimedOut,
 )
 from alloyd.jobs import JobState, VerifySpec
+from trial_daemon import TrialDaemon, eventually, lines, trial
 
 
 @pytest.fixture
@@ -54,7 +54,9 @@ def test_a_job_runs_and_its_events_tell_its_story(daemon: TrialDaemon, tmp_path:
         assert [event.seq for event in client.events(since=3)] == [4, 5]
 
 
-def test_following_yields_every_stored_event_once_and_progress_between(daemon: TrialDaemon, tmp_path: Path) -> None:
+def test_following_yields_every_stored_event_once_and_progress_between(
+    daemon: TrialDaemon, tmp_path: Path
+) -> None:
     with daemon.client() as client:
         job = client.submit(trial(tmp_path / "out", 30, pause=0.03))
         events = list(client.events(job.id, follow=True))
@@ -80,7 +82,9 @@ def test_an_error_arrives_as_the_class_that_was_raised(daemon: TrialDaemon, tmp_
         assert "ZeroDivisionError" in client.log(bug.id).text
 
 
-def test_what_libraries_print_goes_to_the_log_and_not_into_the_reports(daemon: TrialDaemon, tmp_path: Path) -> None:
+def test_what_libraries_print_goes_to_the_log_and_not_into_the_reports(
+    daemon: TrialDaemon, tmp_path: Path
+) -> None:
     with daemon.client() as client:
         job = client.submit(trial(tmp_path / "out", 3, at={1: "print"}))
         client.wait(job.id)
@@ -113,7 +117,9 @@ def test_cancelling_removes_what_was_staged(daemon: TrialDaemon, tmp_path: Path,
             client.resume(job.id)
 
 
-def test_pausing_keeps_what_was_staged_and_resuming_goes_on_there(daemon: TrialDaemon, tmp_path: Path) -> None:
+def test_pausing_keeps_what_was_staged_and_resuming_goes_on_there(
+    daemon: TrialDaemon, tmp_path: Path
+) -> None:
     staging = tmp_path / "out.partial"
     with daemon.client() as client:
         job = client.submit(trial(tmp_path / "out", 60, pause=0.02))
@@ -170,7 +176,9 @@ def test_a_terminated_daemon_lets_jobs_finish_a_block_and_the_next_one_goes_on(t
     with TrialDaemon(tmp_path / "home") as daemon:
         with daemon.client() as client:
             job = client.submit(trial(tmp_path / "out", 80, pause=0.02))
-            eventually(lambda: (client.job(job.id).progress or False) and client.job(job.id).progress.done > 3)
+            eventually(
+                lambda: (client.job(job.id).progress or False) and client.job(job.id).progress.done > 3
+            )
         assert daemon.terminate() == 0
         kept = (tmp_path / "out.partial").read_text()
         assert kept == lines(len(kept.splitlines()))
@@ -199,7 +207,9 @@ def test_after_a_kill_the_next_daemon_goes_on_by_itself(tmp_path: Path, alone: b
     with TrialDaemon(tmp_path / "home") as daemon:
         with daemon.client() as client:
             job = client.submit(trial(tmp_path / "out", 100, pause=0.02))
-            eventually(lambda: (client.job(job.id).progress or False) and client.job(job.id).progress.done > 3)
+            eventually(
+                lambda: (client.job(job.id).progress or False) and client.job(job.id).progress.done > 3
+            )
         children = daemon.children()
         assert len(children) == 1
         if alone:

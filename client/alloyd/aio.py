@@ -1,0 +1,295 @@
+"""The Python client for asyncio: the verbs of :class:`alloyd.Client`, each to be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import zmq
+import zmq.asyncio
+
+from . import follow as _follow
+from . import spawn, wire
+from .api import (
+    PathLike,
+    busy,
+    check_version,
+    ended_well,
+    merge_spec,
+    plan_spec,
+    score_spec,
+    stopped,
+    timed_out,
+)
+from .jobs import Event, Job, JobState, Spec, VerifySpec, spec_fields
+from .paths import find_home, lock_holder
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """As :class:`alloyd.Client`; its requests may be awaited at the same time.
+
+    Use it as ``async with``: a private daemon starts on entry.
+    """
+
+    def __init__(
+        self,
+        *,
+        home: PathLike | None = None,
+        autostart: bool = True,
+        private: bool = False,
+        timeout: float = 15.0,
+        strict: bool = True,
+    ) -> None:
+        self.home = find_home(os.fspath(home) if home is not None else None)
+        self._wants_private = private
+        self._private: spawn.Private | None = None
+        self._autostart = autostart and not private
+        self._timeout = timeout
+        self._strict = strict
+        self._session = wire.new_session()
+        self._context = zmq.asyncio.Context()
+        self._context.setsockopt(zmq.LINGER, 0)
+        self._connecting = asyncio.Lock()
+        self._requests: zmq.asyncio.Socket | None = None
+        self._connection: wire.Connection | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._awaited: dict[str, asyncio.Future[list[bytes]]] = {}
+
+    async def __aenter__(self) -> Self:
+        if self._wants_private:
+            self._private = await asyncio.to_thread(spawn.start_private)
+            self.home = self._private.home
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the daemon; a private one is ended."""
+        self._disconnect()
+        self._context.destroy()
+        if self._private is not None:
+            await asyncio.to_thread(self._private.close)
+            self._private = None
+
+    # Work
+
+    async def submit(self, spec: Spec) -> Job:
+        """See :meth:`alloyd.Client.submit`."""
+        return await self._ask(wire.Submit(spec_fields(spec), wire.new_token()), Job)
+
+    async def merge(self, recipe: PathLike | Mapping[str, Any], out: PathLike, **options: Any) -> Job:
+        """See :meth:`alloyd.Client.merge`."""
+        return await self.submit(merge_spec(recipe, out, options))
+
+    async def plan(
+        self, recipe: PathLike | Mapping[str, Any], out: PathLike | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """See :meth:`alloyd.Client.plan`."""
+        return await self._result(await self.submit(plan_spec(recipe, out, options)))
+
+    async def verify(self, path: PathLike) -> dict[str, Any]:
+        """See :meth:`alloyd.Client.verify`."""
+        return await self._result(await self.submit(VerifySpec(os.path.abspath(path))))
+
+    async def score(self, models: Sequence[PathLike], task: PathLike, **options: Any) -> Job:
+        """See :meth:`alloyd.Client.score`."""
+        return await self.submit(score_spec(models, task, options))
+
+    async def wait(self, job: str, *, timeout: float | None = None) -> Job:
+        """See :meth:`alloyd.Client.wait`."""
+        name = (await self.job(job)).id
+        async for _ in self.events(name, since=-1, follow=True, timeout=timeout):
+            pass
+        return ended_well(await self.job(name))
+
+    # Questions
+
+    async def job(self, job: str) -> Job:
+        """See :meth:`alloyd.Client.job`."""
+        return await self._ask(wire.GetJob(job), Job)
+
+    async def jobs(self, states: Sequence[JobState] = (), *, limit: int = 1000) -> list[Job]:
+        """See :meth:`alloyd.Client.jobs`."""
+        return await self._ask(wire.ListJobs(tuple(states), limit), list[Job])
+
+    async def events(
+        self, job: str = "", *, since: int = 0, follow: bool = False, timeout: float | None = None
+    ) -> AsyncIterator[Event]:
+        """See :meth:`alloyd.Client.events`."""
+        name = (await self.job(job)).id if job else ""
+        if since < 0:
+            since = (await self.status()).last_event
+        follower = _follow.Follower(name, since)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        subscriber = await self._subscribe(follower) if follow else None
+        try:
+            while True:
+                if follower.rung:
+                    follower.rung = False
+                    over = not follow or (bool(name) and (await self.job(name)).state.ended)
+                    more = True
+                    while more:
+                        page = await self._ask(
+                            wire.ListEvents(follower.cursor, name, _follow.PAGE), list[Event]
+                        )
+                        more = follower.take(page)
+                        for event in page:
+                            yield event
+                    if over:
+                        return
+                    continue
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise timed_out(name, timeout or 0.0)
+                left = (
+                    _follow.SILENCE if deadline is None else min(_follow.SILENCE, deadline - time.monotonic())
+                )
+                assert subscriber is not None
+                if await subscriber.poll(max(0, int(1000 * left) + 1)):
+                    tick = follower.hear(await subscriber.recv_multipart())
+                    if tick is not None:
+                        yield tick
+                elif left == _follow.SILENCE:
+                    subscriber.close()
+                    await self._look_after(follower)
+                    subscriber = await self._subscribe(follower)
+        finally:
+            if subscriber is not None:
+                subscriber.close()
+
+    async def log(self, job: str, *, offset: int = 0) -> wire.LogPiece:
+        """See :meth:`alloyd.Client.log`."""
+        return await self._ask(wire.ReadLog(job, offset), wire.LogPiece)
+
+    async def status(self) -> wire.Status:
+        """See :meth:`alloyd.Client.status`."""
+        return await self._ask(wire.GetStatus(), wire.Status)
+
+    async def config(self) -> wire.Configured:
+        """See :meth:`alloyd.Client.config`."""
+        return await self._ask(wire.GetConfig(), wire.Configured)
+
+    async def hello(self) -> wire.Greeting:
+        """See :meth:`alloyd.Client.hello`."""
+        return await self._ask(wire.Hello(), wire.Greeting)
+
+    # Orders
+
+    async def cancel(self, job: str) -> Job:
+        """See :meth:`alloyd.Client.cancel`."""
+        return await self._ask(wire.Cancel(job), Job)
+
+    async def pause(self, job: str) -> Job:
+        """See :meth:`alloyd.Client.pause`."""
+        return await self._ask(wire.Pause(job), Job)
+
+    async def resume(self, job: str) -> Job:
+        """See :meth:`alloyd.Client.resume`."""
+        return await self._ask(wire.Resume(job), Job)
+
+    async def shutdown(self, *, now: bool = False) -> None:
+        """See :meth:`alloyd.Client.shutdown`."""
+        await self._ask(wire.Shutdown(now), object)
+
+    # Inside
+
+    async def _result(self, job: Job) -> dict[str, Any]:
+        return (await self.wait(job.id)).result or {}
+
+    async def _connect(self) -> wire.Connection:
+        async with self._connecting:
+            if self._connection is None:
+                connection = await asyncio.to_thread(self._find)
+                check_version(connection, strict=self._strict)
+                self._requests = self._context.socket(zmq.DEALER)
+                self._requests.connect(connection.requests)
+                self._connection = connection
+                self._reader = asyncio.create_task(self._read(self._requests))
+            return self._connection
+
+    def _find(self) -> wire.Connection:
+        if self._private is not None:
+            return self._private.connection
+        found = spawn.find(self.home)
+        if found is None and self._autostart:
+            found = spawn.start(self.home)
+        if found is None:
+            raise spawn.gone(self.home)
+        return found
+
+    def _disconnect(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._requests is not None:
+            self._requests.close()
+        self._reader = self._requests = self._connection = None
+
+    async def _read(self, requests: zmq.asyncio.Socket) -> None:
+        """Hand each reply to whoever awaits it."""
+        while True:
+            reply = await requests.recv_multipart()
+            waiting = self._awaited.pop(wire.answers(reply), None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(reply)
+
+    async def _ask(self, request: wire.Request, kind: type[T]) -> T:
+        """Send a request and return its answer; once more when the daemon died over it."""
+        name, frames = wire.ask(request, self._session)
+        for again in (True, False):
+            connection = await self._connect()
+            assert self._requests is not None
+            future = self._awaited[name] = asyncio.get_running_loop().create_future()
+            await self._requests.send_multipart(frames)
+            reply = await self._await(future, connection)
+            self._awaited.pop(name, None)
+            if reply is not None:
+                return wire.read_answer(reply, kind)
+            if self._connection is connection:
+                self._disconnect()
+            if not again or not self._autostart:
+                break
+        raise spawn.gone(self.home, "the daemon died before it answered")
+
+    async def _await(
+        self, future: asyncio.Future[list[bytes]], connection: wire.Connection
+    ) -> list[bytes] | None:
+        """The reply; ``None`` when the daemon is gone."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            done, _ = await asyncio.wait([future], timeout=0.5)
+            if done:
+                return future.result()
+            if self._connection is not connection or lock_holder(self.home) not in (0, connection.pid):
+                return None
+            if time.monotonic() > deadline:
+                raise busy(connection, self._timeout)
+
+    async def _subscribe(self, follower: _follow.Follower) -> zmq.asyncio.Socket:
+        connection = await self._connect()
+        subscriber = self._context.socket(zmq.SUB)
+        for topic in follower.topics:
+            subscriber.subscribe(topic)
+        subscriber.connect(connection.events)
+        return subscriber
+
+    async def _look_after(self, follower: _follow.Follower) -> None:
+        """The daemon is silent: find out whether it lives, and find or start the next one."""
+        follower.rung = True
+        if self._connection is None or lock_holder(self.home) != self._connection.pid:
+            self._disconnect()
+        if follower.stopped:
+            deadline = time.monotonic() + _follow.REPLACEMENT
+            while await asyncio.to_thread(spawn.find, self.home) is None:
+                if time.monotonic() > deadline:
+                    raise stopped(follower)
+                await asyncio.sleep(0.1)
+            follower.stopped = False
+        await self.hello()

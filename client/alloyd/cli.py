@@ -1,0 +1,177 @@
+"""``alloy``: the command line. The words are here; what a verb does is in a file that is loaded when it is said."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from . import __version__
+from .console import Console
+from .errors import AlloydError, Interrupted, UsageError, did_you_mean
+
+EPILOG = """\
+examples:
+  alloy merge ties.yaml merged          merge as the recipe says, into the folder merged
+  alloy plan ties.yaml                  what that would read, write and need
+  alloy merge ties.yaml merged --detach; alloy ps; alloy wait 1
+
+A daemon is started when none runs; --no-daemon does without. Ctrl-C stops a merge at its next block and keeps what
+it has written; the same command goes on there. Exit statuses: docs/errors.md.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        hint = f"'{self.prog} --help' explains."
+        if "invalid choice: " in message and "choose from" in message:
+            word = message.partition("invalid choice: '")[2].partition("'")[0]
+            known = [name.strip(" ')") for name in message.partition("choose from ")[2].split(",")]
+            hint = did_you_mean(word, known)
+            message = (
+                f"unknown command '{word}'"
+                if "argument VERB" in message
+                else message.partition(" (choose")[0]
+            )
+        raise UsageError(message, hint=hint)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console(json="--json" in words)
+    try:
+        options = parser().parse_args(words)
+        module = importlib.import_module(f".{options.module}", __package__)
+        do: Callable[[argparse.Namespace, Console], int] = getattr(module, options.verb)
+        return do(options, console)
+    except AlloydError as error:
+        console.fail(error)
+        return error.status
+    except KeyboardInterrupt:
+        console.fail(Interrupted("interrupted"))
+        return Interrupted.exit_status
+    except BrokenPipeError:
+        # Whoever read stdout has left; nothing more can be told there, not even by the interpreter at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and options."""
+    top = _Parser(
+        prog="alloy",
+        description="Merge large language models out of core.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"alloy {__version__}")
+    everywhere = _Parser(add_help=False)
+    for place in (top, everywhere):
+        place.add_argument(
+            "--home",
+            default=argparse.SUPPRESS,
+            help="the daemon's folder (default: $ALLOYD_HOME, else ~/.local/state/alloyd)",
+        )
+        place.add_argument(
+            "--json",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="one JSON object a line on stdout, the last one the result",
+        )
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+
+    def verb(name: str, module: str, text: str) -> argparse.ArgumentParser:
+        one = verbs.add_parser(name, parents=[everywhere], help=text, description=text, allow_abbrev=False)
+        one.set_defaults(module=module)
+        return one
+
+    def work(name: str, text: str) -> argparse.ArgumentParser:
+        one = verb(name, "cli_work", text)
+        how = one.add_mutually_exclusive_group()
+        how.add_argument(
+            "--no-daemon", action="store_true", help="use a daemon of this command's own, which ends with it"
+        )
+        if name != "plan":
+            how.add_argument("--detach", action="store_true", help="print the job's id and leave")
+        return one
+
+    def recipe(one: argparse.ArgumentParser) -> None:
+        one.add_argument("recipe", metavar="RECIPE", help="a YAML file as mergekit reads it; - is stdin")
+        one.add_argument("place", metavar="OUT", nargs="?", help="the folder to make")
+        one.add_argument("--out", "-o", metavar="OUT", help="the same, as an option")
+        one.add_argument(
+            "--memory",
+            metavar="SIZE",
+            help="private memory to stay within: 512MiB, 2GB, 25%% (default: 25%%)",
+        )
+        one.add_argument("--threads", type=int, metavar="N", help="threads (default: every core)")
+        one.add_argument("--shard-size", metavar="SIZE", help="most bytes of one output file (default: 5GB)")
+        one.add_argument(
+            "--reader", choices=("auto", "mmap", "pread"), default="auto", help="how sources are read"
+        )
+        one.add_argument(
+            "--lenient", action="store_true", help="warn of unknown keys instead of refusing them"
+        )
+        one.add_argument("--force", action="store_true", help="replace what is at OUT")
+
+    recipe(work("merge", "Merge models as a recipe says."))
+    recipe(work("plan", "Say what a merge would read, write and need, without moving a byte."))
+    one = work("verify", "Read a checkpoint again and compare it with its manifest.")
+    one.add_argument("path", metavar="DIR")
+    one = work("score", "Score models on a task, item by item.")
+    one.add_argument("models", metavar="MODEL", nargs="+", help="checkpoint folders")
+    one.add_argument("--task", required=True, metavar="FILE", help="JSONL with an item a line")
+    one.add_argument(
+        "--evaluator", default="exact_match", metavar="NAME", help="how to score (default: exact_match)"
+    )
+    one.add_argument("--limit", type=int, metavar="N", help="only the first N items")
+    one.add_argument("--batch-size", type=int, metavar="N", help="items at a time")
+    one.add_argument("--out", "-o", metavar="FILE", help="write every item's record there, as JSONL")
+
+    one = verb("ps", "cli_jobs", "List jobs that wait, run or are paused.")
+    one.add_argument("--all", "-a", action="store_true", help="ended ones too")
+    one.add_argument("--quiet", "-q", action="store_true", help="only their ids")
+    one.add_argument(
+        "--limit", "-n", type=int, default=50, metavar="N", help="at most the newest N (default: 50)"
+    )
+    one = verb("show", "cli_jobs", "Show all that is known of a job.")
+    one.add_argument("job", metavar="JOB", help="an id such as merge-12, or its number")
+    one = verb("logs", "cli_jobs", "Print a job's log.")
+    one.add_argument("job", metavar="JOB")
+    one.add_argument("--follow", "-f", action="store_true", help="go on until the job ends")
+    one = verb("events", "cli_jobs", "Print what happened, to one job or to all.")
+    one.add_argument("job", metavar="JOB", nargs="?", default="")
+    one.add_argument("--since", type=int, default=0, metavar="N", help="only events after number N")
+    one.add_argument("--follow", "-f", action="store_true", help="go on as they happen")
+    one = verb("wait", "cli_jobs", "Wait until jobs have ended; exits as they did.")
+    one.add_argument("jobs", metavar="JOB", nargs="+")
+    one.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="give up after so long, with status 124"
+    )
+    for name, text in (
+        ("cancel", "End jobs and remove what they staged."),
+        ("pause", "Stop jobs at their next block and keep what they staged."),
+        ("resume", "Go on with paused jobs, or try failed ones again."),
+    ):
+        one = verb(name, "cli_jobs", text)
+        one.add_argument("jobs", metavar="JOB", nargs="+")
+
+    verb("status", "cli_service", "Say how the daemon is.")
+    verb("doctor", "cli_service", "Check what alloyd needs on this machine.")
+    verb("config", "cli_service", "Show the settings that count, and where each comes from.")
+    one = verb("stop", "cli_service", "Stop the daemon; its jobs go on when it is started again.")
+    one.add_argument("--now", action="store_true", help="do not let jobs finish their block")
+    one = verb("restart", "cli_service", "Stop the daemon and start it again.")
+    one.add_argument("--now", action="store_true", help="do not let jobs finish their block")
+    one = verb("completion", "cli_service", "Print a completion script for a shell.")
+    one.add_argument("shell", choices=("bash", "zsh", "fish"))
+    return top
+
+
+if __name__ == "__main__":
+    sys.exit(main())

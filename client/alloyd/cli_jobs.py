@@ -1,0 +1,130 @@
+"""The verbs about jobs that exist: ps, show, logs, events, wait, cancel, pause, resume."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from . import render
+from .api import Client, timed_out
+from .console import Console
+from .errors import AlloydError, WaitTimedOut
+from .jobs import Job, JobState
+
+LIVING = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
+
+
+def _client(options: argparse.Namespace) -> Client:
+    return Client(home=getattr(options, "home", None))
+
+
+def ps(options: argparse.Namespace, console: Console) -> int:
+    """List jobs."""
+    with _client(options) as client:
+        jobs = client.jobs(() if options.all else LIVING, limit=options.limit)
+    if options.quiet:
+        for job in jobs:
+            console.show(job.id)
+    elif jobs:
+        for line in render.jobs_table(jobs):
+            console.show(line)
+    else:
+        console.say(
+            "no jobs" if options.all else "no jobs wait, run or are paused; 'alloy ps --all' lists ended ones"
+        )
+    console.result(jobs)
+    return 0
+
+
+def show(options: argparse.Namespace, console: Console) -> int:
+    """Show one job."""
+    with _client(options) as client:
+        job = client.job(options.job)
+    for line in render.job_lines(job):
+        console.show(line)
+    console.result(job)
+    return 0
+
+
+def logs(options: argparse.Namespace, console: Console) -> int:
+    """Print a job's log."""
+    offset = 0
+    with _client(options) as client:
+        while True:
+            piece = client.log(options.job, offset=offset)
+            offset = piece.next
+            console.line("log", {"text": piece.text, "offset": piece.offset})
+            if not console.json:
+                sys.stdout.write(piece.text)
+                sys.stdout.flush()
+            if piece.end or (not options.follow and not piece.text):
+                break
+            if not piece.text:
+                time.sleep(0.5)
+    console.result({"bytes": offset})
+    return 0
+
+
+def events(options: argparse.Namespace, console: Console) -> int:
+    """Print what happened."""
+    last = options.since
+    with _client(options) as client:
+        for event in client.events(options.job, since=options.since, follow=options.follow):
+            last = event.seq or last
+            if event.kind == "progress" and not console.json and not sys.stdout.isatty():
+                continue
+            console.line("progress" if event.kind == "progress" else "event", event)
+            console.show(render.event_line(event))
+    console.result({"last": last})
+    return 0
+
+
+def wait(options: argparse.Namespace, console: Console) -> int:
+    """Wait for jobs; the status is that of the first that did not end well."""
+    deadline = None if options.timeout is None else time.monotonic() + options.timeout
+    ended: list[Job] = []
+    first: AlloydError | None = None
+    with _client(options) as client:
+        for name in options.jobs:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                job = client.wait(name, timeout=left)
+            except WaitTimedOut:
+                raise timed_out(name, options.timeout) from None
+            except AlloydError as error:
+                job = client.job(name)
+                if first is None:
+                    first = error
+            ended.append(job)
+            console.show(f"{job.id} {job.state.value}")
+    if first is not None:
+        raise first
+    console.result(ended)
+    return 0
+
+
+def cancel(options: argparse.Namespace, console: Console) -> int:
+    """End jobs."""
+    return _order(options, console, "cancel")
+
+
+def pause(options: argparse.Namespace, console: Console) -> int:
+    """Stop jobs, keeping what they staged."""
+    return _order(options, console, "pause")
+
+
+def resume(options: argparse.Namespace, console: Console) -> int:
+    """Go on with jobs."""
+    return _order(options, console, "resume")
+
+
+def _order(options: argparse.Namespace, console: Console, verb: str) -> int:
+    done: list[Job] = []
+    with _client(options) as client:
+        for name in options.jobs:
+            job: Job = getattr(client, verb)(name)
+            done.append(job)
+            console.show(f"{job.id} {job.state.value}" + (f" ({job.reason})" if job.reason else ""))
+    console.result(done)
+    return 0

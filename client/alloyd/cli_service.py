@@ -1,0 +1,214 @@
+"""The verbs about the daemon and this machine: status, doctor, config, stop, restart, completion."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import __version__, spawn
+from .api import Client
+from .console import Console
+from .errors import AlloydError, DaemonUnreachable, VersionMismatch
+from .file_systems import network_file_system
+from .paths import Home, endpoints, find_home, lock_holder
+from .units import format_duration, format_size, total_memory
+
+STOP_SECONDS = 120.0
+
+
+def _home(options: argparse.Namespace) -> Home:
+    return find_home(getattr(options, "home", None))
+
+
+def status(options: argparse.Namespace, console: Console) -> int:
+    """Say how the daemon is; one is not started for it."""
+    with Client(home=_home(options).root, autostart=False, strict=False) as client:
+        now = client.status()
+    counts = ", ".join(f"{number} {state}" for state, number in now.jobs.items() if number) or "none yet"
+    version = (
+        now.software
+        if now.software == __version__
+        else f"{now.software}, and alloy {__version__}: 'alloy restart'"
+    )
+    for name, text in (
+        ("daemon", f"process {now.pid}, alloyd {version}" + (", stopping" if now.stopping else "")),
+        ("up", format_duration(now.uptime)),
+        ("memory", format_size(now.resident)),
+        ("home", now.home),
+        ("jobs", counts),
+        ("log", now.log),
+    ):
+        console.show(f"{name:<8} {text}")
+    console.result(now)
+    return 0
+
+
+def config(options: argparse.Namespace, console: Console) -> int:
+    """Show the settings that count."""
+    with Client(home=_home(options).root) as client:
+        configured = client.config()
+    width = max(map(len, configured.values))
+    for key, value in configured.values.items():
+        shown = f'"{value}"' if isinstance(value, str) else str(value)
+        console.show(f"{key:<{width}} = {shown:<12}  # {configured.origins.get(key, '')}")
+    console.result(configured)
+    return 0
+
+
+def stop(options: argparse.Namespace, console: Console) -> int:
+    """Stop the daemon."""
+    stopped = _stop(_home(options), now=options.now)
+    console.say("stopped; its jobs go on when a daemon is started" if stopped else "no daemon runs")
+    console.result({"stopped": stopped})
+    return 0
+
+
+def restart(options: argparse.Namespace, console: Console) -> int:
+    """Stop the daemon and start it again."""
+    home = _home(options)
+    _stop(home, now=options.now)
+    connection = spawn.start(home)
+    console.say(f"alloyd {connection.software} runs as process {connection.pid}")
+    console.result(connection)
+    return 0
+
+
+def _stop(home: Home, *, now: bool) -> bool:
+    """Stop the daemon of ``home`` and wait until it is gone; whether there was one."""
+    holder = lock_holder(home)
+    if holder is None:
+        return False
+    try:
+        with Client(home=home.root, autostart=False, strict=False, timeout=5.0) as client:
+            client.shutdown(now=now)
+    except (DaemonUnreachable, VersionMismatch):
+        # It does not understand, or does not answer: every version understands a signal.
+        _signal(holder, home, times=2 if now else 1)
+    deadline = time.monotonic() + STOP_SECONDS
+    while lock_holder(home) is not None:
+        if time.monotonic() > deadline:
+            raise DaemonUnreachable(
+                f"the daemon (process {holder}) has not stopped after {STOP_SECONDS:.0f} s",
+                hint="'alloy stop --now' does not wait for its jobs.",
+                pid=holder,
+            )
+        time.sleep(0.05)
+    return True
+
+
+def _signal(process: int, home: Home, *, times: int) -> None:
+    """SIGTERM to a process that is seen to be a daemon; its number may mean another one in another container."""
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes()
+        if process and b"alloyd" in words:
+            for _ in range(times):
+                os.kill(process, signal.SIGTERM)
+                time.sleep(0.2)
+    except ProcessLookupError:
+        return
+    except OSError as wrong:
+        if lock_holder(home) is not None:
+            raise DaemonUnreachable(f"the daemon (process {process}) cannot be stopped: {wrong}") from wrong
+
+
+def completion(options: argparse.Namespace, console: Console) -> int:
+    """Print a completion script."""
+    from .cli import parser
+    from .completion import script
+
+    text = script(options.shell, parser())
+    console.show(text)
+    console.result({"script": text})
+    return 0
+
+
+def doctor(options: argparse.Namespace, console: Console) -> int:
+    """Check this machine; status 1 when something would not work."""
+    found = list(_examine(_home(options)))
+    for verdict, name, text in found:
+        console.show(f"{verdict:<4} {name:<10} {text}")
+    well = all(verdict != "BAD" for verdict, _, _ in found)
+    console.result([{"verdict": verdict, "name": name, "text": text} for verdict, name, text in found])
+    return 0 if well else 1
+
+
+def _examine(home: Home) -> Iterator[tuple[str, str, str]]:
+    """Findings: ``ok``, ``note`` or ``BAD``, what about, and what was seen."""
+    yield "ok", "alloy", f"{__version__}, Python {sys.version.split()[0]}, {sys.executable}"
+    try:
+        home.create()
+        network = network_file_system(home.root)
+        if network:
+            yield (
+                "BAD",
+                "home",
+                f"{home.root} lies on {network}: choose a local folder with --home or ALLOYD_HOME",
+            )
+        else:
+            free = shutil.disk_usage(home.root).free
+            yield ("ok" if free > 10**8 else "BAD"), "home", f"{home.root}, {format_size(free)} free"
+        requests, _ = endpoints(home)
+        yield "ok", "socket", requests
+    except AlloydError as error:
+        yield "BAD", "home", error.message
+    yield from _examine_daemon(home)
+    for name, needed in (
+        ("alloyd_daemon", "a daemon on this machine"),
+        ("numpy", "merging"),
+        ("numba", "merging"),
+        ("ml_dtypes", "merging"),
+        ("blake3", "merging and verifying"),
+        ("torch", "scoring"),
+        ("transformers", "scoring"),
+    ):
+        if importlib.util.find_spec(name) is None:
+            extra = "score" if needed == "scoring" else "daemon"
+            verdict = "note" if needed == "scoring" else "BAD"
+            yield verdict, name, f"absent; {needed} needs it: pip install 'alloyd[{extra}]'"
+        else:
+            yield "ok", name, "present"
+    memory = total_memory()
+    yield (
+        "ok",
+        "memory",
+        f"{format_size(memory)} may be used; a job takes {format_size(memory / 4)} unless told otherwise",
+    )
+    yield "ok", "cores", str(len(os.sched_getaffinity(0)))
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = files >= 1024
+    yield (
+        ("ok" if enough else "note"),
+        "files",
+        f"{files} may be open" + ("" if enough else "; raise ulimit -n to 1024"),
+    )
+    gpu = Path("/dev/nvidiactl").exists()
+    yield (
+        ("ok" if gpu else "note"),
+        "gpu",
+        "an NVIDIA device is here" if gpu else "none seen; merging does not need one",
+    )
+
+
+def _examine_daemon(home: Home) -> Iterator[tuple[str, str, str]]:
+    holder = lock_holder(home)
+    if holder is None:
+        yield "note", "daemon", "none runs; any command that needs one starts it"
+        return
+    try:
+        with Client(home=home.root, autostart=False, strict=False, timeout=5.0) as client:
+            greeting = client.hello()
+    except AlloydError as error:
+        yield "BAD", "daemon", f"{error.message}; {error.hint}"
+        return
+    if greeting.software != __version__:
+        yield "BAD", "daemon", f"it is alloyd {greeting.software}: 'alloy restart'"
+    else:
+        yield "ok", "daemon", f"alloyd {greeting.software}, process {greeting.pid}"

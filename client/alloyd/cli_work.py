@@ -1,0 +1,231 @@
+"""The verbs that make a job and wait for it: merge, plan, verify, score."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+from typing import Any
+
+import msgspec
+
+from . import render
+from .api import Client, ended_well, merge_spec, plan_spec, score_spec
+from .console import Console
+from .errors import AlloydError, Interrupted, JobError, UsageError
+from .jobs import Event, Job, JobState, Spec, VerifySpec
+from .render_live import Live, live
+from .units import format_duration, format_size, parse_size
+
+# Kinds whose work is worth keeping when the person who waits presses Ctrl-C; others are cancelled.
+KEPT = ("merge", "score")
+
+
+def merge(options: argparse.Namespace, console: Console) -> int:
+    """Merge and say where the result lies."""
+    place = _place(options)
+    if place is None:
+        raise UsageError("where should the merge go?", hint=f"alloy merge {options.recipe} FOLDER")
+    spec = merge_spec(_recipe(options), place, _settings(options))
+    return _work(options, console, spec)
+
+
+def plan(options: argparse.Namespace, console: Console) -> int:
+    """Print the plan."""
+    options.detach = False
+    return _work(options, console, plan_spec(_recipe(options), _place(options), _settings(options)))
+
+
+def verify(options: argparse.Namespace, console: Console) -> int:
+    """Say whether a checkpoint is what its manifest says."""
+    return _work(options, console, VerifySpec(os.path.abspath(options.path)))
+
+
+def score(options: argparse.Namespace, console: Console) -> int:
+    """Print the scores."""
+    settings = {"evaluator": options.evaluator, "limit": options.limit, "batch_size": options.batch_size}
+    return _work(options, console, score_spec(options.models, options.task, settings))
+
+
+def _work(options: argparse.Namespace, console: Console, spec: Spec) -> int:
+    client = Client(home=getattr(options, "home", None), private=options.no_daemon)
+    now = False
+    try:
+        since = client.status().last_event
+        job = client.submit(spec)
+        if options.detach:
+            console.show(job.id)
+            console.result(job)
+            return 0
+        try:
+            job = _follow(client, console, job, since)
+        except AlloydError as error:
+            now = isinstance(error, Interrupted)
+            raise
+        if job.state is not JobState.DONE and options.no_daemon:
+            _tell_log(client, console, job)
+        job = ended_well(job)
+        _tell_result(options, console, job)
+        return 0
+    finally:
+        client.close(now=now)
+
+
+def _follow(client: Client, console: Console, job: Job, since: int) -> Job:
+    """Show what happens to ``job`` until it has ended; Ctrl-C stops it, a second one leaves."""
+    view = _View(console, job)
+    stopping = False
+    while True:
+        try:
+            with contextlib.closing(view):
+                for event in client.events(job.id, since=since, follow=True):
+                    since = event.seq or since
+                    view.take(event)
+                    if stopping and event.body.get("state") == JobState.PAUSED:
+                        raise _kept(job, "paused", f"'alloy resume {job.id}' or the same command goes on")
+            return client.job(job.id)
+        except KeyboardInterrupt:
+            if stopping:
+                raise _kept(job, "left behind", f"'alloy wait {job.id}' waits for it") from None
+            stopping = True
+            console.say("stopping at the end of the block; Ctrl-C again leaves at once")
+            with contextlib.suppress(JobError):
+                client.pause(job.id) if job.kind in KEPT else client.cancel(job.id)
+
+
+def _kept(job: Job, how: str, hint: str) -> Interrupted:
+    return Interrupted(
+        f"{job.id} is {how}", hint=f"{hint}; 'alloy cancel {job.id}' throws it away.", job=job.id
+    )
+
+
+class _View:
+    """What is shown of a job while it runs."""
+
+    def __init__(self, console: Console, job: Job) -> None:
+        self._console = console
+        self._job = job
+        self._live: Live | None = None
+        self._told: set[str] = set()
+        if job.kind == "merge":
+            already = "" if job.state is JobState.QUEUED and not job.attempts else f", {job.state.value}"
+            console.say(f"{job.id}{already}")
+        if job.summary is not None:
+            self._plan(job.summary)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+
+    def take(self, event: Event) -> None:
+        """Show one event."""
+        self._console.line("progress" if event.kind == "progress" else "event", event)
+        if self._console.json:
+            return
+        if event.kind == "progress":
+            if self._live is None:
+                self._live = live()
+            self._live.update(event.body)
+            return
+        if event.kind == "planned" and self._job.kind != "plan":
+            self.close()
+            self._plan(event.body)
+        elif event.kind == "note":
+            self._say(f"{event.body.get('level')}: {event.body.get('text')}")
+        elif event.kind == "state" and event.body.get("reason") and not event.body.get("error"):
+            self._say(f"{self._job.id} is {event.body['state']}: {event.body['reason']}")
+        if event.kind == "state" and event.body["state"] != JobState.RUNNING:
+            self.close()
+
+    def _plan(self, summary: dict[str, Any]) -> None:
+        for line in render.plan_lines(summary):
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        # A warning of the plan comes again as the job's note.
+        if line.startswith("warning: "):
+            if line in self._told:
+                return
+            self._told.add(line)
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+        self._console.say(line)
+
+
+def _tell_result(options: argparse.Namespace, console: Console, job: Job) -> None:
+    result = job.result or {}
+    if job.kind == "plan":
+        for each in (*result.get("before", []), result):
+            if each.get("name"):
+                console.show(str(each["name"]))
+            for line in render.plan_lines(each, full=True):
+                console.show(line)
+    elif job.kind == "merge":
+        seconds = result.get("seconds") or 0.0
+        written = result.get("bytes_written") or 0
+        if result.get("already_there"):
+            console.say(f"{job.id} done: it was there already")
+        else:
+            speed = f" ({format_size(written / seconds)}/s)" if seconds else ""
+            console.say(f"{job.id} done: {format_size(written)} in {format_duration(seconds)}{speed}")
+        console.show(str(result.get("out", job.out)))
+    elif job.kind == "score":
+        _tell_scores(options, console, result)
+    else:
+        for name, value in result.items():
+            console.show(f"{name}: {value}")
+    console.result(msgspec.structs.replace(job, result=result))
+
+
+def _tell_scores(options: argparse.Namespace, console: Console, result: dict[str, Any]) -> None:
+    for line in render.scores_table(result):
+        console.show(line)
+    items = result.get("items")
+    if options.out and items:
+        shutil.copyfile(items, options.out)
+        result["items"] = os.path.abspath(options.out)
+    elif options.no_daemon:
+        result["items"] = None  # they go with the private daemon's home
+    if result.get("items"):
+        console.say(f"every item: {result['items']}")
+
+
+def _tell_log(client: Client, console: Console, job: Job) -> None:
+    """The end of a job's log, when the log is about to go with its private daemon."""
+    if (job.error or {}).get("code") in ("E_ALLOYD", "E_CHILD_DIED"):
+        for line in client.log(job.id, offset=-4096).text.splitlines()[-20:]:
+            console.say(f"  {line}")
+
+
+def _place(options: argparse.Namespace) -> str | None:
+    if options.place and options.out and options.place != options.out:
+        raise UsageError(f"two places for the result: {options.place} and {options.out}")
+    chosen: str | None = options.out or options.place
+    return chosen
+
+
+def _recipe(options: argparse.Namespace) -> str:
+    if options.recipe != "-":
+        # An absolute path never holds a line break that would make it be taken for the text.
+        return os.path.abspath(str(options.recipe))
+    text = sys.stdin.read()
+    return text if "\n" in text else text + "\n"
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "reader": options.reader,
+        "lenient": options.lenient,
+        "force": options.force,
+        "threads": options.threads,
+    }
+    if options.memory is not None:
+        settings["memory"] = parse_size(options.memory)
+    if options.shard_size is not None:
+        settings["shard_size"] = parse_size(options.shard_size)
+    return settings

@@ -1,0 +1,196 @@
+"""Plans, jobs and events as text for people. Pure: values in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from .jobs import Event, Job, JobState
+from .units import format_duration, format_size
+
+
+def plan_lines(summary: Mapping[str, Any], *, full: bool = False) -> list[str]:
+    """A plan as a small table; ``full`` names every model's path and how it will be worked."""
+    models = [model for model in summary.get("models", []) if isinstance(model, Mapping)]
+    rows: list[tuple[str, str]] = []
+    if summary.get("method"):
+        rows.append(("method", str(summary["method"])))
+    if models:
+        names = ", ".join(str(model.get("name", "?")) for model in models)
+        size = sum(int(model.get("bytes") or 0) for model in models)
+        rows.append(
+            ("models", f"{len(models)} ({format_size(size)})" if full else f"{names} ({format_size(size)})")
+        )
+        if full:
+            rows += [
+                ("", f"{m.get('name', '?')}  {format_size(m.get('bytes') or 0)}  {m.get('path')}")
+                for m in models
+            ]
+    if "tensors" in summary:
+        what = f"{summary['tensors']}"
+        if summary.get("parameters"):
+            what += f" ({format_count(summary['parameters'])} parameters)"
+        if summary.get("dtype"):
+            what += f", {summary['dtype']}"
+        shards = summary.get("shards")
+        rows.append(("tensors", what + (f", {shards} file{'' if shards == 1 else 's'}" if shards else "")))
+    if "bytes_read" in summary:
+        passes = summary.get("passes", 1)
+        rows.append(
+            ("read", format_size(summary["bytes_read"]) + (f" in {passes} passes" if passes != 1 else ""))
+        )
+    if "bytes_write" in summary:
+        rows.append(("write", format_size(summary["bytes_write"])))
+    if summary.get("peak_memory") is not None:
+        budget = f" of {format_size(summary['memory'])}" if summary.get("memory") else ""
+        rows.append(("memory", f"{format_size(summary['peak_memory'])} at most{budget}"))
+    if summary.get("disk_free") is not None:
+        needed = format_size(summary.get("disk_needed") or 0)
+        rows.append(("disk", f"{needed} needed, {format_size(summary['disk_free'])} free"))
+    if summary.get("seconds") is not None:
+        rows.append(("time", f"about {format_duration(summary['seconds'])}"))
+    if full:
+        rows += [(name, str(summary[name])) for name in ("threads", "reader") if summary.get(name)]
+    if summary.get("out"):
+        rows.append(("out", str(summary["out"])))
+    lines = [f"  {name:<8} {text}" for name, text in rows]
+    return lines + [f"warning: {text}" for text in summary.get("warnings", [])]
+
+
+def jobs_table(jobs: Sequence[Job], *, now: datetime | None = None) -> list[str]:
+    """Jobs as a table: id, state, how far, since when, and why it is where it is or where the result lies."""
+    now = datetime.now(UTC) if now is None else now
+    rows = [("JOB", "STATE", "DONE", "SPEED", "LEFT", "CREATED", "WHAT")]
+    for job in jobs:
+        rows.append(
+            (
+                job.id,
+                job.state.value,
+                format_share(job),
+                format_speed(job),
+                format_left(job),
+                f"{format_duration(max(0.0, (now - job.created).total_seconds()))} ago",
+                _one_line(job),
+            )
+        )
+    return columns(rows)
+
+
+def job_lines(job: Job) -> list[str]:
+    """All that is known of a job, for people."""
+    rows: list[tuple[str, str]] = [("state", job.state.value + (f" ({job.reason})" if job.reason else ""))]
+    if job.progress is not None:
+        rows.append(
+            (
+                "done",
+                f"{format_share(job)}  {format_speed(job)}  {format_left(job)} left  {job.progress.what}",
+            )
+        )
+    rows.append(("created", format_time(job.created)))
+    if job.started is not None:
+        rows.append(("started", format_time(job.started)))
+    if job.ended is not None:
+        rows.append(("ended", format_time(job.ended)))
+    rows.append(("attempts", str(job.attempts)))
+    for name, value in (job.result or {}).items():
+        rows.append((name, str(value)))
+    lines = [job.id, *(f"  {name:<14} {text}" for name, text in rows)]
+    if job.error is not None:
+        lines += [f"error: {job.error.get('message', '')}"]
+        lines += [f"hint: {job.error['hint']}"] if job.error.get("hint") else []
+    if job.summary is not None:
+        lines += ["plan", *plan_lines(job.summary, full=True)]
+    spec = dict(job.spec)
+    recipe = spec.pop("recipe", "")
+    asked = {name: value for name, value in spec.items() if value not in (None, "", False) and name != "kind"}
+    lines += ["asked", *(f"  {name:<14} {value}" for name, value in asked.items())]
+    if recipe:
+        lines += ["recipe", *(f"  {line}" for line in str(recipe).splitlines())]
+    return lines
+
+
+def event_line(event: Event) -> str:
+    """An event as one line."""
+    body = event.body
+    if event.kind == "state":
+        text = str(body.get("state"))
+        if body.get("reason"):
+            text += f" ({body['reason']})"
+        if body.get("error"):
+            text += f": {body['error'].get('message', '')}"
+    elif event.kind == "note":
+        text = f"{body.get('level')}: {body.get('text')}"
+    elif event.kind == "planned":
+        read, write = body.get("bytes_read") or 0, body.get("bytes_write") or 0
+        text = f"planned: read {format_size(read)}, write {format_size(write)}"
+    elif event.kind == "progress":
+        share = 100 * body["done"] / body["total"] if body.get("total") else 0.0
+        text = f"{share:.1f}% {body.get('what', '')}"
+    else:
+        text = str(body)
+    return f"{event.seq or '-':>6}  {format_time(event.at)}  {event.job:<12} {text}"
+
+
+def scores_table(result: Mapping[str, Any]) -> list[str]:
+    """Scores as a table with their 95 % intervals."""
+    rows = [("MODEL", "SCORE", "95% INTERVAL", "ITEMS")]
+    for model in result.get("models", []):
+        interval = f"{model['low']:.4f} to {model['high']:.4f}"
+        rows.append((str(model["name"]), f"{model['score']:.4f}", interval, str(model["n"])))
+    return columns(rows)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows with their cells under each other; the last column is as long as it likes."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
+    lines: list[str] = []
+    for row in rows:
+        cells: Iterable[str] = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    return lines
+
+
+def format_share(job: Job) -> str:
+    """How much of a job is done."""
+    if job.state is JobState.DONE:
+        return "100%"
+    if job.progress is None or not job.progress.total:
+        return "-"
+    return f"{100 * job.progress.done / job.progress.total:.1f}%"
+
+
+def format_speed(job: Job) -> str:
+    """How fast a job runs."""
+    if job.progress is None or job.progress.rate is None:
+        return "-"
+    rate = job.progress.rate
+    return f"{format_size(rate)}/s" if job.progress.unit == "bytes" else f"{rate:.1f}/s"
+
+
+def format_left(job: Job) -> str:
+    """How long a job will still run."""
+    if job.progress is None or job.progress.eta is None:
+        return "-"
+    return format_duration(job.progress.eta)
+
+
+def format_count(number: int) -> str:
+    """A number of parameters as the field writes it: 7.24B, 851M."""
+    for factor, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if number >= factor:
+            value = number / factor
+            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.3g}{unit}"
+    return str(number)
+
+
+def format_time(when: datetime) -> str:
+    """A time in the reader's own zone."""
+    return when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _one_line(job: Job) -> str:
+    if job.error is not None and job.state is JobState.FAILED:
+        return str(job.error.get("message", ""))
+    place = job.out or str(job.spec.get("path") or job.spec.get("recipe_name") or job.spec.get("task") or "")
+    return f"{place} ({job.reason})" if job.reason else place
