@@ -35,4 +35,8 @@ def test_the_commented_defaults_are_the_defaults() -> None:
     assert loaded == settings.Settings()
     # Commented or not, every setting is in the file, at its default.
     text = re.sub(r"(?m)^# ?(?=[a-z_]+ = )", "", file.read_text(encoding="utf-8"))
-    assert tomllib.loads(text) == msgspec.to_builtins(settings.Settings())
+    assert msgspec.convert(tomllib.loads(text), settings.Settings) == settings.Settings()
+    written = {(section, key) for section, keys in tomllib.loads(text).items() for key in keys}
+    assert written == {
+        (section, key) for section, keys in msgspec.to_builtins(settings.Settings()).items() for key in keys
+    }

@@ -42,7 +42,7 @@ def test_every_leaf_loads_and_registers(kind: str) -> None:
     assert not door._absent, "a leaf's library is missing from the development environment"
     folder = PARTS["alloyd_daemon"] / door.package.rpartition(".")[2]
     leaves = [file for file in folder.glob("*.py") if not file.stem.startswith("_")]
-    assert not [leaf.name for leaf in leaves if not re.search(r"\.(register|named)\(", leaf.read_text())]
+    assert not [leaf.name for leaf in leaves if not re.search(r"\b(register|named)\(", leaf.read_text())]
 
 
 @pytest.mark.parametrize("name", JOBS.names())

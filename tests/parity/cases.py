@@ -1,8 +1,8 @@
 """The recipes on which alloyd and mergekit are compared, each written once for all seven architectures.
 
 A recipe names its models ``BASE``, ``ONE``, ``TWO`` (close fine-tunes of four layers) and ``FAR`` (a
-fine-tune so distant that slerp takes the arc), and parts of tensor names ``ATTENTION``, ``OUT`` and ``DOWN``;
-:func:`recipe` fills them in. mergekit's arithmetic is float32 where a recipe says ``dtype: float32``.
+fine-tune so distant that slerp takes the arc), and parts of tensor names ``TOKENS``, ``ATTENTION``, ``OUT``
+and ``DOWN``; :func:`recipe` fills them in. mergekit's arithmetic is float32 where ``dtype: float32`` is asked.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 FRAGMENTS = {
-    "gpt2": {"ATTENTION": "attn", "OUT": "attn.c_proj.weight", "DOWN": "mlp.c_proj.weight"},
-    "": {"ATTENTION": "self_attn", "OUT": "o_proj", "DOWN": "down_proj"},
+    "gpt2": {"TOKENS": "wte", "ATTENTION": "attn", "OUT": "attn.c_proj.weight", "DOWN": "mlp.c_proj.weight"},
+    "": {"TOKENS": "embed_tokens", "ATTENTION": "self_attn", "OUT": "o_proj", "DOWN": "down_proj"},
 }
 
 EXACT: dict[str, str] = {
@@ -73,6 +73,21 @@ slices:
     parameters: {weight: [{filter: ATTENTION, value: [0.2, 0.4]}]}
 parameters: {weight: [0.5, 1.5]}
 dtype: float32
+""",
+    "linear, a module's level between slice and recipe": """
+merge_method: linear
+modules:
+  default:
+    slices:
+      - sources:
+          - {model: ONE, layer_range: [0, 2]}
+          - {model: TWO, layer_range: [0, 2], parameters: {weight: {filter: DOWN, value: 0.9}}}
+      - sources: [{model: ONE, layer_range: [2, 4]}, {model: TWO, layer_range: [2, 4]}]
+        parameters: {weight: {filter: ATTENTION, value: 0.15}}
+    parameters: {weight: [{filter: OUT, value: 0.6}, {filter: ATTENTION, value: [0.3, 0.5]}]}
+parameters: {weight: 1.5, normalize: false}
+dtype: float32
+out_dtype: bfloat16
 """,
     "slerp, along the arc": """
 merge_method: slerp
@@ -144,7 +159,7 @@ models:
       density: [1, 0.7, 0.1]
       weight: [{filter: DOWN, value: 0.5}, {value: 1.0}]
   - model: TWO
-    parameters: {density: 0.33, weight: [{filter: never, value: 1}, {value: [0, 0.3]}]}
+    parameters: {density: 0.33, weight: [{filter: TOKENS, value: 1}, {value: [0, 0.3]}]}
   - model: FAR
     parameters: {density: 0.05, weight: -0.2}
 parameters: {normalize: true, lambda: 1.25}
@@ -164,13 +179,13 @@ slices:
   - sources:
       - {model: BASE, layer_range: [0, 3]}
       - {model: ONE, layer_range: [1, 4], parameters: {density: [0.9, 0.2]}}
-      - {model: TWO, layer_range: [0, 3], parameters: {weight: 0.25}}
-    parameters: {weight: 0.75, lambda: 0.5}
+      - {model: TWO, layer_range: [0, 3], parameters: {weight: 0.213}}
+    parameters: {weight: 0.737, lambda: 0.5}
   - sources:
       - {model: BASE, layer_range: [3, 4]}
       - {model: ONE, layer_range: [3, 4]}
-      - {model: TWO, layer_range: [3, 4]}
-parameters: {weight: 0.5, density: 0.6}
+      - {model: TWO, layer_range: [3, 4], parameters: {weight: [0.9, 0.677]}}
+parameters: {weight: 0.411, density: 0.6}
 dtype: float32
 out_dtype: bfloat16
 """,
@@ -190,13 +205,13 @@ base_model: BASE
 slices:
   - sources:
       - {model: ONE, layer_range: [0, 2]}
-      - {model: TWO, layer_range: [0, 2], parameters: {weight: 0.9}}
+      - {model: TWO, layer_range: [0, 2], parameters: {weight: 0.931}}
       - {model: BASE, layer_range: [0, 2]}
   - sources:
       - {model: ONE, layer_range: [0, 4]}
-      - {model: TWO, layer_range: [0, 4], parameters: {weight: [0.1, 0.8]}}
+      - {model: TWO, layer_range: [0, 4], parameters: {weight: [0.113, 0.817]}}
       - {model: BASE, layer_range: [0, 4]}
-parameters: {weight: 0.45, density: 1.0, normalize: true}
+parameters: {weight: 0.453, density: 1.0, normalize: true}
 dtype: float32
 """,
     "passthrough, stacked with scales": """

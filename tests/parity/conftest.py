@@ -23,8 +23,23 @@ from parity import cases, other_tool
 
 LAYERS = 4
 DENSITIES = ("0.5", "0.9", "0.1")
+MEMBERS = (("BASE", None, 0.0), ("ONE", 0, 0.01), ("TWO", 1, 0.01), ("FAR", 9, 0.6))
 LARGE = "large"
 MIXED = "mixed"
+HALF_TIED = "half-tied"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count what the comparison left out."""
+    passed = terminalreporter.stats.get("passed", [])
+    counted = [
+        figures for report in passed for name, figures in report.user_properties if name == "undecided"
+    ]
+    if counted:
+        left_out, seen = (sum(column) for column in zip(*counted, strict=True))
+        terminalreporter.line(
+            f"parity: {left_out:,} of {seen:,} elements left out: their consensus hangs by a rounding"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,11 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Pa
         "TWO": write_checkpoint(root / MIXED / "two", Model(layers=LAYERS, dtype="F16"), tune=1),
         "FAR": write_checkpoint(root / MIXED / "far", Model(layers=LAYERS, dtype="F32"), tune=9, step=0.6),
     }
+    untied = {"BASE": True, "ONE": True, "TWO": False, "FAR": False}
+    for name, tune, step in MEMBERS:
+        model = Model(architecture="qwen2", layers=LAYERS, tied=not untied[name])
+        place = root / HALF_TIED / name.lower()
+        found.setdefault(HALF_TIED, {})[name] = write_checkpoint(place, model, tune=tune, step=step)
     return found
 
 
@@ -71,7 +91,7 @@ def _family(folder: Path, architecture: Architecture) -> dict[str, Path]:
 
 def _write(folder: Path, model: Model, *, shards: int = 1, zero: str | None = None) -> dict[str, Path]:
     found = {}
-    for name, tune, step in (("BASE", None, 0.0), ("ONE", 0, 0.01), ("TWO", 1, 0.01), ("FAR", 9, 0.6)):
+    for name, tune, step in MEMBERS:
         weights = tensors(model, tune=tune, step=step)
         if zero is not None:
             weights[zero] = weights[zero] * weights[zero].dtype.type(0)
@@ -92,7 +112,7 @@ def mergekit_results(
         pytest.skip(reason)
     workspace = tmp_path_factory.mktemp("mergekit")
     texts: dict[tuple[str, str], str] = {}
-    for family in (*ARCHITECTURES, MIXED):
+    for family in (*ARCHITECTURES, MIXED, HALF_TIED):
         for name, text in cases.EXACT.items():
             texts[family, name] = cases.recipe(text, architecture=family, models=families[family])
     for name, text in cases.RANDOM.items():
