@@ -202,7 +202,7 @@ def _convert(value: Scalar, kind: type) -> Scalar | None:
         return bool(value) if value in (0, 1) else None
     if isinstance(value, str):
         try:
-            value = float(value) if kind is float else _whole(value)
+            value = float(value)
         except ValueError:
             return None
     if not math.isfinite(value):
@@ -212,16 +212,8 @@ def _convert(value: Scalar, kind: type) -> Scalar | None:
     return int(value) if float(value).is_integer() else None
 
 
-def _whole(text: str) -> int | float:
-    """A whole number from text; ``1e3`` and ``4.0`` are whole."""
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
-
-
 def _shown(value: Scalar) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    return str(value).lower() if isinstance(value, bool) else repr(value)[:60]
 
 
 def _expected(parameter: Parameter) -> str:

@@ -36,7 +36,9 @@ SCALARS = st.one_of(
 )
 KEYS = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=6)
 TREES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=20
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=20,
 )
 
 
@@ -47,11 +49,10 @@ def test_it_reads_what_pyyaml_writes(tree: dict[str, Any], flow: bool) -> None:
 
 @settings(max_examples=300)
 @given(st.text(max_size=60) | st.text("{}[]:,-&*!<#'\"|>\n\t 01ae.", max_size=60))
-def test_any_text_gives_documents_or_one_error_and_agrees_with_pyyaml(text: str) -> None:
+def test_any_text_is_refused_or_agrees_with_pyyaml(text: str) -> None:
     try:
         found = [each.value for each in documents(text, name="file")]
-    except RecipeError as error:
-        assert error.message.startswith("file")
+    except RecipeError:
         return
     expected = [each for each in yaml.load_all(text, _AsText) if each is not None]
     assert found == expected

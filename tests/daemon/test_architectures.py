@@ -34,7 +34,9 @@ def test_a_table_is_well_formed(name: str, table: Architecture) -> None:
     assert table.layer_count_keys
     for tied, partner in table.tied.items():
         assert tied != partner
-        assert table.vocabulary[tied] == table.vocabulary[partner] == 0, "a tied head counts tokens as its embedding"
+        assert table.vocabulary[tied] == table.vocabulary[partner] == 0, (
+            "a tied head counts tokens as its embedding"
+        )
         assert table.is_optional(tied)
         assert not table.is_optional(partner)
     modules = [each.name for each in table.modules]
@@ -59,7 +61,14 @@ def test_buffers_that_follow_from_the_config_are_known() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [None, {}, {"architectures": None}, {"architectures": []}, {"architectures": "Llama"}, {"architectures": [3]}],
+    [
+        None,
+        {},
+        {"architectures": None},
+        {"architectures": []},
+        {"architectures": "Llama"},
+        {"architectures": [3]},
+    ],
 )
 def test_a_config_that_names_nothing(config: dict[str, object] | None) -> None:
     assert named_in(config) is None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from checkpoint_factory import ARCHITECTURES as FAMILIES
-from checkpoint_factory import CLASSES, Model, shapes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alloyd_daemon.architecture import UNKNOWN, table_for
 from alloyd_daemon.layers import Layout, find_layout
+from checkpoint_factory import ARCHITECTURES as FAMILIES
+from checkpoint_factory import CLASSES, Model, shapes
 
 
 def lay_out(names: list[str], name: str | None = None, config: dict[str, Any] | None = None) -> Layout:
@@ -28,7 +28,7 @@ def test_every_family_is_one_stack_with_or_without_its_table(family: Any) -> Non
         assert module.stack is not None
         assert module.stack.prefix == ("transformer.h" if family == "gpt2" else "model.layers")
         assert module.stack.count == 3
-        assert len({rests for rests in module.stack.layers}) == 1
+        assert len(set(module.stack.layers)) == 1
         embeddings = {"transformer.wte.weight", "transformer.wpe.weight", "model.embed_tokens.weight"}
         assert set(module.pre) == embeddings & set(layout.stored)
         assert set(module.pre + module.post) | {
@@ -132,11 +132,15 @@ def test_layers_beyond_the_declared_number_come_after_the_stack() -> None:
 @given(
     st.lists(st.text("ab01.", max_size=12), unique=True, max_size=12),
     st.dictionaries(st.sampled_from(["num_hidden_layers", "n_layer"]), st.integers(-2, 5) | st.none()),
-    st.sampled_from([None, "GPT2LMHeadModel", "Gemma3ForConditionalGeneration", "Qwen2VLForConditionalGeneration"]),
+    st.sampled_from(
+        [None, "GPT2LMHeadModel", "Gemma3ForConditionalGeneration", "Qwen2VLForConditionalGeneration"]
+    ),
 )
-def test_every_name_lands_in_exactly_one_place(names: list[str], config: dict[str, Any], table: str | None) -> None:
+def test_every_name_lands_in_exactly_one_place(
+    names: list[str], config: dict[str, Any], table: str | None
+) -> None:
     layout = find_layout(names, table_for(table) if table else UNKNOWN, config)
-    placed = []
+    placed: list[str] = []
     for module in layout.modules.values():
         placed += module.loose
         if module.stack is not None:

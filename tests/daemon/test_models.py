@@ -162,12 +162,14 @@ def test_a_shard_that_was_never_fetched_is_named(tmp_path: Path, cache: Cache) -
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     cache.file(COMMIT, "model.safetensors.index.json", json.dumps(index).encode())
     cache.file(COMMIT, "model-00001-of-00002.safetensors")
-    with pytest.raises(SourceNotFound, match="among them model-00002-of-00002.safetensors"):
+    with pytest.raises(SourceNotFound, match=r"among them model-00002-of-00002\.safetensors"):
         find("org/model", tmp_path, home=cache.home)
 
 
 @pytest.mark.parametrize("index", [b"{", b"[]", b'{"weight_map": 3}', b"\xff", b"[" * 100_000])
-def test_a_broken_index_is_left_to_the_reader_of_checkpoints(tmp_path: Path, cache: Cache, index: bytes) -> None:
+def test_a_broken_index_is_left_to_the_reader_of_checkpoints(
+    tmp_path: Path, cache: Cache, index: bytes
+) -> None:
     cache.file(COMMIT, "model.safetensors.index.json", index)
     assert find("org/model", tmp_path, home=cache.home).name == COMMIT
 
