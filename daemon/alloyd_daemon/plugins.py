@@ -7,7 +7,9 @@ folder is imported on first use. A leaf whose library is absent is remembered an
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import pkgutil
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -80,7 +82,20 @@ class Door(Generic[T]):
             library = self._absent[name]
             raise RecipeError(
                 f"{self.kind} '{name}' needs the library '{library}', which is not installed",
-                hint=f"pip install {library}",
+                hint=_cure(library),
                 name=name,
             )
         raise RecipeError(f"unknown {self.kind} '{name}'", hint=did_you_mean(name, self._found), name=name)
+
+
+def _cure(library: str) -> str:
+    """The pip line that brings ``library``: the extra of alloyd that lists it, where one does."""
+    try:
+        required = importlib.metadata.requires("alloyd") or []
+    except importlib.metadata.PackageNotFoundError:
+        required = []
+    for line in required:
+        found = re.match(r"([\w-]+).*extra == ['\"](\w+)['\"]", line)
+        if found and found[1].replace("-", "_") == library.replace("-", "_"):
+            return f"pip install 'alloyd[{found[2]}]'"
+    return f"pip install {library}"
