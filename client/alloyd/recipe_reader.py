@@ -1,0 +1,459 @@
+"""Reads one YAML document as a recipe, collecting every mistake with its line instead of stopping at the first."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, TypeVar
+
+import msgspec
+
+from .errors import AlloydError, RecipeError, did_you_mean
+from .recipe_schema import (
+    CHAT_TEMPLATES,
+    DTYPES,
+    MAX_SEED,
+    Condition,
+    InputModel,
+    ModelRef,
+    ModelToken,
+    Module,
+    Recipe,
+    Scalar,
+    Setting,
+    Settings,
+    Slice,
+    Source,
+    TokenEmbedding,
+    Tokenizer,
+)
+from .strict_yaml import Document, Plain, kind_of
+from .strict_yaml import Path as Place
+
+T = TypeVar("T")
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def dotted(place: Place) -> str:
+    """``("models", 0, "parameters")`` as ``models[0].parameters``."""
+    text = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in place)
+    return text.removeprefix(".") or "the recipe"
+
+
+class RecipeReader:
+    """Reads one document, collecting what is wrong with it."""
+
+    def __init__(self, document: Document, name: str, lenient: bool) -> None:
+        self.document = document
+        self.name = name
+        self.lenient = lenient
+        self.problems: list[AlloydError] = []
+        self.warnings: list[str] = []
+
+    def where(self, place: Place) -> str:
+        return f"{self.name} line {self.document.line(place)}"
+
+    def problem(self, place: Place, message: str, hint: str = "") -> None:
+        self.problems.append(
+            RecipeError(
+                f"{self.where(place)}: {message}",
+                hint=hint,
+                file=self.name,
+                line=self.document.line(place),
+                key=dotted(place),
+            )
+        )
+
+    def mapping(self, value: Plain, place: Place, known: tuple[str, ...] | None) -> dict[str, Plain]:
+        """``value`` as a mapping; keys outside ``known`` are reported and left out."""
+        if not isinstance(value, dict):
+            what = f"a mapping with the keys {', '.join(known)}" if known else "a mapping"
+            self.problem(place, f"{dotted(place)} must be {what}, not {kind_of(value)}")
+            return {}
+        if known is None:
+            return value
+        for key in value:
+            if key in known:
+                continue
+            message = f"'{key}' is not a key of {dotted(place)}"
+            if self.lenient:
+                self.warnings.append(f"{self.where((*place, key))}: {message}; ignored")
+            else:
+                self.problem((*place, key), message, did_you_mean(key, known))
+        return {key: each for key, each in value.items() if key in known}
+
+    def entries(self, value: Plain, place: Place, read: Callable[[Plain, Place], T | None]) -> tuple[T, ...]:
+        """``value`` as a list of at least one entry, each through ``read``."""
+        if not isinstance(value, list) or not value:
+            found = "an empty list" if value == [] else kind_of(value)
+            self.problem(place, f"{dotted(place)} must be a list of at least one entry, not {found}")
+            return ()
+        read_entries = [read(each, (*place, index)) for index, each in enumerate(value)]
+        return tuple(each for each in read_entries if each is not None)
+
+    def text(self, value: Plain, place: Place) -> str | None:
+        if isinstance(value, str) and value.strip():
+            return value
+        found = "empty" if isinstance(value, str) else kind_of(value)
+        hint = f'Quote it: "{value}".' if isinstance(value, bool | int | float) else ""
+        self.problem(place, f"{dotted(place)} must be text, not {found}", hint)
+        return None
+
+    def model(self, value: Plain, place: Place) -> ModelRef | None:
+        """A model as a string, or as a mapping of ``model``, ``lora`` and ``override_architecture``."""
+        if not isinstance(value, dict):
+            text = self.text(value, place)
+            return None if text is None else self.parsed(text, place)
+        fields = self.mapping(value, place, ("model", "lora", "override_architecture"))
+        if "model" not in fields:
+            if value:
+                self.problem(
+                    place, f"{dotted(place)} needs the key 'model'", "Expected {model: {path: ...}}."
+                )
+            else:
+                self.problem(place, f"{dotted(place)} is empty", "Name a model: org/name or a path.")
+            return None
+        whole = self.half(fields["model"], (*place, "model"))
+        lora = self.half(fields["lora"], (*place, "lora")) if fields.get("lora") is not None else None
+        override = fields.get("override_architecture")
+        architecture = None if override is None else self.text(override, (*place, "override_architecture"))
+        if whole is None:
+            return None
+        return msgspec.structs.replace(whole, lora=lora or whole.lora, override_architecture=architecture)
+
+    def half(self, value: Plain, place: Place) -> ModelRef | None:
+        """``path[@revision]`` or ``{path, revision}``; in the mapping the path is taken as it is."""
+        if not isinstance(value, dict):
+            text = self.text(value, place)
+            return None if text is None else self.parsed(text, place)
+        fields = self.mapping(value, place, ("path", "revision"))
+        path = self.text(fields.get("path"), (*place, "path"))
+        revision = fields.get("revision")
+        if revision is not None:
+            revision = self.text(revision, (*place, "revision"))
+        return None if path is None else ModelRef(path, revision)
+
+    def parsed(self, text: str, place: Place) -> ModelRef | None:
+        try:
+            return ModelRef.parse(text)
+        except RecipeError as error:
+            self.problem(place, f"{dotted(place)}: {error.message}", error.hint)
+            return None
+
+    def settings(self, value: Plain, place: Place) -> Settings:
+        if value is None:
+            return {}
+        found: Settings = {}
+        for key, each in self.mapping(value, place, None).items():
+            setting = self.setting(each, (*place, key))
+            if setting is not None:
+                found[key] = setting
+        return found
+
+    def setting(self, value: Plain, place: Place) -> Setting | None:
+        """A scalar, a gradient, a list of conditions, or one condition."""
+        if isinstance(value, dict):
+            return self.condition(value, place)
+        if not isinstance(value, list):
+            return self.scalar(value, place)
+        if not value:
+            self.warnings.append(f"{self.where(place)}: {dotted(place)} is an empty list and sets nothing")
+            return None
+        if all(isinstance(each, dict) for each in value):
+            conditions = [self.condition(each, (*place, index)) for index, each in enumerate(value)]
+            return tuple(each for each in conditions if each is not None)
+        if any(isinstance(each, dict | list) for each in value):
+            self.problem(
+                place,
+                f"{dotted(place)} mixes values with mappings or lists",
+                "Write a gradient [0, 0.5, 1], or a list of {filter: ..., value: ...} and nothing else.",
+            )
+            return None
+        return self.gradient(value, place)
+
+    def gradient(self, value: list[Plain], place: Place) -> tuple[Scalar, ...]:
+        points = [self.scalar(each, (*place, index)) for index, each in enumerate(value)]
+        return tuple(each for each in points if each is not None)
+
+    def condition(self, value: Plain, place: Place) -> Condition | None:
+        fields = self.mapping(value, place, ("filter", "value"))
+        text = fields.get("filter")
+        if text is not None and not isinstance(text, str):
+            self.problem(
+                (*place, "filter"),
+                f"{dotted(place)}.filter must be part of a tensor's name, not {kind_of(text)}",
+                f'Quote it: "{text}".' if isinstance(text, bool | int | float) else "",
+            )
+            return None
+        if "value" not in fields:
+            self.problem(
+                place, f"{dotted(place)} needs the key 'value'", "Expected {filter: ..., value: ...}."
+            )
+            return None
+        within, at = fields["value"], (*place, "value")
+        if isinstance(within, dict) or (
+            isinstance(within, list) and any(isinstance(e, dict | list) for e in within)
+        ):
+            self.problem(
+                at, f"{dotted(at)} must be a value or a gradient; a filter cannot hold another filter"
+            )
+            return None
+        if isinstance(within, list):
+            return Condition(self.gradient(within, at), text)
+        scalar = self.scalar(within, at)
+        return None if scalar is None else Condition(scalar, text)
+
+    def scalar(self, value: Plain, place: Place) -> Scalar | None:
+        if value is None or isinstance(value, dict | list):
+            self.problem(
+                place,
+                f"{dotted(place)} must be a number, true, false or text, not {kind_of(value)}",
+                "Leave the key out to get the method's default." if value is None else "",
+            )
+            return None
+        if isinstance(value, float) and not math.isfinite(value):
+            self.problem(place, f"{dotted(place)} must be finite, not {value}")
+            return None
+        return value
+
+    def input_model(self, value: Plain, place: Place) -> InputModel | None:
+        fields = self.mapping(value, place, ("model", "parameters"))
+        model = self.required_model(value, fields, place)
+        parameters = self.settings(fields.get("parameters"), (*place, "parameters"))
+        return None if model is None else InputModel(model, parameters)
+
+    def required_model(self, value: Plain, fields: Mapping[str, Plain], place: Place) -> ModelRef | None:
+        if "model" in fields:
+            return self.model(fields["model"], (*place, "model"))
+        if isinstance(value, dict):
+            self.problem(
+                place, f"{dotted(place)} needs the key 'model'", "Expected {model: org/name or a path}."
+            )
+        return None
+
+    def source(self, value: Plain, place: Place) -> Source | None:
+        fields = self.mapping(value, place, ("model", "layer_range", "parameters"))
+        model = self.required_model(value, fields, place)
+        layers = None
+        if isinstance(value, dict):
+            layers = self.layer_range(fields.get("layer_range"), (*place, "layer_range"))
+        parameters = self.settings(fields.get("parameters"), (*place, "parameters"))
+        return None if model is None or layers is None else Source(model, layers, parameters)
+
+    def layer_range(self, value: Plain, place: Place) -> tuple[int, int] | None:
+        expected = "[start, end]: two whole numbers, the end not included"
+        pair = value if isinstance(value, list) else []
+        numbers = [each for each in pair if isinstance(each, int) and not isinstance(each, bool)]
+        if len(pair) != 2 or len(numbers) != 2:
+            found = value if isinstance(value, list) else kind_of(value)
+            self.problem(place, f"{dotted(place)} must be {expected}, not {found}")
+            return None
+        if not 0 <= numbers[0] < numbers[1]:
+            self.problem(
+                place,
+                f"{dotted(place)} is {numbers}, which holds no layer",
+                "Layers count from 0 and the end is not included: [0, 8] holds layers 0 to 7.",
+            )
+            return None
+        return numbers[0], numbers[1]
+
+    def slice(self, value: Plain, place: Place) -> Slice | None:
+        fields = self.mapping(value, place, ("sources", "base_model", "parameters", "residual_weight"))
+        if not isinstance(value, dict):
+            return None
+        if fields.get("residual_weight") is not None:
+            self.warnings.append(
+                f"{self.where(place)}: residual_weight has no effect (nor has it in mergekit)"
+            )
+        sources = self.entries(fields.get("sources"), (*place, "sources"), self.source)
+        lengths = {each.layer_range[1] - each.layer_range[0] for each in sources}
+        if len(lengths) > 1:
+            ranges = ", ".join(f"{each.model} {list(each.layer_range)}" for each in sources)
+            self.problem(
+                (*place, "sources"),
+                f"the sources of {dotted(place)} hold different numbers of layers: {ranges}",
+                "Every source of a slice gives the same number of layers.",
+            )
+        base = fields.get("base_model")
+        model = None if base is None else self.model(base, (*place, "base_model"))
+        return Slice(sources, model, self.settings(fields.get("parameters"), (*place, "parameters")))
+
+    def module(self, value: Plain, place: Place) -> Module | None:
+        fields = self.mapping(value, place, ("slices", "models", "parameters"))
+        if not isinstance(value, dict):
+            return None
+        given = [key for key in ("slices", "models") if fields.get(key) is not None]
+        if len(given) != 1:
+            self.problem(
+                place, f"{dotted(place)} needs exactly one of 'slices' and 'models', not {len(given)}"
+            )
+        parameters = self.settings(fields.get("parameters"), (*place, "parameters"))
+        return Module(*self.sources_of(fields, place), parameters)
+
+    def sources_of(
+        self, fields: Mapping[str, Plain], place: Place
+    ) -> tuple[tuple[Slice, ...], tuple[InputModel, ...]]:
+        slices: tuple[Slice, ...] = ()
+        models: tuple[InputModel, ...] = ()
+        if fields.get("slices") is not None:
+            slices = self.entries(fields["slices"], (*place, "slices"), self.slice)
+        if fields.get("models") is not None:
+            models = self.entries(fields["models"], (*place, "models"), self.input_model)
+        return slices, models
+
+    def dtype(self, value: Plain, place: Place) -> str | None:
+        if value is None:
+            return None
+        text = self.text(value, place)
+        if text is None:
+            return None
+        plain = text.removeprefix("torch.")
+        if plain not in DTYPES:
+            self.problem(place, f"'{text}' is not a dtype to merge in", did_you_mean(plain, DTYPES))
+            return None
+        return plain
+
+    def token_source(self, value: Plain, place: Place) -> ModelRef | ModelToken | Literal["zero"] | None:
+        """Where one token's embedding comes from."""
+        if value is None:
+            return None
+        if not (isinstance(value, dict) and "kind" in value):
+            return self.model(value, place)
+        if value["kind"] == "zero":
+            self.mapping(value, place, ("kind",))
+            return "zero"
+        if value["kind"] != "model_token":
+            found = value["kind"] if isinstance(value["kind"], str) else kind_of(value["kind"])
+            self.problem(
+                (*place, "kind"), f"{dotted(place)}.kind must be 'model_token' or 'zero', not {found}"
+            )
+            return None
+        fields = self.mapping(value, place, ("kind", "model", "token", "token_id"))
+        model = self.required_model(value, fields, place)
+        token, token_id = fields.get("token"), fields.get("token_id")
+        if (token is None) == (token_id is None):
+            self.problem(place, f"{dotted(place)} needs exactly one of 'token' and 'token_id'")
+            return None
+        if token is not None:
+            text = self.text(token, (*place, "token"))
+            return None if model is None or text is None else ModelToken(model, token=text)
+        number = self.whole(token_id, (*place, "token_id"), 0, MAX_SEED)
+        return None if model is None or number is None else ModelToken(model, token_id=number)
+
+    def token(self, value: Plain, place: Place) -> TokenEmbedding:
+        fields = self.mapping(value, place, ("source", "force"))
+        force = fields.get("force", False)
+        if not isinstance(force, bool):
+            self.problem(
+                (*place, "force"), f"{dotted(place)}.force must be true or false, not {kind_of(force)}"
+            )
+            force = False
+        return TokenEmbedding(self.token_source(fields.get("source"), (*place, "source")), force)
+
+    def tokenizer(self, value: Plain, place: Place) -> Tokenizer | None:
+        if value is None:
+            return None
+        fields = self.mapping(value, place, ("source", "tokens", "pad_to_multiple_of"))
+        source = self.tokenizer_source(fields.get("source", "union"), (*place, "source"))
+        tokens: dict[str, TokenEmbedding] = {}
+        if fields.get("tokens") is not None:
+            within = self.mapping(fields["tokens"], (*place, "tokens"), None)
+            tokens = {key: self.token(each, (*place, "tokens", key)) for key, each in within.items()}
+        pad = fields.get("pad_to_multiple_of")
+        if pad is not None:
+            pad = self.whole(pad, (*place, "pad_to_multiple_of"), 1, 1 << 20)
+        return Tokenizer(source or "union", tokens, pad)
+
+    def tokenizer_source(self, value: Plain, place: Place) -> ModelRef | Literal["union", "base"] | None:
+        if value is None:
+            return None
+        if value == "union":
+            return "union"
+        if value == "base":
+            return "base"
+        return self.model(value, place)
+
+    def chat_template(self, value: Plain, place: Place) -> str | None:
+        if value is None:
+            return None
+        text = self.text(value, place)
+        if text is None or text == "auto" or text in CHAT_TEMPLATES or (len(text) >= 20 and "{" in text):
+            return text
+        self.problem(
+            place,
+            f"'{text}' is neither auto, a known chat template nor a Jinja template",
+            did_you_mean(text, ("auto", *CHAT_TEMPLATES)),
+        )
+        return None
+
+    def whole(self, value: Plain, place: Place, low: int, high: int) -> int | None:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        found = value if isinstance(value, int | float | str) else kind_of(value)
+        self.problem(place, f"{dotted(place)} must be a whole number from {low} to {high}, not {found}")
+        return None
+
+    def document_name(self, value: Plain, place: Place) -> str | None:
+        if value is None:
+            return None
+        text = self.text(value, place)
+        if text is None or _NAME.fullmatch(text):
+            return text
+        self.problem(
+            place,
+            f"'{text}' cannot name a document",
+            "A name becomes a folder: letters, digits, '.', '_' and '-', beginning with a letter or digit.",
+        )
+        return None
+
+    def recipe(self) -> Recipe | None:
+        """The whole document, or ``None`` when it has no method; problems are collected either way."""
+        value = self.document.value
+        if not isinstance(value, dict):
+            self.problem((), f"a recipe is a mapping of keys to values, not {kind_of(value)}")
+            return None
+        known = tuple(field for field in Recipe.__struct_fields__ if field != "warnings")
+        fields = self.mapping(value, (), known)
+        method = None
+        if fields.get("merge_method") is None:
+            self.problem((), "the recipe needs the key 'merge_method'", "For example merge_method: linear.")
+        else:
+            method = self.text(fields["merge_method"], ("merge_method",))
+        given = [key for key in ("models", "slices", "modules") if fields.get(key) is not None]
+        if len(given) != 1:
+            found = " and ".join(f"'{key}'" for key in given) or "none"
+            self.problem(
+                (), f"the recipe needs exactly one of 'models', 'slices' and 'modules'; it has {found}"
+            )
+        slices, models = self.sources_of(fields, ())
+        modules: dict[str, Module] = {}
+        if fields.get("modules") is not None:
+            within = self.mapping(fields["modules"], ("modules",), None)
+            if not within and fields["modules"] == {}:
+                self.problem(("modules",), "modules is empty")
+            read_modules = {key: self.module(each, ("modules", key)) for key, each in within.items()}
+            modules = {key: each for key, each in read_modules.items() if each is not None}
+        if fields.get("tokenizer") is not None and fields.get("tokenizer_source") is not None:
+            self.problem(
+                ("tokenizer_source",), "'tokenizer' and 'tokenizer_source' exclude each other", "Keep one."
+            )
+        base = fields.get("base_model")
+        seed = 0 if fields.get("seed") is None else self.whole(fields["seed"], ("seed",), 0, MAX_SEED)
+        recipe = Recipe(
+            merge_method=method or "",
+            models=models,
+            slices=slices,
+            modules=modules,
+            base_model=None if base is None else self.model(base, ("base_model",)),
+            dtype=self.dtype(fields.get("dtype"), ("dtype",)),
+            out_dtype=self.dtype(fields.get("out_dtype"), ("out_dtype",)),
+            tokenizer_source=self.tokenizer_source(fields.get("tokenizer_source"), ("tokenizer_source",)),
+            tokenizer=self.tokenizer(fields.get("tokenizer"), ("tokenizer",)),
+            chat_template=self.chat_template(fields.get("chat_template"), ("chat_template",)),
+            parameters=self.settings(fields.get("parameters"), ("parameters",)),
+            seed=seed or 0,
+            name=self.document_name(fields.get("name"), ("name",)),
+        )
+        return msgspec.structs.replace(recipe, warnings=tuple(self.warnings))
