@@ -59,8 +59,8 @@ def plan(text: str, workspace: Path, memory: str) -> dict[str, Any]:
     done = run([*command, "--out", str(workspace / "out"), "--json"])
     if done.status:
         raise SystemExit(f"plan failed with {done.status}:\n{done.said}")
-    last: dict[str, Any] = json.loads(done.said.strip().splitlines()[-1])
-    return last
+    found: dict[str, Any] = json.loads(done.said.strip().splitlines()[-1])["value"]["result"]
+    return found
 
 
 def merge(text: str, workspace: Path, memory: str, limit: int) -> dict[str, Any]:
@@ -133,9 +133,15 @@ def main() -> None:
                 flush=True,
             )
             planned = plan(text, workspace, options.memory)
-            print(f"  plan: {json.dumps(planned)[:2000]}")
+            print(
+                f"  plan: {planned['parameters'] / 1e9:.2f} B parameters, {planned['passes']} passes,"
+                f" {planned['bytes_write'] / 1e9:.1f} GB to write,"
+                f" predicted peak {megabytes(planned['peak_memory'])}"
+            )
             if case == "70B":
                 text = sliced(models, options.layers)
+                planned["first_layers"] = plan(text, workspace, options.memory)
+                print(f"  first layers: predicted peak {megabytes(planned['first_layers']['peak_memory'])}")
             results[case] = {"plan": planned, **merge(text, workspace, options.memory, options.limit)}
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
