@@ -83,7 +83,8 @@ class MergeMethod:
 
     ``program`` is a generator: it yields measurements over the tensor's sources (stages), is sent what each one
     resolved to, and returns the blend that writes the output. ``passes`` says how many sweeps over the sources a
-    tensor with these values takes, the blend included, so that a plan can count bytes before work.
+    tensor with these values takes, the blend included, so that a plan can count bytes before work (a sample that
+    misleads may cost more).
 
     ``base`` is ``required``, ``optional`` or ``ignored`` (mergekit's contract); ``least``/``most`` bound the number
     of sources other than the base (all sources when the base is ignored). ``singleton`` lets a tensor that only one

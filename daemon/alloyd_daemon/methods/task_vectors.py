@@ -6,6 +6,7 @@ mergekit's: what is kept is scaled so that its L1 norm is that of the whole task
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from ..merge_method import METHODS, MergeMethod, Operands, Parameter, Program
 from ..sparsifier import Sparsifier
 from ..stages import Stage
 from ..stages.delta_norms import DeltaNorms, norm_bytes
-from ..stages.magnitudes import magnitude_bytes, magnitude_cuts
+from ..stages.magnitudes import magnitude_bytes, magnitude_cuts, magnitude_passes
 
 Sparsify = Literal["nothing", "magnitude", "random"]
 
@@ -57,9 +58,7 @@ def _sparsify(
     kept = {position: Sparsifier.keep() for position in operands.positions}
     if sparsify == "nothing":
         return tuple(kept.values())
-    elements = 1
-    for size in operands.shape:
-        elements *= size
+    elements = math.prod(operands.shape)
     exact: dict[int, int] = {}
     for position, density in zip(operands.positions, densities, strict=True):
         if density >= 1.0:
@@ -71,7 +70,7 @@ def _sparsify(
         elif max(1, int(density * elements)) < elements:
             exact[position] = max(1, int(density * elements))
     if exact:
-        cuts = yield from magnitude_cuts(base, exact)
+        cuts = yield from magnitude_cuts(base, exact, elements)
         for position, cut in cuts.items():
             kept[position] = Sparsifier.cut(cut.threshold, cut.leaf, cut.quota)
     return tuple(kept.values())
@@ -82,9 +81,11 @@ def _ratio(whole: float, part: float) -> float:
 
 
 def _passes(sparsify: Sparsify, operands: Operands) -> int:
-    """Sweeps over the sources: histograms (coarse, fine, ties), norms for the rescale, the blend."""
-    sparse = sparsify != "nothing" and any(float(each) < 1.0 for each in operands.column("density"))
-    cuts = 3 if sparsify == "magnitude" and any(0.0 < float(each) < 1.0 for each in operands.column("density")) else 0
+    """Sweeps over the sources: sample and bracket of the cuts, norms for the rescale, the blend."""
+    densities = [float(each) for each in operands.column("density")]
+    sparse = sparsify != "nothing" and any(each < 1.0 for each in densities)
+    cut = sparsify == "magnitude" and any(0.0 < each < 1.0 for each in densities)
+    cuts = magnitude_passes(math.prod(operands.shape)) if cut else 0
     return cuts + (1 if sparse and operands.shared["rescale"] else 0) + 1
 
 

@@ -1,4 +1,4 @@
-"""Stage: where to cut each task vector so that exactly k elements of largest magnitude stay."""
+"""Stage: histograms of magnitudes, coarse and fine, and ties per leaf; with them every rank is found exactly."""
 
 from __future__ import annotations
 
@@ -14,19 +14,10 @@ from alloyd_kernels.magnitudes.cpu import FINE, SPARE, WAYS, count_coarse, count
 
 from ..block import Block, Scratch
 from . import Stage
+from .brackets import LARGEST, bracket_bytes, quick_cuts
+from .cuts import Cut, cut_at
 
 COARSE = 32_768
-EVERY_LEAF = 2**62
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Keep magnitudes whose bits exceed ``threshold``, and of its equals those of leaves before ``leaf`` and the first
-    ``quota`` within it."""
-
-    threshold: int
-    leaf: int = EVERY_LEAF
-    quota: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +56,16 @@ class Ties:
 
 
 def magnitude_bytes(sources: int, leaves: int, workers: int) -> int:
-    """Private memory of the largest of the three sweeps."""
+    """Private memory of the largest sweep that finding cuts can take."""
     coarse = 8 * sources * COARSE * (WAYS * workers + 2)
     fine = 8 * sources * (FINE + SPARE) * (workers + 2)
-    return max(coarse, fine, 8 * sources * leaves)
+    quick = bracket_bytes(sources, leaves, workers) if leaves * LEAF <= LARGEST else 0
+    return max(coarse, fine, 8 * sources * leaves, quick)
+
+
+def magnitude_passes(elements: int) -> int:
+    """Sweeps that finding cuts takes: sample and bracket, or two histograms and the ties."""
+    return 2 if elements <= LARGEST else 3
 
 
 class CoarseSweep:
@@ -160,31 +157,41 @@ class TieSweep:
         return self.ties
 
 
-def magnitude_cuts(base: int, keep: Mapping[int, int]) -> Generator[Stage, Any, dict[int, Cut]]:
+def magnitude_cuts(base: int, keep: Mapping[int, int], elements: int) -> Generator[Stage, Any, dict[int, Cut]]:
     """Cuts that keep exactly ``keep[position]`` elements (at least one, fewer than all) of each task vector.
 
-    Two histograms find the threshold's bits exactly; where only some of its equals may stay, a third sweep counts them per
-    leaf, so that the lowest indices win as in a stable sort.
+    Among equal magnitudes the lowest indices stay, as in a stable sort. In all but huge tensors a
+    sample and a bracket find nearly every cut in two sweeps; where the sample misled, histograms do in three more.
     """
+    if elements > LARGEST:
+        return (yield from sure_cuts(base, keep))
+    quick = yield from quick_cuts(base, keep, elements)
+    cuts = {position: cut for position, cut in quick.items() if cut is not None}
+    missed = {position: keep[position] for position, cut in quick.items() if cut is None}
+    if missed:
+        cuts |= yield from sure_cuts(base, missed)
+    return cuts
+
+
+def sure_cuts(base: int, keep: Mapping[int, int]) -> Generator[Stage, Any, dict[int, Cut]]:
+    """The same by histograms alone: two find the threshold's bits, a third sweep counts its equals per leaf."""
     positions = tuple(keep)
     counts = yield CoarseMagnitudes(base, positions)
     coarse = [_from_the_top(row, keep[position]) for row, position in zip(counts, positions, strict=True)]
     counts = yield FineMagnitudes(base, positions, tuple(bin_ for bin_, _ in coarse))
     cuts: dict[int, Cut] = {}
-    partial: dict[int, int] = {}
+    partial: dict[int, tuple[int, int]] = {}
     for row, position, (upper, wanted) in zip(counts, positions, coarse, strict=True):
         lower, quota = _from_the_top(row, wanted)
-        cuts[position] = Cut((upper << 16) | lower)
+        threshold = (upper << 16) | lower
         if quota < row[lower]:
-            partial[position] = quota
+            partial[position] = (threshold, quota)
+        else:
+            cuts[position] = Cut(threshold)
     if partial:
-        some = tuple(partial)
-        ties = yield Ties(base, some, tuple(cuts[position].threshold for position in some))
-        for row, position in zip(ties, some, strict=True):
-            before = np.cumsum(row)
-            leaf = int(np.searchsorted(before, partial[position]))
-            quota = partial[position] - int(before[leaf] - row[leaf])
-            cuts[position] = Cut(cuts[position].threshold, leaf, quota)
+        ties = yield Ties(base, tuple(partial), tuple(threshold for threshold, _ in partial.values()))
+        for row, (position, (threshold, quota)) in zip(ties, partial.items(), strict=True):
+            cuts[position] = cut_at(threshold, quota, row)
     return cuts
 
 

@@ -1,4 +1,8 @@
-"""Order statistics of |source - base| in streaming passes: integer counts, so any order of blocks is the same."""
+"""Order statistics of |source - base| in streaming passes: integer counts, so any order of blocks is the same.
+
+The quick way is a sample and a bracket around the wanted rank; the sure way is a coarse and a fine histogram and a count
+of ties. Both are exact.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,95 @@ WAYS = 4
 
 FINE = 65_536
 SPARE = 16
-GROUP = 32
-"""Elements looked at together for a hit: most groups have none, and a group is two vector registers."""
+GROUP = 16
+"""Elements looked at together for a hit: most groups have none, and a group is a vector register or two."""
+
+RUN = 64
+"""Consecutive elements that a sample takes at each spot."""
+
+
+@njit(cache=True, nogil=True)
+def sample_magnitudes(base, base_code, sources, codes, count, first, runs, samples, rows):  # type: ignore[no-untyped-def]
+    """Write the magnitude bits of ``runs`` runs of RUN elements a leaf to ``samples`` (int32 [n, leaves, runs * RUN]).
+
+    Runs are spread evenly over each leaf. Places that lie behind the tensor's end keep what ``samples`` held. ``first`` is
+    the index of the block's first element in its tensor, a multiple of LEAF; ``rows`` float32 [>= 2, TILE].
+    """
+    base_row = rows[0]
+    row = rows[1]
+    apart = LEAF // runs
+    for leaf_start in range(0, count, LEAF):
+        leaf = (first + leaf_start) // LEAF
+        for run in range(runs):
+            start = leaf_start + run * apart
+            size = min(RUN, count - start)
+            if size <= 0:
+                break
+            load_tile(base, base_code, start, size, base_row)
+            for i in range(sources.shape[0]):
+                delta_tile(sources[i], codes[i], base_row, start, size, row)
+                for j in range(size):
+                    samples[i, leaf, run * RUN + j] = magnitude_bits(row[j])
+
+
+@njit(cache=True, nogil=True)
+def count_bracket(  # type: ignore[no-untyped-def]
+    base, base_code, sources, codes, count, first, lows, highs, above, at_high, at_low, inside, found, found_count, rows
+):  # fmt: skip
+    """Count where magnitudes lie against each source's bracket [low, high] of magnitude bits, and keep those inside.
+
+    ``lows``, ``highs`` int32 [n]. Per leaf, int32 [n, leaves]: ``above`` counts bits > high, ``at_high`` those equal to
+    high, ``inside`` those between, ``at_low`` those equal to low where low differs from high. The bits of those between are
+    appended in element order to ``found`` (int32 [n, capacity]) at ``found_count`` (int64 [n]); beyond the capacity they are
+    counted but not kept. ``first`` is a multiple of LEAF; ``rows`` float32 [>= 2, TILE].
+    """
+    base_row = rows[0]
+    row = rows[1]
+    capacity = found.shape[1]
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        leaf = (first + start) // LEAF
+        load_tile(base, base_code, start, size, base_row)
+        for i in range(sources.shape[0]):
+            delta_tile(sources[i], codes[i], base_row, start, size, row)
+            low = lows[i]
+            high = highs[i]
+            over = np.int32(0)
+            top = np.int32(0)
+            bottom = np.int32(0)
+            between = np.int32(0)
+            for j in range(size):
+                bits = magnitude_bits(row[j])
+                over += np.int32(bits > high)
+                top += np.int32(bits == high)
+                bottom += np.int32(bits == low)
+                between += np.int32((bits > low) & (bits < high))
+            above[i, leaf] += over
+            at_high[i, leaf] += top
+            if low != high:
+                at_low[i, leaf] += bottom
+            if between == 0:
+                continue
+            inside[i, leaf] += between
+            place = found_count[i]
+            if place + between + GROUP > capacity:
+                found_count[i] = place + between
+                continue
+            kept = found[i]
+            for group in range(0, size, GROUP):
+                stop = min(group + GROUP, size)
+                hits = np.int32(0)
+                for j in range(group, stop):
+                    bits = magnitude_bits(row[j])
+                    hits += np.int32((bits > low) & (bits < high))
+                if hits == 0:
+                    continue
+                # Written whether wanted or not, and only then counted: a branch here would be mispredicted.
+                for j in range(group, stop):
+                    bits = magnitude_bits(row[j])
+                    kept[place] = bits
+                    place += np.int64((bits > low) & (bits < high))
+            found_count[i] = place
 
 
 @njit(cache=True, nogil=True)

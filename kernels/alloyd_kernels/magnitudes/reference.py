@@ -26,3 +26,12 @@ def fine_histogram(bits: npt.NDArray[np.int64], coarse: int) -> npt.NDArray[np.i
 def tie_counts(bits: npt.NDArray[np.int64], threshold: int) -> npt.NDArray[np.int64]:
     """How many elements of each leaf have exactly these bits; int64 [leaves]."""
     return np.add.reduceat((bits == threshold).astype(np.int64), np.arange(0, len(bits), LEAF))
+
+
+def bracket_counts(
+    bits: npt.NDArray[np.int64], low: int, high: int
+) -> tuple[int, int, int, int, npt.NDArray[np.int64]]:
+    """(above high, equal to high, strictly inside, equal to a different low) and the bits inside, in element order."""
+    inside = bits[(bits > low) & (bits < high)]
+    at_low = int((bits == low).sum()) if low != high else 0
+    return int((bits > high).sum()), int((bits == high).sum()), len(inside), at_low, inside
