@@ -56,7 +56,8 @@ def plan(text: str, workspace: Path, memory: str) -> dict[str, Any]:
         memory,
         "--no-daemon",
     ]
-    done = run([*command, "--out", str(workspace / "out"), "--json"])
+    # Without an output: what a plan predicts does not depend on the room this disk has.
+    done = run([*command, "--json"])
     if done.status:
         raise SystemExit(f"plan failed with {done.status}:\n{done.said}")
     found: dict[str, Any] = json.loads(done.said.strip().splitlines()[-1])["value"]["result"]
