@@ -423,9 +423,8 @@ def _move_files(place: Place, sealed: Sealed) -> None:
     waiting = [name for name in sealed.files if (place.staging / name).exists()]
     if not sealed.force and any((place.final / name).exists() for name in waiting):
         raise _exists(place)
-    if sealed.force and waiting:
-        old = [name for name in occupants(place) if name not in sealed.files or name in waiting]
-        for name in sorted(old, key=lambda each: not each.endswith(".json")):
+    if sealed.force and len(waiting) == len(sealed.files):
+        for name in sorted(occupants(place), key=lambda each: not each.endswith(".json")):
             gone = place.final / name
             if gone.is_dir() and not gone.is_symlink():
                 shutil.rmtree(gone)
