@@ -81,7 +81,7 @@ class SafetensorsSink:
         """
         if already_published(self.place.final, self.identity):
             raise self._done_already()
-        check_output(self.place.final, self.force)
+        self._check_output()
         with staging.errors_of(self.place.final):
             self._lock = staging.acquire(self.place)
         fresh = False
@@ -89,7 +89,7 @@ class SafetensorsSink:
             with staging.errors_of(self.place.staging):
                 if staging.recover(self.place, force=self.force) == self.identity:
                     raise self._done_already()
-                check_output(self.place.final, self.force)
+                self._check_output()
                 adopted = self._adopt()
                 if adopted is None:
                     fresh = True
@@ -221,6 +221,15 @@ class SafetensorsSink:
                 self._lock = staging.acquire(self.place)
             staging.discard(self.place)
         self._unlock()
+
+    def _check_output(self) -> None:
+        try:
+            check_output(self.place.final, self.force)
+        except OutputExists:
+            # Another process may have published this very output since it was asked for.
+            if staging.published_as(self.place) == self.identity:
+                raise self._done_already() from None
+            raise
 
     def _done_already(self) -> OutputExists:
         path = str(self.place.final)

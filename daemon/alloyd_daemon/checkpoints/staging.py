@@ -138,7 +138,7 @@ def already_published(final: Path, identity: str) -> bool:
                     recovered = recover(place, force=False)
             finally:
                 release(place, lock)
-    return identity in (recovered, _marked(place))
+    return identity in (recovered, published_as(place))
 
 
 def discard_staging(final: Path) -> None:
@@ -469,7 +469,7 @@ def _mark(folder: Path, sealed: Sealed) -> None:
         os.setxattr(folder, MARK, f"{_listing(folder)} {sealed.identity}".encode())
 
 
-def _marked(place: Place) -> str | None:
+def published_as(place: Place) -> str | None:
     """The identity whose output the final folder holds, if nothing there changed since."""
     try:
         listing, _, identity = os.getxattr(place.final, MARK).decode().partition(" ")
