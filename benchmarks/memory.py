@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from shapes import of_size, write
 from tools import alloy, recipe
 
 LIMIT = 1 << 30
+NO_CGROUP = 77
 CASES = ("ties", "giant-tensor", "70B")
 
 
@@ -117,6 +119,12 @@ def main() -> None:
     unknown = set(options.cases) - set(CASES)
     if unknown:
         parser.error(f"unknown case {', '.join(sorted(unknown))}; known: {', '.join(CASES)}")
+    try:
+        with cgroup(options.limit):
+            pass
+    except OSError as refused:
+        print(f"no memory cgroup can be made here: {refused}", file=sys.stderr)
+        raise SystemExit(NO_CGROUP) from None
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="alloyd-memory-", dir=options.folder) as name:
         workspace = Path(name)
