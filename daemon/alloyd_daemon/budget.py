@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MIB: Final = 1024 * 1024
 
-FIXED: Final = 192 * MIB
+FIXED: Final = 160 * MIB
 """Private memory of the process with its libraries loaded and no tensor in flight; measured by benchmarks/memory.py."""
 
 PER_OUTPUT_PIECE: Final = 200
