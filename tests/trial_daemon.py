@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +23,14 @@ from alloyd.jobs import MergeSpec
 from alloyd.paths import Home
 
 TESTS = str(Path(__file__).parent)
-CHILD = (sys.executable, "-c", "from trial_jobs import DOOR; from alloyd_daemon.child import main; main(DOOR)")
-DAEMON = "import sys; from alloyd_daemon.main import main; sys.exit(main(sys.argv[2:], child=eval(sys.argv[1])))"
+CHILD = (
+    sys.executable,
+    "-c",
+    "from trial_jobs import DOOR; from alloyd_daemon.child import main; main(DOOR)",
+)
+DAEMON = (
+    "import sys; from alloyd_daemon.main import main; sys.exit(main(sys.argv[2:], child=eval(sys.argv[1])))"
+)
 
 
 class TrialDaemon:
@@ -30,29 +38,42 @@ class TrialDaemon:
 
     def __init__(self, root: Path, **environ: str) -> None:
         self.home = Home(Path(os.path.realpath(root)))
-        self.environ = environ
+        # Sockets in a folder of its own with a short name, so that a killed daemon leaves nothing in the user's.
+        self.runtime = tempfile.mkdtemp(prefix="alloyd-")
+        self.environ = {"XDG_RUNTIME_DIR": self.runtime, **environ}
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill_all()
         if self.process is not None:
             self.process.wait(10)
+        shutil.rmtree(self.runtime)
 
     def start(self, **environ: str) -> None:
         """Start the daemon and wait until it is ready."""
         reading, writing = os.pipe()
         path = os.pathsep.join([TESTS, *(part for part in sys.path if part)])
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DAEMON, repr(CHILD), "--home", str(self.home.root), "--ready-fd", str(writing)],
+            [
+                sys.executable,
+                "-c",
+                DAEMON,
+                repr(CHILD),
+                "--home",
+                str(self.home.root),
+                "--ready-fd",
+                str(writing),
+            ],
             env={**os.environ, "PYTHONPATH": path, **self.environ, **environ},
             pass_fds=[writing],
             start_new_session=True,
-            stderr=subprocess.PIPE if environ.get("QUIET") else None,
         )
         os.close(writing)
         try:

@@ -44,7 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(json="--json" in words)
     try:
-        options = parser().parse_args(words)
+        options, extra = parser().parse_known_args(words)
+        if extra:
+            known = [name for name in options.parser._option_string_actions if name.startswith("--")]
+            hint = did_you_mean(extra[0].partition("=")[0], known) if extra[0].startswith("-") else ""
+            raise UsageError(f"'alloy {options.verb}' does not know '{extra[0]}'", hint=hint)
         module = importlib.import_module(f".{options.module}", __package__)
         do: Callable[[argparse.Namespace, Console], int] = getattr(module, options.verb)
         return do(options, console)
@@ -87,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
     def verb(name: str, module: str, text: str) -> argparse.ArgumentParser:
         one = verbs.add_parser(name, parents=[everywhere], help=text, description=text, allow_abbrev=False)
-        one.set_defaults(module=module)
+        one.set_defaults(module=module, parser=one)
         return one
 
     def work(name: str, text: str) -> argparse.ArgumentParser:

@@ -89,7 +89,7 @@ def _follow(client: Client, console: Console, job: Job, since: int) -> Job:
         except KeyboardInterrupt:
             if stopping:
                 raise _kept(job, "left behind", f"'alloy wait {job.id}' waits for it") from None
-            stopping = True
+            stopping = view.stopping = True
             console.say("stopping at the end of the block; Ctrl-C again leaves at once")
             with contextlib.suppress(JobError):
                 client.pause(job.id) if job.kind in KEPT else client.cancel(job.id)
@@ -109,9 +109,11 @@ class _View:
         self._job = job
         self._live: Live | None = None
         self._told: set[str] = set()
-        if job.kind == "merge":
-            already = "" if job.state is JobState.QUEUED and not job.attempts else f", {job.state.value}"
-            console.say(f"{job.id}{already}")
+        self.stopping = False
+        if job.reason or job.attempts:
+            console.say(f"{job.id} is {job.state.value}" + (f": {job.reason}" if job.reason else ""))
+        elif job.kind == "merge":
+            console.say(job.id)
         if job.summary is not None:
             self._plan(job.summary)
 
@@ -136,12 +138,21 @@ class _View:
             self._plan(event.body)
         elif event.kind == "note":
             self._say(f"{event.body.get('level')}: {event.body.get('text')}")
-        elif event.kind == "state" and event.body.get("reason") and not event.body.get("error"):
+        elif event.kind == "state" and event.body.get("reason") and not self._expected(event):
             self._say(f"{self._job.id} is {event.body['state']}: {event.body['reason']}")
         if event.kind == "state" and event.body["state"] != JobState.RUNNING:
             self.close()
 
+    def _expected(self, event: Event) -> bool:
+        """Whether an event's reason is told in another way: by the error, or by what the person just did."""
+        return self.stopping or bool(event.body.get("error"))
+
     def _plan(self, summary: dict[str, Any]) -> None:
+        # A job that goes on after a stop plans again; nothing is new but how much disk is free.
+        name = f"plan of {summary.get('name')} to {summary.get('out')}"
+        if name in self._told:
+            return
+        self._told.add(name)
         for line in render.plan_lines(summary):
             self._say(line)
 
@@ -171,14 +182,13 @@ def _tell_result(options: argparse.Namespace, console: Console, job: Job) -> Non
         if result.get("already_there"):
             console.say(f"{job.id} done: it was there already")
         else:
-            speed = f" ({format_size(written / seconds)}/s)" if seconds else ""
+            speed = f" ({format_size(written / seconds)}/s)" if seconds and not result.get("resumed_blocks") else ""
             console.say(f"{job.id} done: {format_size(written)} in {format_duration(seconds)}{speed}")
         console.show(str(result.get("out", job.out)))
     elif job.kind == "score":
         _tell_scores(options, console, result)
     else:
-        for name, value in result.items():
-            console.show(f"{name}: {value}")
+        console.show(render.verified(result))
     console.result(msgspec.structs.replace(job, result=result))
 
 

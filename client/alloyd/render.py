@@ -93,8 +93,7 @@ def job_lines(job: Job) -> list[str]:
     if job.ended is not None:
         rows.append(("ended", format_time(job.ended)))
     rows.append(("attempts", str(job.attempts)))
-    for name, value in (job.result or {}).items():
-        rows.append((name, str(value)))
+    rows += [(name, str(value)) for name, value in (job.result or {}).items() if value not in ([], None)]
     lines = [job.id, *(f"  {name:<14} {text}" for name, text in rows)]
     if job.error is not None:
         lines += [f"error: {job.error.get('message', '')}"]
@@ -139,6 +138,14 @@ def scores_table(result: Mapping[str, Any]) -> list[str]:
         interval = f"{model['low']:.4f} to {model['high']:.4f}"
         rows.append((str(model["name"]), f"{model['score']:.4f}", interval, str(model["n"])))
     return columns(rows)
+
+
+def verified(result: Mapping[str, Any]) -> str:
+    """What a check of a checkpoint found."""
+    tensors, path = result.get("tensors", 0), result.get("path")
+    if result.get("manifest"):
+        return f"{path}: all {tensors} tensors ({format_size(result.get('bytes_read') or 0)}) are as the manifest says"
+    return f"{path}: headers and index of {tensors} tensors agree; there is no manifest to compare their bytes with"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -119,6 +119,7 @@ def _serve(home: Home, loaded: settings_file.Loaded, once: bool, ready: int, chi
                 changed,
             )
             _tell(ready, {"ready": msgspec.to_builtins(connection)})
+            server.sweep()
             server.serve()
             log.info("stopped")
         finally:

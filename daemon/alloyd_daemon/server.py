@@ -10,6 +10,8 @@ import contextlib
 import logging
 import os
 import signal
+import socket
+import stat
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -77,18 +79,34 @@ class Server:
         # A subscriber hears at once that its subscription counts, and asks the store what it has missed.
         self._events.setsockopt(zmq.XPUB_WELCOME_MSG, b"welcome")
         try:
-            for socket, address in ((self._router, requests), (self._events, events)):
-                socket.bind(address)
+            for one, address in ((self._router, requests), (self._events, events)):
+                one.bind(address)
                 os.chmod(address.removeprefix("ipc://"), 0o600)
         except (zmq.ZMQError, OSError) as wrong:
             self.close()
             raise ServiceError(f"cannot listen on {requests}: {wrong}", path=requests) from wrong
 
+    def sweep(self) -> None:
+        """Remove sockets beside this daemon's own that daemons of other homes left behind when they were killed."""
+        for place in self._sockets[0].parent.glob("*.[er]*s"):
+            try:
+                facts = place.lstat()
+                # One that was made this minute may be bound but not yet listening.
+                if not stat.S_ISSOCK(facts.st_mode) or time.time() - facts.st_mtime < 60:
+                    continue
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                    probe.setblocking(False)
+                    probe.connect(str(place))
+            except ConnectionRefusedError:
+                place.unlink(missing_ok=True)
+            except OSError:
+                continue
+
     def close(self) -> None:
         """Close the sockets and remove them from the file system."""
         self._context.destroy()
-        for socket in self._sockets:
-            socket.unlink(missing_ok=True)
+        for place in self._sockets:
+            place.unlink(missing_ok=True)
 
     def stop(self, *, now: bool = False) -> None:
         """Leave the loop after the blocks in flight, or at once."""
@@ -188,7 +206,7 @@ class Server:
         size = len(msgspec.json.encode(request.spec))
         if size > LARGEST_SPEC:
             raise UsageError(f"the job is {size} bytes long; at most {LARGEST_SPEC} are taken")
-        return self._store.submit(spec, request.token, at_most=self._loaded.settings.jobs.queue)
+        return self._paced(self._store.submit(spec, request.token, at_most=self._loaded.settings.jobs.queue))
 
     def _do_job(self, request: wire.GetJob) -> Job:
         return self._paced(self._store.job(request.job))
@@ -248,8 +266,10 @@ class Server:
         self.stop(now=request.now)
 
     def _paced(self, job: Job) -> Job:
-        """``job`` with how fast it runs, which the store does not know."""
-        return msgspec.structs.replace(job, progress=self._worker.pace(job.id))
+        """``job`` with how fast it runs, or what it waits for, which the store does not know."""
+        return msgspec.structs.replace(
+            job, progress=self._worker.pace(job.id), reason=self._worker.waits_for(job)
+        )
 
 
 def _resident() -> int:

@@ -7,6 +7,7 @@ of it. Times are UTC. Progress is not stored.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -489,8 +490,8 @@ def _job(row: sqlite3.Row) -> Job:
 def _statements(script: str) -> Iterator[str]:
     """The statements of ``script`` one by one, because ``executescript`` would commit the open transaction."""
     pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
+    for piece in re.split(r"(?<=;)", script):
+        pending += piece
         if sqlite3.complete_statement(pending):
             yield pending
             pending = ""

@@ -126,6 +126,13 @@ class Worker:
         child = self._running(job)
         return None if child is None else child.meter.pace
 
+    def waits_for(self, job: Job) -> str:
+        """Why a queued job does not run yet; empty when it is about to."""
+        if job.state is not JobState.QUEUED or job.reason:
+            return job.reason
+        ahead = [each.job.id for each in self._children if (each.job.kind in LIGHT) == (job.kind in LIGHT)]
+        return f"waits for {', '.join(ahead)}" if ahead else ""
+
     def step(self) -> float:
         """Bury the dead, cut off who was asked to stop too long ago, start what can start.
 

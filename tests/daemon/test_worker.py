@@ -1,0 +1,71 @@
+"""What the worker computes by itself: speed, the names of deaths, and which files changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alloyd.jobs import Note, Progress
+from alloyd_daemon.pipe import LARGEST, Begin, Frames, Halt, Halted, frame
+from alloyd_daemon.worker import PaceMeter, _changed_since
+
+
+def test_speed_is_that_of_the_last_seconds() -> None:
+    meter = PaceMeter()
+    assert meter.take(Progress(1000, 9000), 0.0).rate is None
+    assert meter.take(Progress(1000, 9000), 0.1).rate is None
+    pace = meter.take(Progress(2000, 9000), 1.0)
+    assert (pace.rate, pace.eta) == (1000, 7)
+    for second in range(2, 61):
+        pace = meter.take(Progress(2000 + 10 * second, 9000), float(second))
+    assert pace.rate == pytest.approx(10)
+
+
+def test_another_piece_of_work_has_its_own_speed() -> None:
+    meter = PaceMeter()
+    for second in range(5):
+        meter.take(Progress(second * 10, 100), float(second))
+    assert meter.take(Progress(0, 7, "items"), 5.0).rate is None
+    assert meter.take(Progress(2, 7, "items"), 6.0).rate == 2
+    assert meter.take(Progress(1, 7, "items"), 7.0).rate is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100), st.floats(0, 10)), max_size=30))
+def test_speed_never_fails(reports: list[tuple[int, int, float]]) -> None:
+    meter, at = PaceMeter(), 0.0
+    for done, total, after in reports:
+        at += after
+        pace = meter.take(Progress(done, total), at)
+        assert pace.rate is None or pace.rate >= 0
+
+
+def test_changed_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    when = time.time() + 5
+    assert not _changed_since(tmp_path, when)
+    assert _changed_since(tmp_path, when - 60)
+    assert _changed_since(tmp_path / "absent", when)
+    os.utime(tmp_path / "model.safetensors", (when + 1, when + 1))
+    assert _changed_since(tmp_path, when)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=50))
+def test_frames_are_cut_wherever_the_pipe_splits_them(cuts: list[int]) -> None:
+    messages = [Begin("run", "merge", {"a": 1}, "/h", "merge-1", {}), Halt("pause"), Note("info", "x"), Halted("pause")]
+    data = b"".join(frame(message) for message in messages)
+    frames, bodies, place, turn = Frames(), [], 0, 0
+    while place < len(data):
+        step = cuts[turn % len(cuts)]
+        bodies += list(frames.feed(data[place : place + step]))
+        place, turn = place + step, turn + 1
+    assert bodies == [frame(message)[4:] for message in messages]
+
+
+def test_a_length_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="a message of"):
+        list(Frames().feed((LARGEST + 1).to_bytes(4, "big")))
