@@ -17,8 +17,8 @@ from alloyd_daemon.checkpoints.reader import open_reader
 from alloyd_daemon.merge import Merged, merge
 from alloyd_daemon.outline import Assignment, Input, Model, Outline
 from alloyd_daemon.plan import Plan, make_plan
-from alloyd_kernels.tile.reference import NUMPY_TYPES
 from alloyd_kernels.dtypes import CODES
+from alloyd_kernels.tile.reference import NUMPY_TYPES
 
 MEMORY = 4 * 2**30
 
@@ -87,7 +87,9 @@ def outline_of(
 def plan_of(outline: Outline, *, threads: int = 2, block: int | None = None, buffered: bool = False) -> Plan:
     """A plan with blocks of ``block`` elements instead of those the digests ask for."""
     checkpoints = [open_checkpoint(model.path) for model in outline.models]
-    plan = make_plan(outline, checkpoints, memory=MEMORY, threads=threads, shard_size=10**9, buffered=buffered)
+    plan = make_plan(
+        outline, checkpoints, memory=MEMORY, threads=threads, shard_size=10**9, buffered=buffered
+    )
     if block is not None:
         plan = replace(plan, tensors=tuple(replace(each, block=block) for each in plan.tensors))
     return plan

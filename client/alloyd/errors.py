@@ -90,7 +90,11 @@ class AlloydError(Exception):
         if data.get("code") == Problems.code:
             return Problems([AlloydError.from_dict(each) for each in data.get("problems", ())])
         kind = REGISTRY.get(str(data.get("code")), AlloydError)
-        facts = {str(key): value for key, value in dict(data.get("facts", {})).items() if key not in ("hint", "message")}
+        facts = {
+            str(key): value
+            for key, value in dict(data.get("facts", {})).items()
+            if key not in ("hint", "message")
+        }
         return kind(str(data.get("message", "")), hint=str(data.get("hint", "")), **facts)
 
 

@@ -17,7 +17,8 @@ from .sparsifier import Sparsifier, SparsifierArrays
 
 
 class Blend(Protocol):
-    """Writes blocks; ``copies`` is the source whose bytes ARE the output when the element types agree, else ``None``."""
+    """Writes blocks; ``copies`` is the source whose bytes ARE the output when the element types agree, else
+    ``None``."""
 
     @property
     def copies(self) -> int | None: ...
@@ -41,7 +42,14 @@ class Copy:
         one = np.ones(1, dtype=np.float32)
         return int(
             weighted_sum(
-                block.addresses[pick], block.codes[pick], block.count, one, one[0], block.out, block.out_code, scratch.rows
+                block.addresses[pick],
+                block.codes[pick],
+                block.count,
+                one,
+                one[0],
+                block.out,
+                block.out_code,
+                scratch.rows,
             )
         )
 

@@ -13,9 +13,9 @@ from alloyd.jobs import Progress
 from .checkpoints.digest import model_digest, tensor_digest
 from .checkpoints.journal import Block as DoneBlock
 from .checkpoints.reader import Reader
-from .sink import Sink
 from .plan import Plan
 from .schedule import Schedule
+from .sink import Sink
 from .tensor_run import TensorRun, Worker
 
 TICK = 0.1
@@ -24,7 +24,8 @@ TICK = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a finished merge knows: digests of output tensors by name, of each source's tensors that were read, health."""
+    """What a finished merge knows: digests of output tensors by name, of each source's tensors that were
+    read, health."""
 
     tensors: Mapping[str, str]
     sources: Sequence[Mapping[str, str]]
@@ -67,7 +68,10 @@ def merge(plan: Plan, readers: Sequence[Reader], sink: Sink) -> Generator[Progre
     outcome = _Outcome()
     for block in done:
         outcome.blocks.setdefault(block.tensor, []).append(block)
-    runs = [TensorRun(tensor, outcome.blocks.get(tensor.slot, ()), readers, sink, plan.budget.threads) for tensor in plan.tensors]
+    runs = [
+        TensorRun(tensor, outcome.blocks.get(tensor.slot, ()), readers, sink, plan.budget.threads)
+        for tensor in plan.tensors
+    ]
     schedule = Schedule(runs, plan.budget.tensors)
 
     def labour(number: int) -> None:
@@ -121,9 +125,9 @@ def _summary(plan: Plan, blocks: Mapping[int, Iterable[DoneBlock]], resumed: int
         for block in ordered:
             for position, digests in block.inputs:
                 pieces.setdefault(position, []).extend(digests)
-        for position, digests in pieces.items():
+        for position, whole in pieces.items():
             model, source = tensor.sources[position]
-            digest = tensor_digest(digests)
+            digest = tensor_digest(whole)
             if sources[model].setdefault(source.name, digest) != digest:
                 name = plan.outline.models[model].name
                 raise SourceChanged(
@@ -133,5 +137,3 @@ def _summary(plan: Plan, blocks: Mapping[int, Iterable[DoneBlock]], resumed: int
                     model=name,
                 )
     return Merged(tensors, sources, non_finite, resumed, seconds)
-
-

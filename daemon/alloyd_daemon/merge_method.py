@@ -38,7 +38,7 @@ class Parameter:
     name: str
     kind: type[float] | type[int] | type[bool] | type[str]
     scope: Scope
-    default: Scalar | None | _Required = REQUIRED
+    default: Scalar | _Required | None = REQUIRED
     low: float | None = None
     high: float | None = None
     about: str = ""

@@ -46,9 +46,9 @@ class Assignment:
 class LayerStack:
     """One stack of layers of the output: where in the config it is counted, and each layer's origin.
 
-    ``prefix`` is the tensor-name prefix of the stack (``model.layers``); ``config_path`` the keys that lead to the part of
-    config.json that describes it (``()`` or ``("text_config",)``); ``origins`` has one (model index, source layer)
-    per output layer; ``resliced`` says whether the recipe used slices.
+    ``prefix`` is the tensor-name prefix of the stack (``model.layers``); ``config_path`` the keys that lead
+    to the part of config.json that describes it (``()`` or ``("text_config",)``); ``origins`` has one (model
+    index, source layer) per output layer; ``resliced`` says whether the recipe used slices.
     """
 
     prefix: str

@@ -68,9 +68,14 @@ class TensorPlan:
         return self.nbytes // self.elements if self.elements else 1
 
     def worker_bytes(self, *, buffered: bool) -> int:
-        """Private bytes one worker needs for this tensor: its output block, scratch, and source blocks when buffered."""
+        """Private bytes one worker needs for this tensor: its output block, scratch, and source blocks when
+        buffered."""
         block = min(self.block, self.elements)
-        read = sum(block * (tensor.nbytes // self.elements) for _, tensor in self.sources) if self.elements else 0
+        read = (
+            sum(block * (tensor.nbytes // self.elements) for _, tensor in self.sources)
+            if self.elements
+            else 0
+        )
         return block * self.width + Scratch.nbytes(len(self.sources)) + (read if buffered else 0)
 
     def state_bytes(self, workers: int) -> int:
@@ -155,7 +160,11 @@ def _output_dtype(outline: Outline, problems: list[AlloydError]) -> str | None:
     code = DTYPE_NAMES.get(name.removeprefix("torch."))
     if code is None:
         problems.append(
-            PlanError(f"the output cannot be of dtype '{name}'", hint=f"Known: {', '.join(DTYPE_NAMES)}.", dtype=name)
+            PlanError(
+                f"the output cannot be of dtype '{name}'",
+                hint=f"Known: {', '.join(DTYPE_NAMES)}.",
+                dtype=name,
+            )
         )
     return code
 
@@ -168,7 +177,7 @@ def _plan_tensor(
     dtypes = [tensor.dtype for _, tensor in sources]
     elements = math.prod(shape)
     verbatim = not any(each in CODES for each in dtypes)
-    if verbatim and len(set(dtypes)) > 1 or not verbatim and not all(each in CODES for each in dtypes):
+    if (verbatim and len(set(dtypes)) > 1) or (not verbatim and not all(each in CODES for each in dtypes)):
         raise PlanError(
             f"tensor '{assignment.name}' has element types that cannot be merged: "
             + ", ".join(f"{outline.models[model].name} {tensor.dtype}" for model, tensor in sources),
@@ -215,7 +224,7 @@ def _common_shape(
     raise ShapeMismatch(
         f"tensor '{assignment.name}' differs in shape: "
         + ", ".join(f"{outline.models[model].name} has {list(tensor.shape)}" for model, tensor in sources),
-        hint="The models have different vocabularies, which this version cannot align; give them the same tokenizer first."
+        hint="The vocabularies differ, which this version cannot align; give the models one tokenizer first."
         if axis is not None and len(without) == 1
         else "Only models of one architecture and size can be merged.",
         tensor=assignment.name,
@@ -249,6 +258,13 @@ def _identity(
     for tensor, assignment in zip(tensors, outline.assignments, strict=True):
         inputs = [(model, source.name, sorted(each.parameters.items())) for (model, source), each in zip(
             tensor.sources, assignment.inputs, strict=True)]  # fmt: skip
-        line = (tensor.name, assignment.method, assignment.base, inputs, sorted(assignment.shared.items()), tensor.block)
+        line = (
+            tensor.name,
+            assignment.method,
+            assignment.base,
+            inputs,
+            sorted(assignment.shared.items()),
+            tensor.block,
+        )
         digest.update(repr(line).encode())
     return digest.hexdigest()

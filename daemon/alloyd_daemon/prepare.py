@@ -113,13 +113,20 @@ def prepare(spec: MergeSpec | PlanSpec, *, home: Path, settings: Settings) -> tu
     return tuple(prepared)
 
 
-def _outputs(spec: MergeSpec | PlanSpec, documents: Sequence[recipes.Recipe]) -> dict[str | None, Path | None]:
+def _outputs(
+    spec: MergeSpec | PlanSpec, documents: Sequence[recipes.Recipe]
+) -> dict[str | None, Path | None]:
     """Each document's output folder: the last one's is the spec's own, the others lie in its ``.parts`` sibling."""
     if not spec.out:
-        return {recipe.name: None if recipe is documents[-1] else Path(recipe.name or "part") for recipe in documents}
+        return {
+            recipe.name: None if recipe is documents[-1] else Path(recipe.name or "part")
+            for recipe in documents
+        }
     final = Path(spec.out)
     if not final.is_absolute():
-        raise OutputError(f"the output '{spec.out}' is not an absolute path", hint="The client makes it absolute.")
+        raise OutputError(
+            f"the output '{spec.out}' is not an absolute path", hint="The client makes it absolute."
+        )
     parts = final.with_name(f"{final.name}.parts")
     last = next((recipe for recipe in documents if recipe.name is None), documents[-1])
     return {recipe.name: final if recipe is last else parts / str(recipe.name) for recipe in documents}
@@ -185,7 +192,8 @@ def _promised(prepared: Prepared, out: Path) -> Checkpoint:
     """The checkpoint that a plan will write, as far as its headers and config tell."""
     layout: OutputLayout = prepared.plan.layout
     tensors = {
-        slot.name: Tensor(slot.name, slot.dtype, slot.shape, slot.shard, slot.offset, slot.nbytes) for slot in layout.tensors
+        slot.name: Tensor(slot.name, slot.dtype, slot.shape, slot.shard, slot.offset, slot.nbytes)
+        for slot in layout.tensors
     }
     config = None
     if prepared.checkpoints[prepared.plan.outline.donor].config is not None:
@@ -202,7 +210,7 @@ def output_config(prepared: Prepared) -> bytes:
     return recut(
         [checkpoint.config for checkpoint in prepared.checkpoints],
         outline,
-        out_dtype=wanted or _NAMES.get(next(iter(dtypes)) if len(dtypes) == 1 else "", None),
+        out_dtype=wanted or _NAMES.get(next(iter(dtypes)) if len(dtypes) == 1 else ""),
         vocabulary=vocabulary,
     )
 

@@ -33,7 +33,9 @@ def side_files(one: Prepared, merged: Merged) -> tuple[dict[str, bytes], tuple[s
         parameters=plan.parameters,
         warnings=plan.outline.warnings,
     )
-    sides = files | ({"model.safetensors.index.json": plan.layout.index} if plan.layout.index is not None else {})
+    sides = files | (
+        {"model.safetensors.index.json": plan.layout.index} if plan.layout.index is not None else {}
+    )
     files[MANIFEST] = render_manifest(
         recipe=one.text,
         seed=plan.outline.seed,

@@ -39,7 +39,8 @@ class Sparsifier:
 
     @staticmethod
     def draw(density: float, *, seed: int, tensor: str, position: int) -> Sparsifier:
-        """Each element stays with probability ``density``, by a draw that depends on these values and its index only."""
+        """Each element stays with probability ``density``, by a draw that depends on these values and its
+        index only."""
         threshold = min(max(round(density * 2**32), 0), 2**32)
         if threshold == 0:
             return Sparsifier.drop()

@@ -17,9 +17,9 @@ from .block import Block, Scratch
 from .checkpoints.digest import piece_digests
 from .checkpoints.journal import Block as DoneBlock
 from .checkpoints.reader import Reader
-from .sink import Sink
 from .plan import TensorPlan
 from .schedule import Task
+from .sink import Sink
 from .stages import Stage, Sweep
 
 WINDOW = 64 * 1024 * 1024
@@ -45,7 +45,7 @@ class Worker:
         """A buffer for a block of the source at ``position``."""
         if len(self._into[position]) < nbytes:
             self._into[position] = np.empty(nbytes, dtype=np.uint8)
-        return memoryview(self._into[position][:nbytes])
+        return self._into[position][:nbytes].data
 
 
 class TensorRun:
@@ -146,7 +146,9 @@ class TensorRun:
         start = first * plan.width
         source = self._copied()
         if source is not None:
-            views = self._views(first, count, worker, range(len(plan.sources)) if plan.verbatim else (source,))
+            views = self._views(
+                first, count, worker, range(len(plan.sources)) if plan.verbatim else (source,)
+            )
             if plan.verbatim:
                 self._check_equal(views)
             data = views[source]
@@ -160,8 +162,8 @@ class TensorRun:
             out = worker.out(count * plan.width)
             block = self._block(first, count, views, out.__array_interface__["data"][0])
             strange = self._blend.write(block, worker.scratch)
-            self._sink.write(plan.slot, start, memoryview(out))
-            pieces = piece_digests(memoryview(out))
+            self._sink.write(plan.slot, start, out.data)
+            pieces = piece_digests(out.data)
             inputs = tuple((position, piece_digests(view)) for position, view in views.items())
             facts = {"non_finite": strange} if strange else {}
         done = DoneBlock(plan.slot, start, start + count * plan.width, pieces, inputs, facts)
@@ -174,9 +176,15 @@ class TensorRun:
             return 0
         assert self._blend is not None
         position = self._blend.copies
-        return position if position is not None and self.plan.sources[position][1].dtype == self.plan.dtype else None
+        return (
+            position
+            if position is not None and self.plan.sources[position][1].dtype == self.plan.dtype
+            else None
+        )
 
-    def _views(self, first: int, count: int, worker: Worker, positions: Iterable[int]) -> dict[int, memoryview]:
+    def _views(
+        self, first: int, count: int, worker: Worker, positions: Iterable[int]
+    ) -> dict[int, memoryview]:
         views = {}
         for position in positions:
             model, tensor = self.plan.sources[position]
@@ -188,7 +196,10 @@ class TensorRun:
 
     def _block(self, first: int, count: int, views: dict[int, memoryview], out: int = 0) -> Block:
         addresses = np.array(
-            [np.frombuffer(views[each], dtype=np.uint8).__array_interface__["data"][0] for each in range(len(views))],
+            [
+                np.frombuffer(views[each], dtype=np.uint8).__array_interface__["data"][0]
+                for each in range(len(views))
+            ],
             dtype=np.uint64,
         )
         return Block(first, count, addresses, self._codes, out, self._out_code)
@@ -204,7 +215,7 @@ class TensorRun:
             if view != views[0]:
                 _, tensor = self.plan.sources[position]
                 raise SourceError(
-                    f"tensor '{self.plan.name}' ({tensor.dtype}) is not of a float type and differs between the sources",
+                    f"tensor '{self.plan.name}' ({tensor.dtype}) is no float and differs between the sources",
                     hint="Leave it to one model: give it a passthrough slice, or make the copies equal.",
                     tensor=self.plan.name,
                 )

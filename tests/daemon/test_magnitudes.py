@@ -107,7 +107,9 @@ def test_a_sample_that_misleads_is_noticed_and_the_histograms_step_in() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 400), st.integers(0, 12), st.integers(0, 2**31), st.data())
-def test_a_bracketed_rank_is_exact_or_refused(count: int, spread: int, seed: int, data: st.DataObject) -> None:
+def test_a_bracketed_rank_is_exact_or_refused(
+    count: int, spread: int, seed: int, data: st.DataObject
+) -> None:
     values = np.random.default_rng(seed).integers(-spread, spread + 1, count).astype(np.float32)
     bits = magnitude_bits(values)
     low, high = sorted((int(data.draw(st.sampled_from(bits))), int(data.draw(st.sampled_from(bits)))))

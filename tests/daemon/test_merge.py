@@ -22,10 +22,15 @@ from alloyd_kernels.sparsify.reference import draw_mask, top_k
 from alloyd_kernels.task_vectors.reference import combine
 from alloyd_kernels.weighted_sum.reference import weighted_sum
 from checkpoint_factory import read_checkpoint, write_weights
-
 from merge_driver import MemorySink, outline_of, plan_of, run_merge, values_of
 
-SHAPES = {"a.weight": (300, 1000), "b.weight": (2 * LEAF + 77,), "c.bias": (3,), "empty": (0, 4), "scalar": ()}
+SHAPES = {
+    "a.weight": (300, 1000),
+    "b.weight": (2 * LEAF + 77,),
+    "c.bias": (3,),
+    "empty": (0, 4),
+    "scalar": (),
+}
 METHODS: dict[str, tuple[int | None, list[dict[str, Any]], dict[str, Any]]] = {
     "linear": (None, [{"weight": 0.2}, {"weight": 0.5}, {"weight": 0.6}], {"normalize": True}),
     "task_arithmetic": (
@@ -64,7 +69,9 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folders = []
     for number in range(3):
         weights = {
-            name: np.asarray(value + (number > 0) * 0.004 * rng.standard_normal(value.shape)).astype(ml_dtypes.bfloat16)
+            name: np.asarray(value + (number > 0) * 0.004 * rng.standard_normal(value.shape)).astype(
+                ml_dtypes.bfloat16
+            )
             for name, value in base.items()
         }
         place = folder / f"model-{number}"
@@ -93,7 +100,9 @@ def expected(method: str, folders: list[Path], name: str, seed: int = 0) -> npt.
         if abs(cosine) > 0.9995 or not values[0].size:
             return (1 - t) * values[0] + t * values[1]
         angle = np.arccos(cosine)
-        return np.asarray((np.sin((1 - t) * angle) * values[0] + np.sin(t * angle) * values[1]) / np.sin(angle))
+        return np.asarray(
+            (np.sin((1 - t) * angle) * values[0] + np.sin(t * angle) * values[1]) / np.sin(angle)
+        )
     assert base == 0
     deltas = []
     for position in (1, 2):
@@ -139,7 +148,12 @@ def test_every_method_gives_what_its_reference_gives(method: str, family: list[P
 @pytest.mark.parametrize("method", METHODS)
 def test_the_bytes_do_not_depend_on_threads_blocks_or_door(method: str, family: list[Path]) -> None:
     wanted = None
-    for threads, block, door in [(1, None, "mmap"), (2, LEAF, "mmap"), (5, 2 * LEAF, "pread"), (3, LEAF, "pread")]:
+    for threads, block, door in [
+        (1, None, "mmap"),
+        (2, LEAF, "mmap"),
+        (5, 2 * LEAF, "pread"),
+        (3, LEAF, "pread"),
+    ]:
         plan = plan_of(outline(method, family), threads=threads, block=block, buffered=door == "pread")
         sink = MemorySink(plan)
         run_merge(plan, sink, door=door)
@@ -181,7 +195,9 @@ def test_a_seed_changes_random_masks_and_only_those(family: list[Path]) -> None:
 @pytest.mark.parametrize("method", ["ties", "dare_ties", "linear", "slerp"])
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_merge_that_stops_anywhere_goes_on_to_the_same_bytes(method: str, data: st.DataObject, family: list[Path]) -> None:
+def test_a_merge_that_stops_anywhere_goes_on_to_the_same_bytes(
+    method: str, data: st.DataObject, family: list[Path]
+) -> None:
     plan = plan_of(outline(method, family), block=LEAF)
     whole = MemorySink(plan)
     merged = run_merge(plan, whole)
@@ -219,7 +235,9 @@ def test_non_finite_results_are_counted_by_tensor(tmp_path: Path) -> None:
         "odd": np.array([1.0, np.inf, np.nan, 2.0], dtype=np.float32),
     }
     write_weights(tmp_path, dict(weights))
-    plan = plan_of(outline_of([tmp_path], "linear", base=None, inputs=[{"weight": 1.0}], shared={"normalize": True}))
+    plan = plan_of(
+        outline_of([tmp_path], "linear", base=None, inputs=[{"weight": 1.0}], shared={"normalize": True})
+    )
     merged = run_merge(plan, MemorySink(plan))
     assert merged.non_finite == {"odd": 2}
 

@@ -45,7 +45,12 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def ties(folders: list[Path], **more: Any) -> dict[str, Any]:
     models = [{"model": str(each), "parameters": {"weight": 0.5, "density": 0.5}} for each in folders[1:]]
-    return {"merge_method": "ties", "base_model": str(folders[0]), "models": models, "dtype": "bfloat16"} | more
+    return {
+        "merge_method": "ties",
+        "base_model": str(folders[0]),
+        "models": models,
+        "dtype": "bfloat16",
+    } | more
 
 
 def spec_of(recipe: dict[str, Any] | str, out: Path | None = None, **more: Any) -> MergeSpec | PlanSpec:
@@ -64,7 +69,8 @@ def refused(recipe: dict[str, Any] | str, home: Path, out: Path | None = None, *
         prepared(recipe, home, out, **more)
     error = caught.value
     for each in error.problems if isinstance(error, Problems) else (error,):
-        assert each.message and "\n" not in each.message
+        assert each.message
+        assert "\n" not in each.message
         assert each.status != 0
     return error
 
@@ -84,7 +90,9 @@ def test_a_summary_says_what_will_be_moved(family: list[Path], tmp_path: Path) -
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_plan_is_the_same_whatever_the_threads_and_its_identity_follows_every_value(family: list[Path], tmp_path: Path) -> None:
+def test_a_plan_is_the_same_whatever_the_threads_and_its_identity_follows_every_value(
+    family: list[Path], tmp_path: Path
+) -> None:
     def identity(recipe: dict[str, Any], **more: Any) -> str:
         return prepared(recipe, tmp_path, **more).plan.identity
 
@@ -110,7 +118,9 @@ def test_a_budget_that_is_too_small_names_the_least_that_works(family: list[Path
 
 
 @given(memory=st.integers(FIXED, FIXED + 400 * MIB), threads=st.integers(1, 64), buffered=st.booleans())
-def test_a_budget_is_never_exceeded_and_more_memory_never_means_less(memory: int, threads: int, buffered: bool) -> None:
+def test_a_budget_is_never_exceeded_and_more_memory_never_means_less(
+    memory: int, threads: int, buffered: bool
+) -> None:
     tensors = PLAN.tensors
     try:
         granted = allot(tensors, memory=memory, threads=threads, buffered=buffered)
@@ -132,7 +142,9 @@ def _a_plan() -> Any:
         places = [Path(folder) / str(number) for number in range(3)]
         for place in places:
             place.mkdir()
-            write_weights(place, {"a": np.zeros((3000, 1000), dtype=np.float32), "b": np.zeros(7, dtype=np.float32)})
+            write_weights(
+                place, {"a": np.zeros((3000, 1000), dtype=np.float32), "b": np.zeros(7, dtype=np.float32)}
+            )
         values = {"weight": 1.0, "density": 0.5}
         shared = {"normalize": True, "rescale": True, "lambda": 1.0}
         return plan_of(outline_of(places, "ties", base=0, inputs=[{}, values, values], shared=shared))
@@ -156,7 +168,11 @@ def test_promotion_follows_mergekit() -> None:
         ({"merge_methd": "ties"}, RecipeError, "merge_method"),
         ({"merge_method": "tise"}, RecipeError, "ties"),
         ({"parameters": {"lamda": 1}}, RecipeError, "lambda"),
-        ({"parameters": {"lambda": [{"filter": "self_atn", "value": 1}, {"value": 2}]}}, RecipeError, "self_attn"),
+        (
+            {"parameters": {"lambda": [{"filter": "self_atn", "value": 1}, {"value": 2}]}},
+            RecipeError,
+            "self_attn",
+        ),
         ({"dtype": "bfloat"}, RecipeError, "bfloat16"),
         ({"base_model": "nobody/nothing"}, SourceNotFound, ""),
     ],
@@ -237,14 +253,23 @@ def test_floats_and_integers_under_one_name_cannot_be_merged(tmp_path: Path) -> 
     with pytest.raises(PlanError, match="element types"):
         plan_of(
             outline_of(
-                [tmp_path / "a", tmp_path / "b"], "linear", base=None, inputs=[{"weight": 1.0}] * 2, shared={"normalize": True}
+                [tmp_path / "a", tmp_path / "b"],
+                "linear",
+                base=None,
+                inputs=[{"weight": 1.0}] * 2,
+                shared={"normalize": True},
             )
         )
 
 
 def test_documents_are_planned_from_each_others_plans(family: list[Path], tmp_path: Path) -> None:
     first = ties(family, name="soup")
-    second = {"merge_method": "slerp", "base_model": "soup", "models": [{"model": str(family[1])}], "parameters": {"t": 0.5}}
+    second = {
+        "merge_method": "slerp",
+        "base_model": "soup",
+        "models": [{"model": str(family[1])}],
+        "parameters": {"t": 0.5},
+    }
     second["models"].append({"model": "soup"})
     text = f"{json.dumps(first)}\n---\n{json.dumps(second)}\n"
     one, two = prepare(spec_of(text, tmp_path / "out"), home=tmp_path, settings=Settings())

@@ -107,7 +107,9 @@ def test_every_code_of_a_narrow_type_is_decoded_and_encoded_as_ml_dtypes_does(co
     finite = np.isfinite(expected)
     assert strange == (~finite).sum()
     np.testing.assert_array_equal(out[finite], codes[finite])
-    np.testing.assert_array_equal(np.isnan(out.view(NUMPY_TYPES[code]).astype(np.float32)), np.isnan(expected))
+    np.testing.assert_array_equal(
+        np.isnan(out.view(NUMPY_TYPES[code]).astype(np.float32)), np.isnan(expected)
+    )
 
 
 @pytest.mark.parametrize("code", [BF16, F16, F8_E4M3, F8_E5M2])
@@ -115,7 +117,9 @@ def test_encoding_rounds_to_nearest_even_everywhere(code: int) -> None:
     rng = np.random.default_rng(3)
     bits = rng.integers(0, 2**32, 200_000, dtype=np.uint64).astype(np.uint32)
     if code in (F8_E4M3, F8_E5M2):
-        bits = (bits & np.uint32(0x81FFFFFF)) | (rng.integers(100, 146, len(bits)).astype(np.uint32) << np.uint32(23))
+        bits = (bits & np.uint32(0x81FFFFFF)) | (
+            rng.integers(100, 146, len(bits)).astype(np.uint32) << np.uint32(23)
+        )
     row = bits.view(np.float32)
     row = np.where(np.isnan(row), np.float32(1.5), row)
     with np.errstate(over="ignore"):
@@ -135,7 +139,14 @@ def test_weighted_sum(name: str, count: int, n: int) -> None:
     weights = rng.standard_normal(n).astype(np.float32) + np.float32(1.5)
     divisor = np.float32(weights.sum())
     strange = weighted_sum(
-        tensors.addresses, tensors.codes, count, weights, divisor, tensors.out_address, tensors.out_code, scratch(n)["rows"]
+        tensors.addresses,
+        tensors.codes,
+        count,
+        weights,
+        divisor,
+        tensors.out_address,
+        tensors.out_code,
+        scratch(n)["rows"],
     )
     assert strange == 0
     expected = weighted_sum_reference(tensors.decoded, [float(each) for each in weights], float(divisor))
@@ -150,7 +161,14 @@ def test_weighted_sum_reads_every_type_and_reports_what_is_not_finite() -> None:
     tensors = Tensors(values, [BF16, F16, F32, F64, F8_E4M3, F8_E5M2], F32)
     weights = np.full(6, 0.25, dtype=np.float32)
     strange = weighted_sum(
-        tensors.addresses, tensors.codes, 1000, weights, np.float32(1), tensors.out_address, F32, scratch(6)["rows"]
+        tensors.addresses,
+        tensors.codes,
+        1000,
+        weights,
+        np.float32(1),
+        tensors.out_address,
+        F32,
+        scratch(6)["rows"],
     )
     assert strange == 2
     expected = weighted_sum_reference(tensors.decoded, [0.25] * 6)
@@ -180,7 +198,13 @@ def test_gram_partials_do_not_depend_on_how_leaves_are_grouped_into_blocks() -> 
         stop = min(first + 3 * LEAF, count) if first else 3 * LEAF
         stop = min(stop, 5 * LEAF) if first == 3 * LEAF else stop
         measure_gram(
-            tensors.addresses + np.uint64(2 * first), tensors.codes, stop - first, first, parts, room["rows"], room["lanes"]
+            tensors.addresses + np.uint64(2 * first),
+            tensors.codes,
+            stop - first,
+            first,
+            parts,
+            room["rows"],
+            room["lanes"],
         )
     np.testing.assert_array_equal(whole, parts)
 
@@ -193,7 +217,14 @@ def test_histograms_and_ties(count: int, name: str) -> None:
     deltas = [np.float32(each) - np.float32(tensors.decoded[0]) for each in tensors.decoded[1:]]
     bits = [magnitude_bits(each) for each in deltas]
     room = scratch(2)
-    where = (tensors.addresses[0], tensors.codes[0], tensors.addresses[1:], tensors.codes[1:], np.array([True, True]), count)
+    where = (
+        tensors.addresses[0],
+        tensors.codes[0],
+        tensors.addresses[1:],
+        tensors.codes[1:],
+        np.array([True, True]),
+        count,
+    )
     coarse = np.zeros((2, WAYS, 32768), dtype=np.int64)
     count_coarse(*where, coarse, room["rows"])
     for found, wanted in zip(coarse.sum(axis=1), bits, strict=True):
@@ -250,12 +281,16 @@ def test_cuts_keep_exactly_k_and_the_lowest_index_among_equals(density: float, c
     for start in range(0, count, TILE):
         size = min(TILE, count - start)
         row[:size] = values[start : start + size]
-        seen = sparsify_tile(row, size, start, CUT, threshold, leaf, inside, np.uint64(0), seen, np.empty(TILE, np.uint32))
+        seen = sparsify_tile(
+            row, size, start, CUT, threshold, leaf, inside, np.uint64(0), seen, np.empty(TILE, np.uint32)
+        )
         found[start : start + size] = row[:size]
     np.testing.assert_array_equal(found, np.where(keep, values, 0))
 
 
-def sparsifiers(n: int, kind: int, count: int, deltas: list[npt.NDArray[np.float32]]) -> tuple[Any, list[Any]]:
+def sparsifiers(
+    n: int, kind: int, count: int, deltas: list[npt.NDArray[np.float32]]
+) -> tuple[Any, list[Any]]:
     """Argument arrays and the masks they mean."""
     masks: list[npt.NDArray[np.bool_]] = []
     thresholds, keys = np.zeros(n, dtype=np.int64), np.arange(n, dtype=np.uint64) + np.uint64(5)
@@ -300,10 +335,14 @@ def test_task_vectors(kind: int, consensus: bool, normalize: bool, count: int) -
         scale=0.5,
     )
     found = tensors.result().view(np.float32).astype(np.float64)
-    weighted = np.stack([delta * float(s) * float(w) for delta, s, w in zip(sparse, scales, weights, strict=True)])
+    weighted = np.stack(
+        [delta * float(s) * float(w) for delta, s, w in zip(sparse, scales, weights, strict=True)]
+    )
     unclear = np.abs(weighted.sum(axis=0)) < 2.0**-20 * np.abs(weighted).sum(axis=0)
     sure = ~unclear if consensus else np.ones(count, dtype=np.bool_)
-    shares = np.abs(np.where(np.sign(weighted) == np.where(weighted.sum(0) >= 0, 1, -1), weights[:, None], 0).sum(0))
+    shares = np.abs(
+        np.where(np.sign(weighted) == np.where(weighted.sum(0) >= 0, 1, -1), weights[:, None], 0).sum(0)
+    )
     sure &= (shares > 0.1) | (not normalize) | (not consensus) | (shares == 0)
     assert sure.mean() > 0.9 or count < 10
     np.testing.assert_allclose(found[sure], expected[sure], rtol=2e-5, atol=2e-6)

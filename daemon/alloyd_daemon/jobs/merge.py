@@ -87,8 +87,8 @@ def _merge_one(one: Prepared, spec: MergeSpec, context: Context) -> Generator[Re
 def _strange(merged: Merged) -> str:
     names = list(merged.non_finite)
     return (
-        f"{sum(merged.non_finite.values()):,} elements of {len(names)} tensors are NaN or infinite, first in '{names[0]}'; "
-        "look at the sources and at the recipe's weights"
+        f"{sum(merged.non_finite.values()):,} elements of {len(names)} tensors are NaN or infinite, "
+        f"first in '{names[0]}'; look at the sources and at the recipe's weights"
     )
 
 
@@ -96,7 +96,9 @@ def discard(spec: MergeSpec, context: Context) -> None:
     """Remove what a cancelled merge staged; outputs that were published stay."""
     finals = [Path(spec.out)]
     with contextlib.suppress(Exception):
-        named = [each.name for each in recipes.load(spec.recipe, lenient=spec.lenient) if each.name is not None]
+        named = [
+            each.name for each in recipes.load(spec.recipe, lenient=spec.lenient) if each.name is not None
+        ]
         finals += [Path(spec.out).with_name(f"{Path(spec.out).name}.parts") / name for name in named]
     for final in finals:
         place = staging.Place.of(final)

@@ -30,7 +30,13 @@ METHODS.register(
         reference="arXiv:2203.05482",
         parameters=(
             Parameter(name="weight", kind=float, scope="input", about="share of this source"),
-            Parameter(name="normalize", kind=bool, scope="shared", default=True, about="divide by the sum of weights"),
+            Parameter(
+                name="normalize",
+                kind=bool,
+                scope="shared",
+                default=True,
+                about="divide by the sum of weights",
+            ),
         ),
         base="ignored",
         program=average,

@@ -24,7 +24,13 @@ METHODS.register(
         summary="one source, unchanged or scaled",
         reference="https://github.com/arcee-ai/mergekit",
         parameters=(
-            Parameter(name="scale", kind=float, scope="input", default=None, about="factor on the tensor; absent copies it"),
+            Parameter(
+                name="scale",
+                kind=float,
+                scope="input",
+                default=None,
+                about="factor on the tensor; absent copies it",
+            ),
         ),
         base="ignored",
         program=carry,

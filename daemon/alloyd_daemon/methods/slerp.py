@@ -30,7 +30,9 @@ def interpolate(operands: Operands) -> Generator[Stage, Any, Blend]:
     if not abs(cosine) <= NEARLY_PARALLEL:
         return WeightedSum((base, other), (1.0 - t, t))
     angle = math.acos(cosine)
-    return WeightedSum((base, other), (math.sin((1.0 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)))
+    return WeightedSum(
+        (base, other), (math.sin((1.0 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle))
+    )
 
 
 METHODS.register(
@@ -39,7 +41,9 @@ METHODS.register(
         name="slerp",
         summary="spherical interpolation between two sources",
         reference="https://en.wikipedia.org/wiki/Slerp",
-        parameters=(Parameter(name="t", kind=float, scope="shared", about="0 is the base, 1 the other source"),),
+        parameters=(
+            Parameter(name="t", kind=float, scope="shared", about="0 is the base, 1 the other source"),
+        ),
         base="required",
         program=interpolate,
         passes=lambda operands: 2,

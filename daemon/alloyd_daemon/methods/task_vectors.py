@@ -1,7 +1,7 @@
 """Methods that add a combination of task vectors to the base: rows of one table of sparsifier, consensus and defaults.
 
-task_arithmetic (arXiv:2212.04089), ties (arXiv:2306.01708), dare_linear and dare_ties (arXiv:2311.03099). ``rescale`` is
-mergekit's: what is kept is scaled so that its L1 norm is that of the whole task vector.
+task_arithmetic (arXiv:2212.04089), ties (arXiv:2306.01708), dare_linear and dare_ties (arXiv:2311.03099).
+``rescale`` is mergekit's: what is kept is scaled so that its L1 norm is that of the whole task vector.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def _sparsify(
         if density >= 1.0:
             continue
         if sparsify == "random":
-            kept[position] = Sparsifier.draw(density, seed=operands.seed, tensor=operands.name, position=position)
+            kept[position] = Sparsifier.draw(
+                density, seed=operands.seed, tensor=operands.name, position=position
+            )
         elif density <= 0.0:
             kept[position] = Sparsifier.drop()
         elif max(1, int(density * elements)) < elements:
@@ -95,7 +97,14 @@ def _state_bytes(sparsify: Sparsify, sources: int, leaves: int, workers: int) ->
 
 
 def _register(
-    name: str, sparsify: Sparsify, *, consensus: bool, normalize: bool, rescale: bool, reference: str, summary: str
+    name: str,
+    sparsify: Sparsify,
+    *,
+    consensus: bool,
+    normalize: bool,
+    rescale: bool,
+    reference: str,
+    summary: str,
 ) -> None:
     METHODS.register(
         name,
@@ -106,17 +115,37 @@ def _register(
             parameters=(
                 Parameter(name="weight", kind=float, scope="non_base", about="factor on this task vector"),
                 Parameter(
-                    name="density", kind=float, scope="non_base", default=1.0, low=0.0, high=1.0, about="fraction that is kept"
+                    name="density",
+                    kind=float,
+                    scope="non_base",
+                    default=1.0,
+                    low=0.0,
+                    high=1.0,
+                    about="fraction that is kept",
                 ),
                 Parameter(
-                    name="normalize", kind=bool, scope="shared", default=normalize, about="divide by the weights that took part"
+                    name="normalize",
+                    kind=bool,
+                    scope="shared",
+                    default=normalize,
+                    about="divide by the weights that took part",
                 ),
                 Parameter(
-                    name="rescale", kind=bool, scope="shared", default=rescale, about="restore the L1 norm after sparsifying"
+                    name="rescale",
+                    kind=bool,
+                    scope="shared",
+                    default=rescale,
+                    about="restore the L1 norm after sparsifying",
                 ),
-                Parameter(name="lambda", kind=float, scope="shared", default=1.0, about="factor on the combination"),
                 Parameter(
-                    name="int8_mask", kind=bool, scope="shared", default=False, about="accepted for mergekit's sake; changes nothing"
+                    name="lambda", kind=float, scope="shared", default=1.0, about="factor on the combination"
+                ),
+                Parameter(
+                    name="int8_mask",
+                    kind=bool,
+                    scope="shared",
+                    default=False,
+                    about="accepted for mergekit's sake; changes nothing",
                 ),
             ),
             base="required",

@@ -1,8 +1,8 @@
 """Stages: what a merge method can measure over a tensor's sources before it blends.
 
-A stage is a frozen value that says exactly what the result depends on. ``begin`` makes a sweep: every block of the tensor
-is passed once to ``measure`` by whichever worker is free, then ``resolve`` gives the result, which does not depend on the
-order, the size or the worker of the blocks.
+A stage is a frozen value that says exactly what the result depends on. ``begin`` makes a sweep: every block
+of the tensor is passed once to ``measure`` by whichever worker is free, then ``resolve`` gives the result,
+which does not depend on the order, the size or the worker of the blocks.
 """
 
 from __future__ import annotations

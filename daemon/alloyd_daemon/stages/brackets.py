@@ -104,7 +104,9 @@ def bracket_bytes(sources: int, leaves: int, workers: int) -> int:
     return max(sources * samples, sources * (kept + buffers) + 2 * kept) + sources * 4 * 4 * leaves
 
 
-def quick_cuts(base: int, keep: Mapping[int, int], elements: int) -> Generator[Stage, Any, dict[int, Cut | None]]:
+def quick_cuts(
+    base: int, keep: Mapping[int, int], elements: int
+) -> Generator[Stage, Any, dict[int, Cut | None]]:
     """Cuts that keep exactly ``keep[position]`` elements of each task vector; ``None`` where the sample misled."""
     positions = tuple(keep)
     samples = yield SampleMagnitudes(base, positions)
@@ -172,7 +174,9 @@ class BracketSweep:
         self.lows = np.array([low for low, _ in stage.brackets], dtype=np.int32)
         self.highs = np.array([high for _, high in stage.brackets], dtype=np.int32)
         n, leaves = len(stage.positions), -(-elements // LEAF)
-        self.above, self.at_high, self.at_low, self.inside = (np.zeros((n, leaves), dtype=np.int32) for _ in range(4))
+        self.above, self.at_high, self.at_low, self.inside = (
+            np.zeros((n, leaves), dtype=np.int32) for _ in range(4)
+        )
         self.capacity = _capacity(elements)
         self.buffers: list[npt.NDArray[np.int32] | None] = [None] * workers
         self.kept: list[dict[int, npt.NDArray[np.int32]]] = [{} for _ in range(n)]

@@ -22,7 +22,8 @@ class Cut:
 
 
 def cut_at(threshold: int, quota: int, ties: npt.NDArray[Any]) -> Cut:
-    """The cut that keeps the first ``quota`` equals of ``threshold``, of which each leaf has ``ties`` (integers [leaves])."""
+    """The cut that keeps the first ``quota`` equals of ``threshold``, of which each leaf has ``ties``
+    (integers [leaves])."""
     before = np.cumsum(ties, dtype=np.int64)
     if quota == before[-1]:
         return Cut(threshold)

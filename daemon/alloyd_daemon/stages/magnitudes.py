@@ -157,7 +157,9 @@ class TieSweep:
         return self.ties
 
 
-def magnitude_cuts(base: int, keep: Mapping[int, int], elements: int) -> Generator[Stage, Any, dict[int, Cut]]:
+def magnitude_cuts(
+    base: int, keep: Mapping[int, int], elements: int
+) -> Generator[Stage, Any, dict[int, Cut]]:
     """Cuts that keep exactly ``keep[position]`` elements (at least one, fewer than all) of each task vector.
 
     Among equal magnitudes the lowest indices stay, as in a stable sort. In all but huge tensors a

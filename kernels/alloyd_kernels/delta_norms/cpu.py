@@ -46,7 +46,16 @@ def measure_l1(  # type: ignore[no-untyped-def]
                     row[j] = np.float32(0.0)
                 add_magnitudes(row, lanes[2 * i])
                 seen[i] = sparsify_tile(
-                    row, size, first + start, kinds[i], thresholds[i], cut_leaves[i], quotas[i], keys[i], seen[i], draws
+                    row,
+                    size,
+                    first + start,
+                    kinds[i],
+                    thresholds[i],
+                    cut_leaves[i],
+                    quotas[i],
+                    keys[i],
+                    seen[i],
+                    draws,
                 )
                 add_magnitudes(row, lanes[2 * i + 1])
         leaf = (first + leaf_start) // LEAF

@@ -8,6 +8,7 @@ from numba import njit
 from ..dtypes import LEAF, TILE
 from ..tile.cpu import load_tile
 
+
 @njit(cache=True, nogil=True)
 def dot_tile(left, right, lanes):  # type: ignore[no-untyped-def]
     """Add left * right of a whole tile (float32 [TILE]) to ``lanes`` (float64 [TILE]), element by element."""
@@ -32,8 +33,8 @@ def fold_lanes(lanes):  # type: ignore[no-untyped-def]
 def measure_gram(sources, codes, count, first, partials, rows, lanes):  # type: ignore[no-untyped-def]
     """Write the inner products of each leaf to ``partials`` (float64 [leaves, n, n], upper triangle).
 
-    ``first`` is the index of the block's first element in its tensor, a multiple of LEAF; ``rows`` float32 [>= n, TILE];
-    ``lanes`` float64 [>= n * n, TILE], zero on entry and on return.
+    ``first`` is the index of the block's first element in its tensor, a multiple of LEAF; ``rows`` float32
+    [>= n, TILE]; ``lanes`` float64 [>= n * n, TILE], zero on entry and on return.
     """
     n = sources.shape[0]
     for leaf_start in range(0, count, LEAF):

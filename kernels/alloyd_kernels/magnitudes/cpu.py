@@ -1,7 +1,7 @@
 """Order statistics of |source - base| in streaming passes: integer counts, so any order of blocks is the same.
 
-The quick way is a sample and a bracket around the wanted rank; the sure way is a coarse and a fine histogram and a count
-of ties. Both are exact.
+The quick way is a sample and a bracket around the wanted rank; the sure way is a coarse and a fine histogram
+and a count of ties. Both are exact.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ RUN = 64
 def sample_magnitudes(base, base_code, sources, codes, count, first, runs, samples, rows):  # type: ignore[no-untyped-def]
     """Write the magnitude bits of ``runs`` runs of RUN elements a leaf to ``samples`` (int32 [n, leaves, runs * RUN]).
 
-    Runs are spread evenly over each leaf. Places that lie behind the tensor's end keep what ``samples`` held. ``first`` is
-    the index of the block's first element in its tensor, a multiple of LEAF; ``rows`` float32 [>= 2, TILE].
+    Runs are spread evenly over each leaf. Places that lie behind the tensor's end keep what ``samples`` held.
+    ``first`` is the index of the block's first element in its tensor, a multiple of LEAF; ``rows`` float32
+    [>= 2, TILE].
     """
     base_row = rows[0]
     row = rows[1]
@@ -56,10 +57,11 @@ def count_bracket(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Count where magnitudes lie against each source's bracket [low, high] of magnitude bits, and keep those inside.
 
-    ``lows``, ``highs`` int32 [n]. Per leaf, int32 [n, leaves]: ``above`` counts bits > high, ``at_high`` those equal to
-    high, ``inside`` those between, ``at_low`` those equal to low where low differs from high. The bits of those between are
-    appended in element order to ``found`` (int32 [n, capacity]) at ``found_count`` (int64 [n]); beyond the capacity they are
-    counted but not kept. ``first`` is a multiple of LEAF; ``rows`` float32 [>= 2, TILE].
+    ``lows``, ``highs`` int32 [n]. Per leaf, int32 [n, leaves]: ``above`` counts bits > high, ``at_high``
+    those equal to high, ``inside`` those between, ``at_low`` those equal to low where low differs from high.
+    The bits of those between are appended in element order to ``found`` (int32 [n, capacity]) at
+    ``found_count`` (int64 [n]); beyond the capacity they are counted but not kept. ``first`` is a multiple of
+    LEAF; ``rows`` float32 [>= 2, TILE].
     """
     base_row = rows[0]
     row = rows[1]
@@ -125,7 +127,12 @@ def count_coarse(base, base_code, sources, codes, active, count, histograms, row
             if not active[i]:
                 continue
             delta_tile(sources[i], codes[i], base_row, start, size, row)
-            first, second, third, fourth = histograms[i, 0], histograms[i, 1], histograms[i, 2], histograms[i, 3]
+            first, second, third, fourth = (
+                histograms[i, 0],
+                histograms[i, 1],
+                histograms[i, 2],
+                histograms[i, 3],
+            )
             whole = size - size % 4
             for j in range(0, whole, 4):
                 first[magnitude_bits(row[j]) >> 16] += 1

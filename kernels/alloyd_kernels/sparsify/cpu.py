@@ -45,9 +45,10 @@ def draw_tile(key, group, draws):  # type: ignore[no-untyped-def]
 def sparsify_tile(row, size, element, kind, threshold, cut_leaf, quota, key, seen, draws):  # type: ignore[no-untyped-def]
     """Zero the elements of ``row`` that are not kept; returns the ties seen so far in this leaf.
 
-    ``element`` is the index of the tile's first element in its tensor (a multiple of TILE). For a cut, ``threshold`` is
-    a magnitude's bits: leaves before ``cut_leaf`` keep its equals, leaves behind it do not, and ``cut_leaf`` itself keeps
-    the first ``quota`` of them; ``seen`` counts them from the start of the leaf.
+    ``element`` is the index of the tile's first element in its tensor (a multiple of TILE). For a cut,
+    ``threshold`` is a magnitude's bits: leaves before ``cut_leaf`` keep its equals, leaves behind it do not,
+    and ``cut_leaf`` itself keeps the first ``quota`` of them; ``seen`` counts them from the start of the
+    leaf.
     """
     if kind == CUT:
         leaf = element // LEAF

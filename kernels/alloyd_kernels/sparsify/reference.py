@@ -20,7 +20,8 @@ def top_k(magnitudes: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.bool_]
 
 
 def philox(counter: npt.NDArray[np.uint64], key: int) -> npt.NDArray[np.uint32]:
-    """Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"); [m] counters -> uint32 [4, m]."""
+    """Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"); [m] counters ->
+    uint32 [4, m]."""
     c0, c1 = counter & _LOW, counter >> np.uint64(32)
     c2, c3 = np.zeros_like(c0), np.zeros_like(c0)
     k0, k1 = key & 0xFFFFFFFF, key >> 32

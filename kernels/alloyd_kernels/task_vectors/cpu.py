@@ -28,10 +28,11 @@ def combine_task_vectors(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Write base + factor * combination of task vectors for ``count`` elements; returns how many are NaN or infinite.
 
-    ``sources`` uint64 [n] addresses of the tensors that are not the base; ``first`` the index of the first element in
-    its tensor (a multiple of LEAF); ``kinds`` .. ``keys`` [n] say what each task vector keeps (see ``sparsify``);
-    ``scales`` float32 [n] multiply what is kept, then ``weights`` float32 [n]. ``divisor`` float32 is used when there is
-    no ``consensus``. ``rows`` float32 [n + 4, TILE], ``draws`` uint32 [TILE], ``seen`` int64 [n] are scratch.
+    ``sources`` uint64 [n] addresses of the tensors that are not the base; ``first`` the index of the first
+    element in its tensor (a multiple of LEAF); ``kinds`` .. ``keys`` [n] say what each task vector keeps (see
+    ``sparsify``); ``scales`` float32 [n] multiply what is kept, then ``weights`` float32 [n]. ``divisor``
+    float32 is used when there is no ``consensus``. ``rows`` float32 [n + 4, TILE], ``draws`` uint32 [TILE],
+    ``seen`` int64 [n] are scratch.
     """
     strange = np.int64(0)
     n = sources.shape[0]
@@ -49,7 +50,16 @@ def combine_task_vectors(  # type: ignore[no-untyped-def]
             delta_tile(sources[i], codes[i], base_row, start, size, row)
             if kinds[i] != KEEP:
                 seen[i] = sparsify_tile(
-                    row, size, first + start, kinds[i], thresholds[i], cut_leaves[i], quotas[i], keys[i], seen[i], draws
+                    row,
+                    size,
+                    first + start,
+                    kinds[i],
+                    thresholds[i],
+                    cut_leaves[i],
+                    quotas[i],
+                    keys[i],
+                    seen[i],
+                    draws,
                 )
             scale = scales[i]
             weight = weights[i]

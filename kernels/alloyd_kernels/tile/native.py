@@ -8,6 +8,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+_intrinsic: Any = intrinsic
+
 _I16 = ir.IntType(16)
 _I32 = ir.IntType(32)
 _HALF = ir.HalfType()
@@ -15,7 +17,7 @@ _FLOAT = ir.FloatType()
 
 
 def _loader(kind: Any, llvm: ir.Type, doc: str) -> Any:
-    @intrinsic  # type: ignore[misc]
+    @_intrinsic
     def load(context: Any, address: Any, index: Any) -> Any:
         def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             pointer = builder.inttoptr(args[0], llvm.as_pointer())
@@ -29,7 +31,7 @@ def _loader(kind: Any, llvm: ir.Type, doc: str) -> Any:
 
 
 def _storer(kind: Any, llvm: ir.Type, doc: str) -> Any:
-    @intrinsic  # type: ignore[misc]
+    @_intrinsic
     def store(context: Any, address: Any, index: Any, value: Any) -> Any:
         def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             pointer = builder.inttoptr(args[0], llvm.as_pointer())
@@ -52,7 +54,7 @@ store_f32 = _storer(types.float32, _FLOAT, "Write a float32.")
 store_f64 = _storer(types.float64, ir.DoubleType(), "Write a float64.")
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def bits_of(context: Any, value: Any) -> Any:
     """The 32 bits of a float32."""
 
@@ -62,7 +64,7 @@ def bits_of(context: Any, value: Any) -> Any:
     return types.uint32(types.float32), build
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def float_of(context: Any, bits: Any) -> Any:
     """The float32 with these 32 bits."""
 
@@ -72,7 +74,7 @@ def float_of(context: Any, bits: Any) -> Any:
     return types.float32(types.uint32), build
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def widen_half(context: Any, bits: Any) -> Any:
     """The float32 value of the IEEE half with these 16 bits."""
 
@@ -82,7 +84,7 @@ def widen_half(context: Any, bits: Any) -> Any:
     return types.float32(types.uint16), build
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def narrow_half(context: Any, value: Any) -> Any:
     """The 16 bits of the nearest IEEE half, ties to even."""
 
@@ -92,7 +94,7 @@ def narrow_half(context: Any, value: Any) -> Any:
     return types.uint16(types.float32), build
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def widen_bf16(context: Any, bits: Any) -> Any:
     """The float32 value of the bfloat16 with these 16 bits."""
 
@@ -103,7 +105,7 @@ def widen_bf16(context: Any, bits: Any) -> Any:
     return types.float32(types.uint16), build
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def narrow_bf16(context: Any, value: Any) -> Any:
     """The 16 bits of the nearest bfloat16, ties to even; a NaN stays a (quiet) NaN."""
 
@@ -120,7 +122,7 @@ def narrow_bf16(context: Any, value: Any) -> Any:
     return types.uint16(types.float32), build
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def magnitude_bits(context: Any, value: Any) -> Any:
     """The bits of ``|value|`` as a signed 32-bit integer: ordered as the magnitudes are, NaN above infinity."""
 

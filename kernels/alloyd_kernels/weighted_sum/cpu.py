@@ -13,9 +13,10 @@ from ..tile.cpu import load_tile, store_tile
 def weighted_sum(sources, codes, count, weights, divisor, out, out_code, rows):  # type: ignore[no-untyped-def]
     """Write sum_i weights[i] * source_i / divisor for ``count`` elements; returns how many are NaN or infinite.
 
-    ``sources`` uint64 [n >= 1] addresses, ``codes`` int64 [n] element types, ``weights`` float32 [n], ``divisor`` float32,
-    ``out`` address, ``rows`` float32 [>= 2, TILE] scratch. Terms are added in the order of the sources, each product
-    rounded before it is added (no fused multiply-add), then divided, as mergekit 0.1.5 does in float32.
+    ``sources`` uint64 [n >= 1] addresses, ``codes`` int64 [n] element types, ``weights`` float32 [n],
+    ``divisor`` float32, ``out`` address, ``rows`` float32 [>= 2, TILE] scratch. Terms are added in the order
+    of the sources, each product rounded before it is added (no fused multiply-add), then divided, as mergekit
+    0.1.5 does in float32.
     """
     strange = np.int64(0)
     total = rows[0]
