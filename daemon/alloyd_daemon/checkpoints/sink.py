@@ -83,12 +83,12 @@ class SafetensorsSink:
             raise self._done_already()
         self._check_output()
         with staging.errors_of(self.place.final):
-            self._lock = staging.acquire(self.place)
+            self._lock = staging.enter(self.place, self.identity, force=self.force)
+        if self._lock is None:
+            raise self._done_already()
         fresh = False
         try:
             with staging.errors_of(self.place.staging):
-                if staging.recover(self.place, force=self.force) == self.identity:
-                    raise self._done_already()
                 self._check_output()
                 adopted = self._adopt()
                 if adopted is None:

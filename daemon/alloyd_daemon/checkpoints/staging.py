@@ -181,6 +181,30 @@ def acquire(place: Place, wait: float = LOCK_WAIT) -> int:
         time.sleep(_POLL)
 
 
+def enter(place: Place, identity: str, *, force: bool) -> int | None:
+    """The lock on a staging folder that is not committed; ``None`` when the output of ``identity`` is published.
+
+    What dead processes committed is finished first.
+
+    Raises
+    ------
+    OutputExists, OutputError
+        As :func:`recover` and :func:`acquire`.
+    """
+    while True:
+        lock = acquire(place)
+        try:
+            recovered = recover(place, force=force)
+        except BaseException:
+            release(place, lock)
+            raise
+        if recovered != identity and _is_at(lock, place.state / "lock"):
+            return lock
+        release(place, lock)
+        if identity in (recovered, published_as(place)):
+            return None
+
+
 def release(place: Place, lock: int) -> None:
     """Give the lock back; a staging folder that holds nothing but the lock goes too."""
     with contextlib.suppress(OSError):
@@ -319,22 +343,23 @@ def errors_of(path: Path) -> Iterator[None]:
                 f"no room left for {path} ({wrong.strerror})",
                 hint="Free some space, then resume: finished work is kept.",
                 path=str(path),
-            ) from None
+            ) from wrong
         raise OutputError(
             f"{path} cannot be written ({wrong.strerror})",
             hint="Check the rights and the state of that file system.",
             path=str(path),
-        ) from None
+        ) from wrong
 
 
 def _try_lock(place: Place) -> int | None:
     moved = not place.inside and place.left.is_dir()
     path = (place.left if moved else place.state) / "lock"
-    if not moved:
-        path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        if not moved:
+            path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except FileNotFoundError:
+    except (FileNotFoundError, FileExistsError):
+        # Another process removes the folder at this moment.
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -410,10 +435,11 @@ def _clean(place: Place) -> None:
 
 
 def _remove_state(state: Path) -> None:
-    """Lock and folder may be made anew by a process that waits; then it is the one that removes them."""
-    for name in sorted(os.listdir(state), key=lambda each: (each == "sealed", each)):
-        os.unlink(state / name)
-        reach("after-unlink-state")
+    """Once the lock is gone, a process that waited may come and do the same; each ignores what the other removed."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(state), key=lambda each: (each == "sealed", each)):
+            (state / name).unlink(missing_ok=True)
+            reach("after-unlink-state")
     with contextlib.suppress(OSError):
         os.rmdir(state)
 
@@ -442,9 +468,8 @@ def _move_files(place: Place, sealed: Sealed) -> None:
     sync_folder(place.final)
     _mark(place.final, sealed)
     reach("after-fsync-final")
-    for each in place.staging.iterdir():
-        if each.name != STATE:
-            shutil.rmtree(each)
+    for folder in {(place.staging / name).parent for name in sealed.files} - {place.staging}:
+        shutil.rmtree(folder, ignore_errors=True)
     _remove_state(place.state)
     with contextlib.suppress(OSError):
         os.rmdir(place.staging)
