@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from alloyd.errors import MemoryTooSmall
-
-if TYPE_CHECKING:
-    from .plan import TensorPlan
 
 MIB: Final = 1024 * 1024
 
@@ -23,6 +20,20 @@ TENSORS_AHEAD: Final = 3
 """Tensors that may be begun while the first of them is still being finished, so that no worker waits."""
 
 
+class Demand(Protocol):
+    """What one tensor needs of memory."""
+
+    @property
+    def pieces(self) -> int:
+        """Digests of 4 MiB that are kept to the end."""
+
+    def worker_bytes(self, *, buffered: bool) -> int:
+        """Private bytes of one worker."""
+
+    def state_bytes(self, workers: int) -> int:
+        """Private bytes of the tensor's measurements while it is in flight."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What a merge was granted: worker threads, tensors in flight at once, and the private bytes they peak at."""
@@ -32,7 +43,7 @@ class Budget:
     peak: int
 
 
-def allot(tensors: Sequence[TensorPlan], *, memory: int, threads: int, buffered: bool) -> Budget:
+def allot(tensors: Sequence[Demand], *, memory: int, threads: int, buffered: bool) -> Budget:
     """The most workers and tensors in flight that fit into ``memory`` bytes.
 
     ``buffered`` says that sources are read into buffers (``pread``) and not mapped.
@@ -57,7 +68,7 @@ def allot(tensors: Sequence[TensorPlan], *, memory: int, threads: int, buffered:
     )
 
 
-def _peak(tensors: Sequence[TensorPlan], workers: int, ahead: int, *, buffered: bool) -> int:
+def _peak(tensors: Sequence[Demand], workers: int, ahead: int, *, buffered: bool) -> int:
     """Private bytes at the worst moment with so many workers and tensors in flight."""
     per_worker = max((each.worker_bytes(buffered=buffered) for each in tensors), default=0)
     largest = sorted((each.state_bytes(workers) for each in tensors), reverse=True)[:ahead]

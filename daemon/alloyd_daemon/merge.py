@@ -78,7 +78,7 @@ def merge(plan: Plan, readers: Sequence[Reader], sink: Sink) -> Generator[Progre
         worker = Worker(number, max(len(each.sources) for each in plan.tensors))
         try:
             while (task := schedule.take()) is not None:
-                finished = task.run.work(task, worker)
+                finished = task.run.work(task.first, worker)
                 if finished is not None:
                     with schedule.lock:
                         outcome.blocks.setdefault(finished.tensor, []).append(finished)

@@ -6,10 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .tensor_run import TensorRun
+from .tensor_run import TensorRun
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from .checkpoints.digest import piece_digests
 from .checkpoints.journal import Block as DoneBlock
 from .checkpoints.reader import Reader
 from .plan import TensorPlan
-from .schedule import Task
 from .sink import Sink
 from .stages import Stage, Sweep
 
@@ -124,9 +123,9 @@ class TensorRun:
         self.outstanding = len(wanted)
         self.pending.extend(wanted)
 
-    def work(self, task: Task, worker: Worker) -> DoneBlock | None:
-        """Do one block of the present sweep; returns the finished block when it was the blend."""
-        first = task.first
+    def work(self, first: int, worker: Worker) -> DoneBlock | None:
+        """Do the block at element ``first`` of the present sweep; returns the finished block when it was the
+        blend."""
         count = min(self.plan.block, self.plan.elements - first)
         self._ask_ahead(first)
         if self._sweep is not None:
