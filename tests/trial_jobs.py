@@ -26,7 +26,9 @@ def merge(spec: MergeSpec, context: Context) -> Generator[Report, None, None]:
     steps = what["steps"]
     staging = Path(spec.out + ".partial")
     begun = len(staging.read_bytes().splitlines()) if staging.exists() else 0
-    yield Planned({"out": spec.out, "method": "trial", "bytes_read": steps, "bytes_write": steps, "models": []})
+    yield Planned(
+        {"out": spec.out, "method": "trial", "bytes_read": steps, "bytes_write": steps, "models": []}
+    )
     yield Progress(begun, steps, "bytes", "lines")
     with open(staging, "ab", buffering=0) as file:
         for step in range(begun, steps):

@@ -25,6 +25,7 @@ from .api import (
     stopped,
     timed_out,
 )
+from .errors import DaemonUnreachable
 from .jobs import Event, Job, JobState, Spec, VerifySpec, spec_fields
 from .paths import find_home, lock_holder
 
@@ -135,15 +136,18 @@ class AsyncClient:
             while True:
                 if follower.rung:
                     follower.rung = False
-                    over = not follow or (bool(name) and (await self.job(name)).state.ended)
-                    more = True
-                    while more:
-                        page = await self._ask(
-                            wire.ListEvents(follower.cursor, name, _follow.PAGE), list[Event]
-                        )
-                        more = follower.take(page)
-                        for event in page:
-                            yield event
+                    try:
+                        over = not follow or (bool(name) and (await self.job(name)).state.ended)
+                        events = await self._stored(follower)
+                    except DaemonUnreachable:
+                        if subscriber is None:
+                            raise
+                        subscriber.close()
+                        await self._look_after(follower)
+                        subscriber = await self._subscribe(follower)
+                        continue
+                    for event in events:
+                        yield event
                     if over:
                         return
                     continue
@@ -203,6 +207,16 @@ class AsyncClient:
 
     async def _result(self, job: Job) -> dict[str, Any]:
         return (await self.wait(job.id)).result or {}
+
+    async def _stored(self, follower: _follow.Follower) -> list[Event]:
+        events: list[Event] = []
+        more = True
+        while more:
+            request = wire.ListEvents(follower.cursor, follower.job, _follow.PAGE)
+            page = await self._ask(request, list[Event])
+            more = follower.take(page)
+            events += page
+        return events
 
     async def _connect(self) -> wire.Connection:
         async with self._connecting:
@@ -285,11 +299,11 @@ class AsyncClient:
         follower.rung = True
         if self._connection is None or lock_holder(self.home) != self._connection.pid:
             self._disconnect()
-        if follower.stopped:
+        if follower.stopped or not self._autostart:
             deadline = time.monotonic() + _follow.REPLACEMENT
             while await asyncio.to_thread(spawn.find, self.home) is None:
                 if time.monotonic() > deadline:
-                    raise stopped(follower)
+                    raise stopped(follower) if follower.stopped else spawn.gone(self.home)
                 await asyncio.sleep(0.1)
             follower.stopped = False
         await self.hello()

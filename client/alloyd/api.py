@@ -161,9 +161,16 @@ class Client:
             while True:
                 if follower.rung:
                     follower.rung = False
-                    # Asked before the events are read: what ended after this is found at the next ring.
-                    over = bool(name) and self.job(name).state.ended
-                    yield from self._stored(follower)
+                    try:
+                        # Asked before the events are read: what ends after this is found at the next ring.
+                        over = bool(name) and self.job(name).state.ended
+                        events = self._stored(follower)
+                    except DaemonUnreachable:
+                        subscriber.close()
+                        self._look_after(follower)
+                        subscriber = self._subscribe(follower)
+                        continue
+                    yield from events
                     if over:
                         return
                     continue
@@ -222,13 +229,15 @@ class Client:
     def _result(self, job: Job) -> dict[str, Any]:
         return self.wait(job.id).result or {}
 
-    def _stored(self, follower: _follow.Follower) -> Iterator[Event]:
+    def _stored(self, follower: _follow.Follower) -> list[Event]:
+        events: list[Event] = []
         more = True
         while more:
             request = wire.ListEvents(follower.cursor, follower.job, _follow.PAGE)
             page = self._ask(request, list[Event])
             more = follower.take(page)
-            yield from page
+            events += page
+        return events
 
     def _connect(self) -> wire.Connection:
         if self._connection is None:
@@ -292,11 +301,11 @@ class Client:
         follower.rung = True
         if self._connection is None or lock_holder(self.home) != self._connection.pid:
             self._disconnect()
-        if follower.stopped:
+        if follower.stopped or not self._autostart:
             deadline = time.monotonic() + _follow.REPLACEMENT
             while spawn.find(self.home) is None:
                 if time.monotonic() > deadline:
-                    raise stopped(follower)
+                    raise stopped(follower) if follower.stopped else spawn.gone(self.home)
                 time.sleep(0.1)
             follower.stopped = False
         self.hello()

@@ -182,7 +182,11 @@ def _tell_result(options: argparse.Namespace, console: Console, job: Job) -> Non
         if result.get("already_there"):
             console.say(f"{job.id} done: it was there already")
         else:
-            speed = f" ({format_size(written / seconds)}/s)" if seconds and not result.get("resumed_blocks") else ""
+            speed = (
+                f" ({format_size(written / seconds)}/s)"
+                if seconds and not result.get("resumed_blocks")
+                else ""
+            )
             console.say(f"{job.id} done: {format_size(written)} in {format_duration(seconds)}{speed}")
         console.show(str(result.get("out", job.out)))
     elif job.kind == "score":

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from alloyd.errors import ServiceError
-from alloyd.paths import LONGEST_SOCKET_PATH, Home, endpoints, find_home, lock_holder, private_folder, runtime_folder
+from alloyd.paths import (
+    LONGEST_SOCKET_PATH,
+    Home,
+    endpoints,
+    find_home,
+    lock_holder,
+    private_folder,
+    runtime_folder,
+)
 
 
 def test_the_home_is_the_flag_then_the_variable_then_the_state_folder(tmp_path: Path) -> None:
@@ -18,7 +26,9 @@ def test_the_home_is_the_flag_then_the_variable_then_the_state_folder(tmp_path: 
     assert find_home(None, environ).root == tmp_path / "b"
     del environ["ALLOYD_HOME"]
     assert find_home(None, environ).root == tmp_path / "c" / "alloyd"
-    assert find_home(None, {"XDG_STATE_HOME": "relative"}).root == Path.home().resolve() / ".local/state/alloyd"
+    assert (
+        find_home(None, {"XDG_STATE_HOME": "relative"}).root == Path.home().resolve() / ".local/state/alloyd"
+    )
 
 
 def test_two_names_of_one_home_are_one_home(tmp_path: Path) -> None:

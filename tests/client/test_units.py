@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,9 @@ def test_sizes_are_read(text: str, size: int) -> None:
     assert parse_size(text, total=1000) == size
 
 
-@pytest.mark.parametrize("text", ["", "MiB", "-1GB", "0", "1e9", "12 parsecs", "101%", "1GBB", "nan", "1_000", "½GB"])
+@pytest.mark.parametrize(
+    "text", ["", "MiB", "-1GB", "0", "1e9", "12 parsecs", "101%", "1GBB", "nan", "1_000", "½GB"]
+)
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_size(text, total=1000)
@@ -41,10 +45,8 @@ def test_a_unit_is_suggested() -> None:
 
 @given(st.text())
 def test_any_text_is_a_size_or_a_usage_error(text: str) -> None:
-    try:
+    with contextlib.suppress(UsageError):
         assert parse_size(text, total=10**9) > 0
-    except UsageError as error:
-        assert error.message
 
 
 @given(st.integers(min_value=0, max_value=10**16))
@@ -57,8 +59,16 @@ def test_sizes_are_written_short(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1m 00s"), (200, "3m 20s"),
-    (7500, "2h 05m"), (273600, "3d 04h")],
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1m 00s"),
+        (200, "3m 20s"),
+        (7500, "2h 05m"),
+        (273600, "3d 04h"),
+    ],
 )
 def test_durations_are_written(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text

@@ -49,9 +49,13 @@ def test_the_file_is_found_where_people_look(tmp_path: Path) -> None:
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    file.write_text('top = 1\n[jbos]\n[jobs]\nmemroy = "1GB"\nthreads = "many"\nparallel = 0\nmemory = "4XB"\n')
+    file.write_text(
+        'top = 1\n[jbos]\n[jobs]\nmemroy = "1GB"\nthreads = "many"\nparallel = 0\nmemory = "4XB"\n'
+    )
     with pytest.raises(Problems) as caught:
-        load(config=file, environ={"ALLOYD_JOBS_THREDS": "3", "ALLOYD_JOBS_NICE": "lots", "ALLOYD_HOME": "/x"})
+        load(
+            config=file, environ={"ALLOYD_JOBS_THREDS": "3", "ALLOYD_JOBS_NICE": "lots", "ALLOYD_HOME": "/x"}
+        )
     told = {problem.message: problem.hint for problem in caught.value.problems}
     assert len(told) == 8
     assert "Did you mean 'jobs'?" in told.values()

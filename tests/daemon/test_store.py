@@ -176,7 +176,10 @@ def test_an_older_store_is_migrated_after_a_backup(tmp_path: Path) -> None:
     store = Store(path)
     store.submit(spec(), "t", at_most=9)
     store.close()
-    newer = (*MIGRATIONS, "ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0; CREATE TABLE extra (a);")
+    newer = (
+        *MIGRATIONS,
+        "ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0; CREATE TABLE extra (a);",
+    )
     store = Store(path, migrations=newer)
     assert store.job("1").id == "merge-1"
     assert store._db.execute("PRAGMA user_version").fetchone()[0] == len(newer)

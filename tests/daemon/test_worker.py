@@ -56,7 +56,12 @@ def test_changed_files_are_named(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=50))
 def test_frames_are_cut_wherever_the_pipe_splits_them(cuts: list[int]) -> None:
-    messages = [Begin("run", "merge", {"a": 1}, "/h", "merge-1", {}), Halt("pause"), Note("info", "x"), Halted("pause")]
+    messages = [
+        Begin("run", "merge", {"a": 1}, "/h", "merge-1", {}),
+        Halt("pause"),
+        Note("info", "x"),
+        Halted("pause"),
+    ]
     data = b"".join(frame(message) for message in messages)
     frames, bodies, place, turn = Frames(), [], 0, 0
     while place < len(data):
