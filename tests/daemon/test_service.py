@@ -350,3 +350,24 @@ def test_no_process_or_lock_remains(tmp_path: Path) -> None:
         assert all(not psutil.pid_exists(child.pid) for child in children)
     left = sorted(os.listdir(tmp_path / "home"))
     assert left == ["daemon.lock", "jobs.sqlite", "logs"]
+
+
+@pytest.mark.parametrize("point", ["submit", "running", "plan", "note", "done"])
+def test_a_daemon_killed_after_any_commit_finishes_the_job_once(tmp_path: Path, point: str) -> None:
+    with TrialDaemon(tmp_path / "home", ALLOYD_FAULT=f"store-{point}") as daemon:
+        with daemon.client() as client:
+            spec = trial(tmp_path / "out", 4, at={1: "note"})
+            if point == "submit":
+                with pytest.raises(DaemonUnreachable):
+                    client.submit(spec)
+            else:
+                client.submit(spec)
+            assert daemon.process is not None
+            assert daemon.process.wait(10) == -signal.SIGKILL
+        daemon.start(ALLOYD_FAULT="")
+        with daemon.client() as client:
+            assert client.wait("1", timeout=20).state is JobState.DONE
+            events = list(client.events())
+            assert [event.seq for event in events] == list(range(1, len(events) + 1))
+            assert [event.body.get("state") for event in events].count("done") == 1
+    assert (tmp_path / "out").read_text() == lines(4)
