@@ -352,7 +352,8 @@ def recipe_fields(recipe: PathLike | Mapping[str, Any]) -> dict[str, Any]:
     try:
         return {
             "recipe": path.read_text(encoding="utf-8"),
-            "base_dir": str(path.parent),
+            # As mergekit takes them: relative to where the command is given, not to where the recipe lies.
+            "base_dir": os.getcwd(),
             "recipe_name": path.name,
         }
     except UnicodeDecodeError:

@@ -68,7 +68,7 @@ def test_recipes_are_taken_as_file_text_or_mapping(tmp_path: Path) -> None:
     spec = merge_spec(tmp_path / "r.yaml", tmp_path / "out", {"memory": 5})
     assert spec.recipe == "merge_method: linear\n"
     assert (spec.base_dir, spec.out, spec.memory, spec.recipe_name) == (
-        str(tmp_path), str(tmp_path / "out"), 5, "r.yaml",
+        os.getcwd(), str(tmp_path / "out"), 5, "r.yaml",
     )  # fmt: skip
     assert recipe_fields("a: 1\n")["recipe"] == "a: 1\n"
     assert json.loads(recipe_fields({"merge_method": "linear"})["recipe"]) == {"merge_method": "linear"}

@@ -10,7 +10,10 @@ import msgspec
 import pytest
 
 from alloyd import recipe
+from alloyd.api import recipe_fields
+from alloyd.jobs import Finished, MergeSpec
 from alloyd_daemon import settings
+from alloyd_daemon.job import JOBS, Context
 from house.tree import ROOT
 
 RECIPES = sorted(file for suffix in ("yaml", "yml") for file in (ROOT / "configs").rglob(f"*.{suffix}"))
@@ -27,6 +30,19 @@ def test_an_example_recipe_loads_without_a_warning(file: Path) -> None:
     found = recipe.load(text, name=file.name)
     assert found
     assert not [warning for each in found for warning in each.warnings]
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
+def test_an_example_recipe_merges(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given at the root of the repository, as its first lines say, over the zoo's models."""
+    monkeypatch.chdir(ROOT)
+    spec = MergeSpec(**recipe_fields(file), out=str(tmp_path / "merged"))
+    context = Context(home=tmp_path / "home", settings=settings.Settings(), job_id="merge-1")
+    context.home.mkdir()
+    *_, last = JOBS.get("merge").run(spec, context)
+    assert isinstance(last, Finished)
+    assert last.result["non_finite"] == 0
+    assert (tmp_path / "merged" / "config.json").exists()
 
 
 def test_the_commented_defaults_are_the_defaults() -> None:
