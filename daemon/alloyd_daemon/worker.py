@@ -371,7 +371,7 @@ class Worker:
         again = f"then 'alloy resume {name}'; 'alloy logs {name}' tells more"
         if code == -signal.SIGBUS:
             sources = _sources(self._store.job(name))
-            changed = [path for path in sources if _changed_since(Path(path), child.begun)]
+            changed = [path for path, size in sources.items() if _changed(Path(path), child.begun, size)]
             which = ", ".join(changed) or f"one of {', '.join(sources) or 'the inputs'}"
             return SourceChanged(
                 f"source changed or unreadable: {which}",
@@ -424,19 +424,24 @@ def _oom_kills() -> int:
     return 0
 
 
-def _sources(job: Job) -> list[str]:
-    """The paths a job reads, as far as its spec and plan tell."""
-    found: list[Any] = [
-        model.get("path") for model in (job.summary or {}).get("models", []) if isinstance(model, dict)
-    ]
-    found += [job.spec.get("path"), *job.spec.get("models", [])]
-    return [str(path) for path in found if path]
+def _sources(job: Job) -> dict[str, int]:
+    """The paths a job reads, as far as its spec and plan tell, each with the least bytes it must hold."""
+    models = [model for model in (job.summary or {}).get("models", []) if isinstance(model, dict)]
+    found = {str(model["path"]): int(model.get("bytes") or 0) for model in models if model.get("path")}
+    for path in (job.spec.get("path"), *job.spec.get("models", [])):
+        if path:
+            found.setdefault(str(path), 0)
+    return found
 
 
-def _changed_since(path: Path, when: float) -> bool:
-    """Whether ``path``, or a checkpoint file in it, is gone or was changed after ``when`` (Unix seconds)."""
+def _changed(path: Path, when: float, size: int) -> bool:
+    """Whether ``path``, or a checkpoint file in it, is gone, was changed after ``when`` (Unix seconds), or is short."""
     try:
-        files = [path, *path.glob("*.safetensors")] if path.is_dir() else [path]
-        return any(max(file.stat().st_mtime, file.stat().st_ctime) >= when for file in files)
+        files = list(path.glob("*.safetensors")) if path.is_dir() else [path]
+        facts = [file.stat() for file in files] or [path.stat()]
+        # Times are not enough: a file being cut off gets its new time only after its pages are gone.
+        return sum(each.st_size for each in facts) < size or any(
+            max(each.st_mtime, each.st_ctime) >= when for each in facts
+        )
     except OSError:
         return True

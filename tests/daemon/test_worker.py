@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alloyd.jobs import Note, Progress
 from alloyd_daemon.pipe import LARGEST, Begin, Frames, Halt, Halted, frame
-from alloyd_daemon.worker import PaceMeter, _changed_since
+from alloyd_daemon.worker import PaceMeter, _changed
 
 
 def test_speed_is_that_of_the_last_seconds() -> None:
@@ -45,13 +45,15 @@ def test_speed_never_fails(reports: list[tuple[int, int, float]]) -> None:
 
 
 def test_changed_files_are_named(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"x")
+    (tmp_path / "model.safetensors").write_bytes(b"xyz")
     when = time.time() + 5
-    assert not _changed_since(tmp_path, when)
-    assert _changed_since(tmp_path, when - 60)
-    assert _changed_since(tmp_path / "absent", when)
+    assert not _changed(tmp_path, when, 3)
+    assert _changed(tmp_path, when, 4)
+    assert _changed(tmp_path, when - 60, 3)
+    assert _changed(tmp_path / "absent", when, 0)
     os.utime(tmp_path / "model.safetensors", (when + 1, when + 1))
-    assert _changed_since(tmp_path, when)
+    assert _changed(tmp_path, when, 0)
+    assert _changed(tmp_path / "model.safetensors", when, 0)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=50))

@@ -1,0 +1,80 @@
+"""docs/protocol.md and docs/errors.md say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from alloyd import errors, jobs, wire
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def errors_page() -> str:
+    """The whole of docs/errors.md, made from the classes."""
+    lines = [
+        "# Errors and exit statuses",
+        "",
+        "Every error has a stable code, an exit status, one sentence and, where there is a cure, a hint:",
+        "",
+        "    error: unknown merge method 'tie'",
+        "    hint: Did you mean 'ties'?",
+        "",
+        "A command ends with the status of its error, 0 without one, and 141 when whoever read its output has left.",
+        "*Again* marks what may go well when it is tried again unchanged.",
+        "",
+        "| code | status | again | |",
+        "|---|---|---|---|",
+    ]
+    for kind in errors.REGISTRY.values():
+        status = "of the first" if kind is errors.Problems else str(kind.exit_status)
+        what = (kind.__doc__ or "").strip().splitlines()[0].replace("``", "`")
+        lines.append(f"| `{kind.code}` | {status} | {'yes' if kind.retryable else ''} | {what} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_page_of_errors_lists_each_as_it_is() -> None:
+    rows = {row for row in errors_page().splitlines() if row.startswith("| `")}
+    written = {row for row in (DOCS / "errors.md").read_text().splitlines() if row.startswith("| `")}
+    assert written == rows
+
+
+def test_the_tree_at_the_head_of_errors_is_true() -> None:
+    assert errors.__doc__ is not None
+    drawn = dict(re.findall(r"(E_\w+) +(\d+|\*)", errors.__doc__))
+    assert drawn == {
+        code: "*" if kind is errors.Problems else str(kind.exit_status)
+        for code, kind in errors.REGISTRY.items()
+    }
+
+
+@pytest.fixture
+def page() -> str:
+    return (DOCS / "protocol.md").read_text()
+
+
+def test_the_protocol_page_names_every_request_with_its_fields(page: str) -> None:
+    assert f"**{wire.PROTOCOL}**" in page
+    for kind, request in wire.REQUESTS.items():
+        fields = ", ".join(f'"{name}"' for name in request.__struct_fields__)
+        assert f"| `{kind}` | " + (f"`{{{fields}}}` |" if fields else "|") in page, kind
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [wire.Greeting, wire.Status, wire.LogPiece, wire.Configured, wire.Connection, jobs.Job, jobs.Event],
+)
+def test_the_protocol_page_lists_the_fields_of(page: str, kind: type) -> None:
+    fields = ", ".join(f'"{name}"' for name in kind.__struct_fields__)  # type: ignore[attr-defined]
+    assert f"`{{{fields}}}`" in page
+
+
+def test_the_protocol_page_lists_states_and_where_they_lead(page: str) -> None:
+    from alloyd_daemon.store import MOVES
+
+    for state, targets in MOVES.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{state.value}` |"))
+        named = {name.strip() for name in row.split("|")[2].split(",")} - {""}
+        assert named == {target.value for target in targets}
