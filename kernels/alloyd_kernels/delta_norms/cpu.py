@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ..compiled import compiled
 from ..dtypes import LEAF, TILE
 from ..gram.cpu import fold_lanes
 from ..sparsify.cpu import sparsify_tile
@@ -13,14 +13,14 @@ from ..task_vectors.cpu import delta_tile
 from ..tile.cpu import load_tile
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_magnitudes(row, lanes):  # type: ignore[no-untyped-def]
     """Add |row| of a whole tile (float32 [TILE]) to ``lanes`` (float64 [TILE]), element by element."""
     for j in range(TILE):
         lanes[j] += np.float64(abs(row[j]))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def measure_l1(  # type: ignore[no-untyped-def]
     base, base_code, sources, codes, count, first, kinds, thresholds, cut_leaves, quotas, keys,
     partials, rows, draws, seen, lanes,

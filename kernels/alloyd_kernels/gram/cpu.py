@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ..compiled import compiled
 from ..dtypes import LEAF, TILE
 from ..tile.cpu import load_tile
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def dot_tile(left, right, lanes):  # type: ignore[no-untyped-def]
     """Add left * right of a whole tile (float32 [TILE]) to ``lanes`` (float64 [TILE]), element by element."""
     for j in range(TILE):
         lanes[j] += np.float64(left[j]) * np.float64(right[j])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fold_lanes(lanes):  # type: ignore[no-untyped-def]
     """The sum of ``lanes`` (float64 [TILE]) by a fixed binary tree; leaves them zero."""
     width = TILE // 2
@@ -29,7 +29,7 @@ def fold_lanes(lanes):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def measure_gram(sources, codes, count, first, partials, rows, lanes):  # type: ignore[no-untyped-def]
     """Write the inner products of each leaf to ``partials`` (float64 [leaves, n, n], upper triangle).
 

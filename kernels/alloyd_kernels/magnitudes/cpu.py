@@ -7,8 +7,8 @@ and a count of ties. Both are exact.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ..compiled import compiled
 from ..dtypes import LEAF, TILE
 from ..task_vectors.cpu import delta_tile
 from ..tile.cpu import load_tile
@@ -26,7 +26,7 @@ RUN = 64
 """Consecutive elements that a sample takes at each spot."""
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def sample_magnitudes(base, base_code, sources, codes, count, first, runs, samples, rows):  # type: ignore[no-untyped-def]
     """Write the magnitude bits of ``runs`` runs of RUN elements a leaf to ``samples`` (int32 [n, leaves, runs * RUN]).
 
@@ -51,7 +51,7 @@ def sample_magnitudes(base, base_code, sources, codes, count, first, runs, sampl
                     samples[i, leaf, run * RUN + j] = magnitude_bits(row[j])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_bracket(  # type: ignore[no-untyped-def]
     base, base_code, sources, codes, count, first, lows, highs, above, at_high, at_low, inside, found, found_count, rows
 ):  # fmt: skip
@@ -112,7 +112,7 @@ def count_bracket(  # type: ignore[no-untyped-def]
             found_count[i] = place
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_coarse(base, base_code, sources, codes, active, count, histograms, rows):  # type: ignore[no-untyped-def]
     """Add ``count`` elements to ``histograms`` (int64 [n, WAYS, 32768]) by their upper magnitude bits.
 
@@ -143,7 +143,7 @@ def count_coarse(base, base_code, sources, codes, active, count, histograms, row
                 first[magnitude_bits(row[j]) >> 16] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_fine(base, base_code, sources, codes, active, count, coarse, histograms, rows):  # type: ignore[no-untyped-def]
     """Add to ``histograms`` (int64 [n, FINE + SPARE]) the lower bits of elements whose upper bits equal ``coarse[i]``.
 
@@ -173,7 +173,7 @@ def count_fine(base, base_code, sources, codes, active, count, coarse, histogram
                     histogram[bits & 0xFFFF if bits >> 16 == wanted else FINE + (j & (SPARE - 1))] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_ties(base, base_code, sources, codes, active, count, first, thresholds, ties, rows):  # type: ignore[no-untyped-def]
     """Count into ``ties`` (int64 [n, leaves]) the elements whose magnitude bits equal ``thresholds[i]``.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ..compiled import compiled
 from ..dtypes import LEAF, TILE
 from ..tile.native import magnitude_bits
 from .kinds import CUT, DRAW, DROP
@@ -14,7 +14,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def draw_tile(key, group, draws):  # type: ignore[no-untyped-def]
     """Fill ``draws`` (uint32 [TILE]) with the draws of elements ``group * TILE`` on (Philox4x32-10)."""
     base = np.uint64(group) * np.uint64(_LANE)
@@ -41,7 +41,7 @@ def draw_tile(key, group, draws):  # type: ignore[no-untyped-def]
         draws[3 * _LANE + j] = np.uint32(c3)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def sparsify_tile(row, size, element, kind, threshold, cut_leaf, quota, key, seen, draws):  # type: ignore[no-untyped-def]
     """Zero the elements of ``row`` that are not kept; returns the ties seen so far in this leaf.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ..compiled import compiled
 from ..dtypes import TILE
 from ..sparsify.cpu import sparsify_tile
 from ..sparsify.kinds import KEEP
 from ..tile.cpu import load_tile, store_tile
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def delta_tile(address, code, base, start, size, row):  # type: ignore[no-untyped-def]
     """``row`` = source - ``base`` for one tile, in float32."""
     load_tile(address, code, start, size, row)
@@ -19,7 +19,7 @@ def delta_tile(address, code, base, start, size, row):  # type: ignore[no-untype
         row[j] -= base[j]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def combine_task_vectors(  # type: ignore[no-untyped-def]
     base, base_code, sources, codes, count, first,
     kinds, thresholds, cut_leaves, quotas, keys,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ..compiled import compiled
 from ..dtypes import BF16, F8_E4M3, F8_E5M2, F16, F32, F64
 from .native import (
     bits_of,
@@ -27,9 +27,11 @@ from .reference import fp8_values
 _E4M3 = fp8_values(F8_E4M3)
 _E5M2 = fp8_values(F8_E5M2)
 _INFINITY = np.int32(0x7F800000)
+# By element-type code: the least float32 magnitude bits that become infinite or NaN when they are encoded.
+_OVERFLOW = np.array([0x7F7F8000, 0x477FF000, 0x7F800000, 0x7F800000, 0x43E80001, 0x47700000], dtype=np.int32)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def load_tile(address, code, start, count, row):  # type: ignore[no-untyped-def]
     """Decode ``count`` elements from element ``start`` of the tensor at ``address`` into ``row`` (float32)."""
     if code == BF16:
@@ -52,7 +54,7 @@ def load_tile(address, code, start, count, row):  # type: ignore[no-untyped-def]
             row[i] = _E5M2[load_u8(address, start + i)]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def encode_fp8(value, mantissa, bias, largest, overflow):  # type: ignore[no-untyped-def]
     """The 8 bits of the nearest fp8 with ``mantissa`` bits; beyond ``largest`` comes ``overflow``."""
     magnitude = magnitude_bits(value)
@@ -72,12 +74,13 @@ def encode_fp8(value, mantissa, bias, largest, overflow):  # type: ignore[no-unt
     return np.uint8(sign | np.uint32(code))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def store_tile(row, count, address, code, start):  # type: ignore[no-untyped-def]
-    """Encode ``count`` float32 of ``row`` to element ``start`` on; returns how many were NaN or infinite."""
+    """Encode ``count`` float32 of ``row`` to element ``start`` on; returns how many are NaN or infinite there."""
     strange = np.int32(0)
+    overflow = _OVERFLOW[code]
     for i in range(count):
-        strange += np.int32(magnitude_bits(row[i]) >= _INFINITY)
+        strange += np.int32(magnitude_bits(row[i]) >= overflow)
     if code == BF16:
         for i in range(count):
             store_u16(address, start + i, narrow_bf16(row[i]))

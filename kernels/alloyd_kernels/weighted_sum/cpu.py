@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ..compiled import compiled
 from ..dtypes import TILE
 from ..tile.cpu import load_tile, store_tile
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def weighted_sum(sources, codes, count, weights, divisor, out, out_code, rows):  # type: ignore[no-untyped-def]
     """Write sum_i weights[i] * source_i / divisor for ``count`` elements; returns how many are NaN or infinite.
 
