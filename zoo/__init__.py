@@ -1,0 +1,1 @@
+"""Small bilingual language models for merging: the languages, the data, the training and the scores."""
