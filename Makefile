@@ -56,7 +56,7 @@ test: dev
 	$(PY) -m pytest
 
 soak: dev
-	$(PY) -m pytest -m soak --timeout 7200
+	$(PY) -m pytest -m soak --timeout 7200 --hypothesis-profile soak
 
 check: dev
 	$(PY) -m ruff check
