@@ -35,10 +35,11 @@ class Scratch:
     def __init__(self, sources: int) -> None:
         self.rows = np.empty((sources + 4, TILE), dtype=np.float32)
         self.draws = np.empty(TILE, dtype=np.uint32)
+        self.flags = np.empty(TILE, dtype=np.uint8)
         self.seen = np.zeros(sources, dtype=np.int64)
         self.lanes = np.zeros((max(2 * sources, sources * sources), TILE), dtype=np.float64)
 
     @staticmethod
     def nbytes(sources: int) -> int:
         """Bytes of a scratch for ``sources`` sources."""
-        return TILE * (4 * (sources + 4) + 4 + 8 * max(2 * sources, sources * sources)) + 8 * sources
+        return TILE * (4 * (sources + 4) + 5 + 8 * max(2 * sources, sources * sources)) + 8 * sources

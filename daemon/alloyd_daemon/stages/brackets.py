@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alloyd_kernels.dtypes import LEAF
-from alloyd_kernels.magnitudes.cpu import GROUP, RUN, count_bracket, sample_magnitudes
+from alloyd_kernels.magnitudes.cpu import RUN, count_bracket, sample_magnitudes
 
 from ..block import Block, Scratch
 from . import Stage
@@ -139,7 +139,7 @@ def _runs(leaves: int) -> int:
 
 def _capacity(elements: int) -> int:
     """Elements inside a bracket that a worker can take from one block."""
-    return min(elements, 2**21) // 8 + 2 * GROUP + 1024
+    return min(elements, 2**21) // 8 + 1024
 
 
 class SampleSweep:
@@ -203,12 +203,13 @@ class BracketSweep:
             self.inside,
             buffer,
             counts,
+            scratch.flags,
             scratch.rows,
         )
         for i, count in enumerate(counts.tolist()):
             with self.lock:
                 self.room[i] -= count
-                fits = self.room[i] >= 0 and count + GROUP <= self.capacity
+                fits = self.room[i] >= 0 and count <= self.capacity
                 if not fits:
                     self.room[i] = -1
                     self.kept[i].clear()

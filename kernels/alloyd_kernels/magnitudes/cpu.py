@@ -53,7 +53,7 @@ def sample_magnitudes(base, base_code, sources, codes, count, first, runs, sampl
 
 @compiled
 def count_bracket(  # type: ignore[no-untyped-def]
-    base, base_code, sources, codes, count, first, lows, highs, above, at_high, at_low, inside, found, found_count, rows
+    base, base_code, sources, codes, count, first, lows, highs, above, at_high, at_low, inside, found, found_count, flags, rows
 ):  # fmt: skip
     """Count where magnitudes lie against each source's bracket [low, high] of magnitude bits, and keep those inside.
 
@@ -61,10 +61,11 @@ def count_bracket(  # type: ignore[no-untyped-def]
     those equal to high, ``inside`` those between, ``at_low`` those equal to low where low differs from high.
     The bits of those between are appended in element order to ``found`` (int32 [n, capacity]) at
     ``found_count`` (int64 [n]); beyond the capacity they are counted but not kept. ``first`` is a multiple of
-    LEAF; ``rows`` float32 [>= 2, TILE].
+    LEAF; ``flags`` uint8 [TILE] and ``rows`` float32 [>= 2, TILE] are scratch.
     """
     base_row = rows[0]
     row = rows[1]
+    words = flags.view(np.uint64)
     capacity = found.shape[1]
     for start in range(0, count, TILE):
         size = min(TILE, count - start)
@@ -92,23 +93,22 @@ def count_bracket(  # type: ignore[no-untyped-def]
                 continue
             inside[i, leaf] += between
             place = found_count[i]
-            if place + between + GROUP > capacity:
+            if place + between > capacity:
                 found_count[i] = place + between
                 continue
+            for j in range(size):
+                bits = magnitude_bits(row[j])
+                flags[j] = np.uint8((bits > low) & (bits < high))
+            for j in range(size, -(-size // 8) * 8):
+                flags[j] = np.uint8(0)
+            # Eight flags at a time: most words are zero.
             kept = found[i]
-            for group in range(0, size, GROUP):
-                stop = min(group + GROUP, size)
-                hits = np.int32(0)
-                for j in range(group, stop):
-                    bits = magnitude_bits(row[j])
-                    hits += np.int32((bits > low) & (bits < high))
-                if hits == 0:
-                    continue
-                # Written whether wanted or not, and only then counted: a branch here would be mispredicted.
-                for j in range(group, stop):
-                    bits = magnitude_bits(row[j])
-                    kept[place] = bits
-                    place += np.int64((bits > low) & (bits < high))
+            for word in range(-(-size // 8)):
+                if words[word] != np.uint64(0):
+                    for j in range(word * 8, word * 8 + 8):
+                        if flags[j] != np.uint8(0):
+                            kept[place] = magnitude_bits(row[j])
+                            place += 1
             found_count[i] = place
 
 
