@@ -12,12 +12,13 @@ from typing import Literal
 
 import pytest
 
-from alloyd.errors import SourceChanged, UsageError
-from alloyd_daemon.checkpoints import mounts, reader
+from alloyd.errors import SourceChanged, SourceError, UsageError
+from alloyd_daemon.checkpoints import mounts, page_cache, reader
 from alloyd_daemon.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from alloyd_daemon.checkpoints.header import render
 from alloyd_daemon.checkpoints.libc import MADV_POPULATE_READ, address_of, advise, resident_pages
-from alloyd_daemon.checkpoints.reader import GRANULE, PAGE, open_reader
+from alloyd_daemon.checkpoints.page_cache import GRANULE, PAGE, cached_granules, uncached_parts
+from alloyd_daemon.checkpoints.reader import open_reader
 
 Door = Literal["mmap", "pread"]
 DOORS: tuple[Door, ...] = ("mmap", "pread")
@@ -238,3 +239,83 @@ def test_an_old_kernel_without_populate(
         for _ in range(3):
             assert bytes(source.view(checkpoint.tensors["a"], 0, SIZE)) == data
     assert calls == [MADV_POPULATE_READ]
+
+
+def test_what_is_cached_is_known_on_old_kernels_too(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = checkpoint.files[0]
+    evict(file)
+    size = file.stat().st_size
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
+        answers = []
+        for offset in (None, 2 * GRANULE, 0):
+            if offset is not None:
+                os.pread(handle, 10, offset)
+            new = cached_granules(handle, size)
+            with monkeypatch.context() as patch:
+                patch.setattr(page_cache, "cached_pages", lambda *_: None)
+                assert cached_granules(handle, size) == new
+                patch.setattr(page_cache, "resident_pages", lambda *_: None)
+                assert cached_granules(handle, size) == b"\1" * 7
+            answers.append(new)
+        assert answers == [b"\0\0\0\0\0\0\0", b"\0\0\1\0\0\0\0", b"\1\0\1\0\0\0\0"]
+        file.read_bytes()
+        assert cached_granules(handle, size) == b"\1" * 7
+    finally:
+        os.close(handle)
+
+
+def test_parts_that_were_not_cached() -> None:
+    cached = bytes([0, 0, 1, 0])
+    whole = 4 * GRANULE
+    assert uncached_parts(cached, 0, whole) == [(0, 2 * GRANULE), (3 * GRANULE, whole)]
+    assert uncached_parts(cached, PAGE, 2 * PAGE) == [(PAGE, 2 * PAGE)]
+    assert uncached_parts(cached, 2 * GRANULE, 3 * GRANULE) == []
+    assert uncached_parts(b"\0" * 4, GRANULE - PAGE, GRANULE + PAGE) == [(GRANULE - PAGE, GRANULE + PAGE)]
+
+
+@pytest.mark.parametrize(("kilobytes", "asked"), [("128", 1), ("8192", 0), ("nonsense", 1), (None, 1)])
+def test_pages_are_asked_for_only_where_the_kernel_reads_little_ahead(
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kilobytes: str | None,
+    asked: int,
+) -> None:
+    device = checkpoint.files[0].stat().st_dev
+    folder = tmp_path / "bdi" / f"{os.major(device)}:{os.minor(device)}"
+    folder.mkdir(parents=True)
+    if kilobytes is not None:
+        (folder / "read_ahead_kb").write_text(kilobytes + "\n")
+    monkeypatch.setattr(mounts, "BDI", tmp_path / "bdi")
+    calls: list[int] = []
+    real = os.posix_fadvise
+
+    def advise_file(handle: int, offset: int, length: int, advice: int) -> None:
+        calls.append(advice)
+        real(handle, offset, length, advice)
+
+    with open_reader(checkpoint, "mmap") as source:
+        source.view(checkpoint.tensors["a"], 0, 1)
+        monkeypatch.setattr(os, "posix_fadvise", advise_file)
+        source.prefetch(checkpoint.tensors["a"], 0, SIZE)
+        source.prefetch(checkpoint.tensors["a"], 5, 5)
+    assert calls == [os.POSIX_FADV_WILLNEED] * asked
+
+
+def test_a_file_system_that_cannot_map(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(19, "No such device")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with (
+        open_reader(checkpoint, "mmap") as source,
+        pytest.raises(SourceError, match="cannot be mapped") as caught,
+    ):
+        source.view(checkpoint.tensors["a"], 0, 1)
+    assert "pread" in caught.value.hint
+    with open_reader(checkpoint, "pread") as source:
+        assert source.view(checkpoint.tensors["a"], 0, 1).nbytes == 1

@@ -262,7 +262,7 @@ class _Slicer:
                 continue
             if any(layer % period != place % period for place, (_, layer) in enumerate(self.stack.origins)):
                 raise self._error(
-                    key, f"={period} gives layers their kind by their number, and the slices shift it", 0
+                    key, f"({period}) gives layers their kind by their number, and the slices shift it", 0
                 )
 
     @staticmethod

@@ -13,6 +13,7 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_CACHESTAT: Final = 451
 
 MADV_DONTNEED: Final = 4
 MADV_POPULATE_READ: Final = 22
@@ -35,6 +36,7 @@ _renameat2 = _function(
     "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
 )
 _madvise = _function("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint)
 _mincore = _function("mincore", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
 
 
@@ -99,6 +101,19 @@ def resident_pages(address: int, size: int) -> bytes | None:
     if _mincore is None or _mincore(address, size, flags) != 0:
         return None
     return flags.raw
+
+
+class _Range(ctypes.Structure):
+    _fields_ = (("offset", ctypes.c_uint64), ("length", ctypes.c_uint64))
+
+
+def cached_pages(handle: int, offset: int, size: int) -> int | None:
+    """How many pages of a range of a file the page cache holds; ``None`` before Linux 6.5, or without the right."""
+    counts = (ctypes.c_uint64 * 5)()
+    wanted = _Range(offset, size)
+    if _syscall is None or _syscall(_CACHESTAT, handle, ctypes.byref(wanted), ctypes.byref(counts), 0) != 0:
+        return None
+    return int(counts[0])
 
 
 class _Buffer(ctypes.Structure):

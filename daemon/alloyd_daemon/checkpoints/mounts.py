@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
+BDI: Final = Path("/sys/class/bdi")
 
 # fmt: off
 _NETWORK: Final = frozenset({
@@ -37,6 +38,15 @@ def is_mount_point(path: Path) -> bool:
     disk."""
     wanted = os.path.realpath(path)
     return os.path.ismount(wanted) or any(place == wanted for place, _ in _mounts())
+
+
+def read_ahead(device: int) -> int:
+    """How many bytes the kernel reads ahead on a device (``st_dev``) by itself; 0 if unknown."""
+    try:
+        text = (BDI / f"{os.major(device)}:{os.minor(device)}" / "read_ahead_kb").read_text()
+        return int(text) * 1024
+    except (OSError, ValueError):
+        return 0
 
 
 def file_system(path: Path) -> str:

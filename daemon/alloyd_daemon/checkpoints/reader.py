@@ -18,27 +18,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from alloyd.errors import SourceChanged, UsageError
+from alloyd.errors import SourceChanged, SourceError, UsageError
 
 from .checkpoint import Checkpoint, Tensor
-from .libc import MADV_DONTNEED, MADV_POPULATE_READ, address_of, advise, resident_pages
-from .mounts import is_network
+from .libc import MADV_DONTNEED, MADV_POPULATE_READ, address_of, advise
+from .mounts import is_network, read_ahead
+from .page_cache import PAGE, cached_granules, uncached_parts
 
-PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-GRANULE: Final = 1024 * 1024
-_LOOK: Final = 256 * 1024 * 1024
+FAR_AHEAD: Final = 1024 * 1024
 _EMPTY: Final = memoryview(b"")
 _EHWPOISON: Final = 133
 
 
 @dataclass(slots=True)
 class _File:
-    """One open file. ``cached[g]`` is 1 where the page cache held any page of granule g when the file was
-    opened."""
+    """One open file. ``cached`` says what the page cache held when it was opened (``cached_granules``); ``ask``
+    whether to ask for pages ahead of their use."""
 
     path: Path
     handle: int
     cached: bytes
+    ask: bool
     mapping: mmap.mmap | None
     data: memoryview
     address: int
@@ -72,11 +72,15 @@ class Reader(ABC):
         """
 
     def prefetch(self, tensor: Tensor, start: int, stop: int) -> None:
-        """Ask the kernel to read bytes [start, stop) of ``tensor`` into the page cache soon."""
-        if stop > start:
-            handle = self._file(tensor).handle
+        """Ask the kernel to read bytes [start, stop) of ``tensor`` into the page cache soon.
+
+        Where the kernel already reads a MiB or more ahead nothing is asked: its own way uses large folios and
+        larger requests (measured with 8 MiB of read-ahead: 2.5 GB/s by itself, 1.0 GB/s when asked).
+        """
+        file = self._file(tensor)
+        if file.ask and stop > start:
             with contextlib.suppress(OSError):
-                os.posix_fadvise(handle, tensor.offset + start, stop - start, os.POSIX_FADV_WILLNEED)
+                os.posix_fadvise(file.handle, tensor.offset + start, stop - start, os.POSIX_FADV_WILLNEED)
 
     def release(self, tensor: Tensor, start: int, stop: int, *, drop: bool = True) -> None:
         """Give back the pages of bytes [start, stop) of ``tensor``; views of them stay valid and read again.
@@ -92,7 +96,7 @@ class Reader(ABC):
             return
         if file.mapping is not None:
             advise(file.address + first, last - first, MADV_DONTNEED)
-        for begin, end in _uncached(file.cached, first, last) if drop else ():
+        for begin, end in uncached_parts(file.cached, first, last) if drop else ():
             with contextlib.suppress(OSError):
                 os.posix_fadvise(file.handle, begin, end - begin, os.POSIX_FADV_DONTNEED)
 
@@ -136,15 +140,22 @@ class Reader(ABC):
                     seen.inode,
                 ):
                     raise _changed(path, "was written or replaced after its header was read")
-                file = self._take(path, handle, status.st_size)
+                # Threads that read in turns look random to the kernel (pread by two: 0.9 GB/s without, 2.2 with).
+                with contextlib.suppress(OSError):
+                    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+                cached = cached_granules(handle, status.st_size)
+                ask = read_ahead(status.st_dev) < FAR_AHEAD
+                mapping, data, address = self._map(path, handle, status.st_size)
+                file = _File(path, handle, cached, ask, mapping, data, address)
             except BaseException:
                 os.close(handle)
                 raise
             self._files[number] = file
             return file
 
-    @abstractmethod
-    def _take(self, path: Path, handle: int, size: int) -> _File: ...
+    def _map(self, path: Path, handle: int, size: int) -> tuple[mmap.mmap | None, memoryview, int]:
+        """The file's mapping, a view of it, and its address; nothing where the door does not map."""
+        return None, _EMPTY[:], 0
 
 
 class MappedReader(Reader):
@@ -171,10 +182,14 @@ class MappedReader(Reader):
                 self._populate = False
         return file.data[begin:end]
 
-    def _take(self, path: Path, handle: int, size: int) -> _File:
-        mapping = mmap.mmap(handle, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
-        address = address_of(mapping)
-        return _File(path, handle, _cached(address, size), mapping, memoryview(mapping), address)
+    def _map(self, path: Path, handle: int, size: int) -> tuple[mmap.mmap | None, memoryview, int]:
+        try:
+            mapping = mmap.mmap(handle, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+        except OSError as wrong:
+            raise SourceError(
+                f"{path} cannot be mapped ({wrong.strerror})", hint="Use the reader 'pread'.", path=str(path)
+            ) from None
+        return mapping, memoryview(mapping), address_of(mapping)
 
 
 class PreadReader(Reader):
@@ -207,12 +222,6 @@ class PreadReader(Reader):
             done += count
         return target
 
-    def _take(self, path: Path, handle: int, size: int) -> _File:
-        cached = b"\1" * (-(-size // GRANULE))
-        with contextlib.suppress(OSError), mmap.mmap(handle, size, prot=mmap.PROT_READ) as mapping:
-            cached = _cached(address_of(mapping), size)
-        return _File(path, handle, cached, None, _EMPTY[:], 0)
-
 
 def open_reader(checkpoint: Checkpoint, door: Literal["auto", "mmap", "pread"] = "auto") -> Reader:
     """A reader of ``checkpoint``; ``auto`` takes ``pread`` when any file lies on a network mount or FUSE,
@@ -236,38 +245,6 @@ def open_reader(checkpoint: Checkpoint, door: Literal["auto", "mmap", "pread"] =
 def _check_range(tensor: Tensor, start: int, stop: int) -> None:
     if not 0 <= start <= stop <= tensor.nbytes:
         raise ValueError(f"bytes [{start}, {stop}) are not inside '{tensor.name}' of {tensor.nbytes} bytes")
-
-
-def _cached(address: int, size: int) -> bytes:
-    """Which granules of a mapped file the page cache holds something of; all of them where the kernel will
-    not say."""
-    pages = GRANULE // PAGE
-    result = bytearray()
-    for begin in range(0, size, _LOOK):
-        length = min(_LOOK, size - begin)
-        granules = -(-length // GRANULE)
-        flags = resident_pages(address + begin, length)
-        if flags is None:
-            result += b"\1" * granules
-        elif b"\1" not in flags:
-            result += bytes(granules)
-        else:
-            result += bytes(b"\1" in flags[each * pages : (each + 1) * pages] for each in range(granules))
-    return bytes(result)
-
-
-def _uncached(cached: bytes, first: int, last: int) -> list[tuple[int, int]]:
-    """The parts of bytes [first, last) in granules that were not cached, neighbours joined."""
-    parts: list[tuple[int, int]] = []
-    for granule in range(first // GRANULE, -(-last // GRANULE)):
-        if cached[granule]:
-            continue
-        begin, end = max(first, granule * GRANULE), min(last, (granule + 1) * GRANULE)
-        if parts and parts[-1][1] == begin:
-            parts[-1] = (parts[-1][0], end)
-        else:
-            parts.append((begin, end))
-    return parts
 
 
 def _changed(path: Path, what: str) -> SourceChanged:
