@@ -133,8 +133,9 @@ def completion(options: argparse.Namespace, console: Console) -> int:
 def doctor(options: argparse.Namespace, console: Console) -> int:
     """Check this machine; status 1 when something would not work."""
     found = list(_examine(_home(options)))
+    width = max(len(name) for _, name, _ in found)
     for verdict, name, text in found:
-        console.show(f"{verdict:<4} {name:<10} {text}")
+        console.show(f"{verdict:<4} {name:<{width}}  {text}")
     well = all(verdict != "BAD" for verdict, _, _ in found)
     console.result([{"verdict": verdict, "name": name, "text": text} for verdict, name, text in found])
     return 0 if well else 1

@@ -60,7 +60,7 @@ def _work(options: argparse.Namespace, console: Console, spec: Spec) -> int:
             console.result(job)
             return 0
         try:
-            job = _follow(client, console, job, since)
+            job = _follow(client, console, job, since, private=options.no_daemon)
         except AlloydError as error:
             now = isinstance(error, Interrupted)
             raise
@@ -73,7 +73,7 @@ def _work(options: argparse.Namespace, console: Console, spec: Spec) -> int:
         client.close(now=now)
 
 
-def _follow(client: Client, console: Console, job: Job, since: int) -> Job:
+def _follow(client: Client, console: Console, job: Job, since: int, *, private: bool) -> Job:
     """Show what happens to ``job`` until it has ended; Ctrl-C stops it, a second one leaves."""
     view = _View(console, job)
     stopping = False
@@ -84,21 +84,22 @@ def _follow(client: Client, console: Console, job: Job, since: int) -> Job:
                     since = event.seq or since
                     view.take(event)
                     if stopping and event.body.get("state") == JobState.PAUSED:
-                        raise _kept(job, "paused", f"'alloy resume {job.id}' or the same command goes on")
+                        raise _kept(job, "paused", private=private)
             return client.job(job.id)
         except KeyboardInterrupt:
             if stopping:
-                raise _kept(job, "left behind", f"'alloy wait {job.id}' waits for it") from None
+                raise _kept(job, "left behind", private=private) from None
             stopping = view.stopping = True
             console.say("stopping at the end of the block; Ctrl-C again leaves at once")
             with contextlib.suppress(JobError):
                 client.pause(job.id) if job.kind in KEPT else client.cancel(job.id)
 
 
-def _kept(job: Job, how: str, hint: str) -> Interrupted:
-    return Interrupted(
-        f"{job.id} is {how}", hint=f"{hint}; 'alloy cancel {job.id}' throws it away.", job=job.id
-    )
+def _kept(job: Job, how: str, *, private: bool) -> Interrupted:
+    if private:
+        return Interrupted(f"{job.id} is stopped", hint="The same command goes on where it was.", job=job.id)
+    hint = f"'alloy resume {job.id}' or the same command goes on; 'alloy cancel {job.id}' throws it away."
+    return Interrupted(f"{job.id} is {how}", hint=hint, job=job.id)
 
 
 class _View:
@@ -197,7 +198,7 @@ def _tell_result(options: argparse.Namespace, console: Console, job: Job) -> Non
 
 
 def _tell_scores(options: argparse.Namespace, console: Console, result: dict[str, Any]) -> None:
-    for line in render.scores_table(result):
+    for line in render.scores_table(result, near=os.getcwd()):
         console.show(line)
     items = result.get("items")
     if options.out and items:

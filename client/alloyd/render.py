@@ -131,12 +131,13 @@ def event_line(event: Event) -> str:
     return f"{event.seq or '-':>6}  {format_time(event.at)}  {event.job:<12} {text}"
 
 
-def scores_table(result: Mapping[str, Any]) -> list[str]:
-    """Scores as a table with their 95 % intervals."""
+def scores_table(result: Mapping[str, Any], *, near: str) -> list[str]:
+    """Scores as a table with their 95 % intervals; models below the folder ``near`` go by their relative paths."""
     rows = [("MODEL", "SCORE", "95% INTERVAL", "ITEMS")]
     for model in result.get("models", []):
+        name = str(model["name"]).removeprefix(near.rstrip("/") + "/")
         interval = f"{model['low']:.4f} to {model['high']:.4f}"
-        rows.append((str(model["name"]), f"{model['score']:.4f}", interval, str(model["n"])))
+        rows.append((name, f"{model['score']:.4f}", interval, str(model["n"])))
     return columns(rows)
 
 

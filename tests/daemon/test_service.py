@@ -202,6 +202,17 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         assert daemon.process.wait(5) == 0
 
 
+def test_a_child_that_is_terminated_from_outside_goes_on_later(daemon: TrialDaemon, tmp_path: Path) -> None:
+    with daemon.client() as client:
+        job = client.submit(trial(tmp_path / "out", 60, pause=0.03))
+        eventually(lambda: client.job(job.id).progress is not None)
+        daemon.children()[0].terminate()
+        assert client.wait(job.id, timeout=30).attempts == 2
+        reasons = [event.body.get("reason") for event in client.events(job.id)]
+        assert "its process was asked to stop from outside" in reasons
+    assert (tmp_path / "out").read_text() == lines(60)
+
+
 @pytest.mark.parametrize("alone", [True, False], ids=["daemon alone", "daemon and child"])
 def test_after_a_kill_the_next_daemon_goes_on_by_itself(tmp_path: Path, alone: bool) -> None:
     with TrialDaemon(tmp_path / "home") as daemon:

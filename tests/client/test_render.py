@@ -1,0 +1,137 @@
+"""What people read: plans, jobs, events, scores, progress."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alloyd import render
+from alloyd.jobs import Event, Job, JobState, Pace
+from alloyd.render_live import Lines, describe
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SUMMARY: dict[str, Any] = {
+    "name": None,
+    "out": "/data/out",
+    "method": "ties",
+    "tensors": 201,
+    "parameters": 850_000_000,
+    "bytes_read": 5_100_000_000,
+    "bytes_write": 1_700_000_000,
+    "passes": 3,
+    "peak_memory": 420_000_000,
+    "memory": 512 * 2**20,
+    "disk_needed": 1_700_000_000,
+    "disk_free": 92_000_000_000,
+    "seconds": 7.2,
+    "threads": 2,
+    "reader": "mmap",
+    "dtype": "BF16",
+    "shards": 1,
+    "models": [
+        {"name": name, "path": f"/models/{name}", "bytes": 1_700_000_000} for name in ("math", "code", "base")
+    ],
+    "warnings": ["licences differ"],
+}
+
+
+def job(**fields: Any) -> Job:
+    return Job(**{"id": "merge-1", "kind": "merge", "state": JobState.QUEUED, "created": NOW, **fields})
+
+
+def test_a_plan_in_short() -> None:
+    assert render.plan_lines(SUMMARY) == [
+        "  method   ties",
+        "  models   math, code, base (5.1 GB)",
+        "  tensors  201 (850M parameters), BF16, 1 file",
+        "  read     5.1 GB in 3 passes",
+        "  write    1.7 GB",
+        "  memory   420 MB at most of 537 MB",
+        "  disk     1.7 GB needed, 92.0 GB free",
+        "  time     about 7.2 s",
+        "  out      /data/out",
+        "warning: licences differ",
+    ]
+
+
+def test_a_plan_in_full_names_paths_and_means() -> None:
+    text = "\n".join(render.plan_lines(SUMMARY, full=True))
+    for word in ("/models/math", "threads  2", "reader   mmap"):
+        assert word in text
+
+
+def test_a_plan_of_which_little_is_known_is_no_crash() -> None:
+    assert render.plan_lines({}) == []
+    assert render.plan_lines({**SUMMARY, "out": None, "disk_free": None, "seconds": None})
+
+
+def test_jobs_in_a_table() -> None:
+    running = job(state=JobState.RUNNING, out="/o", progress=Pace(25, 100, "bytes", "x", 2e9, 61.0))
+    failed = job(id="score-22", state=JobState.FAILED, error={"message": "no such task"})
+    waiting = job(out="/p", reason="waits for merge-1")
+    assert render.jobs_table([running, failed, waiting], now=NOW + timedelta(seconds=90)) == [
+        "JOB       STATE    DONE   SPEED     LEFT    CREATED     WHAT",
+        "merge-1   running  25.0%  2.0 GB/s  1m 01s  1m 30s ago  /o",
+        "score-22  failed   -      -         -       1m 30s ago  no such task",
+        "merge-1   queued   -      -         -       1m 30s ago  /p (waits for merge-1)",
+    ]
+
+
+def test_a_job_in_full() -> None:
+    whole = job(
+        state=JobState.DONE, started=NOW, ended=NOW, attempts=2, summary=SUMMARY, result={"digest": "ab", "before": []},
+        spec={"kind": "merge", "recipe": "a: 1\nb: 2\n", "out": "/o", "memory": None, "force": False},
+    )  # fmt: skip
+    lines = render.job_lines(whole)
+    assert lines[0] == "merge-1"
+    assert "  digest         ab" in lines
+    assert lines[-3:] == ["recipe", "  a: 1", "  b: 2"]
+    assert not any("before" in line or "memory   None" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "text"),
+    [
+        ("state", {"state": "running", "reason": ""}, "running"),
+        ("state", {"state": "failed", "reason": "", "error": {"message": "why"}}, "failed: why"),
+        ("note", {"level": "warning", "text": "beware"}, "warning: beware"),
+        ("planned", SUMMARY, "planned: read 5.1 GB, write 1.7 GB"),
+        ("progress", {"done": 1, "total": 4, "what": "w"}, "25.0% w"),
+        ("new kind", {"a": 1}, "{'a': 1}"),
+    ],
+)
+def test_events_as_lines(kind: str, body: dict[str, Any], text: str) -> None:
+    assert render.event_line(Event(7, "merge-1", kind, NOW, body)).endswith(f"merge-1      {text}")
+
+
+def test_scores_with_their_intervals() -> None:
+    models = [{"name": "/here/a", "score": 0.5, "low": 0.4, "high": 0.6, "n": 100}]
+    assert render.scores_table({"models": models}, near="/here")[1] == "a      0.5000  0.4000 to 0.6000  100"
+
+
+def test_what_a_check_found() -> None:
+    found = {"path": "/m", "tensors": 9, "bytes_read": 2_000_000, "manifest": True}
+    assert render.verified(found) == "/m: all 9 tensors (2.0 MB) are as the manifest says"
+    assert "no manifest" in render.verified({**found, "manifest": False})
+
+
+@given(st.integers(0, 10**15))
+def test_counts_are_short(number: int) -> None:
+    assert len(render.format_count(number)) <= 7
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    for done in range(1001):
+        lines.update({"done": done, "total": 1000, "unit": "bytes", "what": "w", "rate": 100.0, "eta": 9.0})
+    lines.close()
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "0.0%  0 B of 1.0 kB  100 B/s  9.0 s left  w",
+        "100.0%  1.0 kB of 1.0 kB  100 B/s  9.0 s left  w",
+    ]
+    assert describe({"done": 0, "total": 0, "unit": "items"}) == "-  0 of 0"
