@@ -5,8 +5,9 @@ PY := $(VENV)/bin/python
 MERGEKIT_VENV := .mergekit-venv
 PIP_FLAGS := --disable-pip-version-check --quiet
 
-# A stamp's name carries what the installation follows from, so a stale or moved .venv is brought up to date.
-KEY := $(shell { echo "$(CURDIR)"; cat pyproject.toml constraints.txt; } | cksum | cut -d ' ' -f 1)
+# A stamp's name carries what the installation follows from; a .venv that is stale or was moved is made anew, so that
+# one kept from an earlier run never hides a dependency that is no longer declared.
+KEY := $(shell { echo "$(CURDIR)"; sed '/^\[tool/,$$d' pyproject.toml; cat constraints.txt; } | cksum | cut -d ' ' -f 1)
 MERGEKIT_KEY := $(shell { echo "$(CURDIR)"; cat tests/parity/mergekit-constraints.txt; } | cksum | cut -d ' ' -f 1)
 
 .PHONY: help install dev mergekit demo test check bench soak format clean
@@ -26,13 +27,12 @@ mergekit: $(MERGEKIT_VENV)/.installed-$(MERGEKIT_KEY)
 
 $(VENV)/.installed-$(KEY):
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("alloyd needs Python 3.11 or newer; try: make install PYTHON=python3.12")'
-	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
 	@echo "installing alloyd into $(VENV) (torch is the large part)"
 # torch first and alone: a CPU build that pip is configured to find is taken, and nothing later replaces it.
 	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt torch
 	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt hatchling
 	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt --no-build-isolation -e '.[daemon,score]'
-	@rm -f $(VENV)/.installed-* $(VENV)/.dev-*
 	@touch $@
 	@echo "ready: $(VENV)/bin/alloy --help"
 
@@ -42,11 +42,10 @@ $(VENV)/.dev-$(KEY): $(VENV)/.installed-$(KEY)
 	@touch $@
 
 $(MERGEKIT_VENV)/.installed-$(MERGEKIT_KEY):
-	@$(MERGEKIT_VENV)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(MERGEKIT_VENV)
+	@$(PYTHON) -m venv --clear $(MERGEKIT_VENV)
 	@echo "installing mergekit 0.1.5 into $(MERGEKIT_VENV)"
 	@$(MERGEKIT_VENV)/bin/python -m pip install $(PIP_FLAGS) -c tests/parity/mergekit-constraints.txt torch
 	@$(MERGEKIT_VENV)/bin/python -m pip install $(PIP_FLAGS) -c tests/parity/mergekit-constraints.txt mergekit
-	@rm -f $(MERGEKIT_VENV)/.installed-*
 	@touch $@
 
 demo: install
