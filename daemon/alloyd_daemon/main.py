@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None, *, child: Sequence[str] = CHILD
         home = find_home(options.home)
         loaded = settings_file.load(config=options.config)
         settings_file.check_endpoint(loaded.settings.daemon.endpoint)
-        if options.detach:
-            _detach()
         home.create()
+        if options.detach:
+            _detach(home)
         refuse_network(home.root)
         lock = take_lock(home)
         try:
@@ -130,11 +130,19 @@ def _serve(home: Home, loaded: settings_file.Loaded, once: bool, ready: int, chi
         store.close()
 
 
-def _detach() -> None:
-    """Go on as a process of its own session whose parent has left, so that nobody has to wait for it."""
+def _detach(home: Home) -> None:
+    """Go on as a process of its own session whose parent has left, and that speaks to its log only."""
     if os.fork():
         os._exit(0)
     os.setsid()
+    for place, flags, standard in (
+        (os.devnull, os.O_RDONLY, (0,)),
+        (home.log("daemon"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, (1, 2)),
+    ):
+        handle = os.open(place, flags, 0o600)
+        for descriptor in standard:
+            os.dup2(handle, descriptor)
+        os.close(handle)
 
 
 def _hear_signals() -> int:

@@ -127,11 +127,11 @@ class Worker:
         return None if child is None else child.meter.pace
 
     def waits_for(self, job: Job) -> str:
-        """Why a queued job does not run yet; empty when it is about to."""
-        if job.state is not JobState.QUEUED or job.reason:
-            return job.reason
+        """Why a job is where it is: for a queued one, which jobs run before it."""
         ahead = [each.job.id for each in self._children if (each.job.kind in LIGHT) == (job.kind in LIGHT)]
-        return f"waits for {', '.join(ahead)}" if ahead else ""
+        if job.state is not JobState.QUEUED or not ahead:
+            return job.reason
+        return f"waits for {', '.join(ahead)}"
 
     def step(self) -> float:
         """Bury the dead, cut off who was asked to stop too long ago, start what can start.
@@ -140,7 +140,8 @@ class Worker:
         """
         now = self._clock()
         for child in [each for each in self._children if each.reports < 0]:
-            if child.process.poll() is not None:
+            # Seen dead but not yet waited for, so that its process group is still its own.
+            if os.waitid(os.P_PID, child.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 self._bury(child)
         for child in self._children:
             if child.deadline is not None and now >= child.deadline:
@@ -322,7 +323,8 @@ class Worker:
         self._children.remove(child)
         self._ticks.pop(child.job.id, None)
         os.close(child.orders)
-        _kill_group(child.process.pid)
+        _kill(child)  # what it may have left running in its group
+        child.process.wait()
         name, said = child.job.id, child.said
         log.info("%s %s: %s, status %s", name, child.act, type(said).__name__, child.process.returncode)
         if child.act == "discard":
@@ -405,12 +407,6 @@ class Worker:
 def _kill(child: Child) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.process.pid, signal.SIGKILL)
-
-
-def _kill_group(group: int) -> None:
-    """End what a dead child may have left running in its process group."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
 
 
 def _oom_kills() -> int:
