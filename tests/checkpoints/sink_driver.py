@@ -6,11 +6,12 @@ system cannot swap two names), ``mount`` (FINAL counts as a mount point).
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from pathlib import Path
 
-from alloyd_daemon.checkpoints import staging
+from alloyd_daemon.checkpoints import place, staging
 from alloyd_daemon.checkpoints.digest import PIECE, piece_digests
 from alloyd_daemon.checkpoints.journal import Block
 from alloyd_daemon.checkpoints.layout import OutputLayout, lay_out
@@ -72,6 +73,31 @@ def run(final: Path, *, force: bool) -> int:
     return count
 
 
+def make(final: Path, *, identity: str = IDENTITY, force: bool = False) -> SafetensorsSink:
+    """A sink for the fixed output."""
+    return SafetensorsSink(final, layout(), identity=identity, force=force)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {
+        each.relative_to(folder).as_posix(): each.read_bytes() for each in folder.rglob("*") if each.is_file()
+    }
+
+
+def publish(final: Path, *, force: bool = False, identity: str = IDENTITY) -> None:
+    """Write and publish the fixed output."""
+    sink = make(final, force=force, identity=identity)
+    write_all(sink, sink.open())
+    sink.publish(SIDE_FILES)
+    sink.close()
+
+
+def only(final: Path) -> bool:
+    """Whether nothing else lies beside the output."""
+    return os.listdir(final.parent) == [final.name]
+
+
 def expected() -> dict[str, bytes]:
     """Every file of the finished output."""
     plan = layout()
@@ -81,9 +107,9 @@ def expected() -> dict[str, bytes]:
     for number, shard in enumerate(plan.shards):
         data = bytearray(shard.size)
         data[: len(shard.header)] = shard.header
-        for place, slot in enumerate(plan.tensors):
+        for position, slot in enumerate(plan.tensors):
             if slot.shard == number:
-                data[slot.offset : slot.offset + slot.nbytes] = content(place, slot.nbytes)
+                data[slot.offset : slot.offset + slot.nbytes] = content(position, slot.nbytes)
         files[shard.filename] = bytes(data)
     return files
 
@@ -93,7 +119,7 @@ def flavour(words: str, final: Path) -> bool:
     if "no-exchange" in words:
         staging.exchange = lambda one, other: False
     if "mount" in words:
-        staging.is_mount_point = lambda path: path == final
+        place.is_mount_point = lambda path: path == final
     return "force" in words
 
 

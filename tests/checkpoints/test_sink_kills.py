@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from alloyd_daemon.checkpoints import journal, sink, staging
+from alloyd_daemon.checkpoints import durable, journal, place, sink, staging
 from checkpoints import sink_driver
 
 FLAVOURS = ("plain", "force", "force,no-exchange", "mount", "mount,force")
 POINTS = sorted(
     {
         name
-        for module in (sink, staging, journal)
+        for module in (sink, staging, durable, journal)
         for name in re.findall(r'reach\("([^"]+)"\)', Path(str(module.__file__)).read_text())
     }
 )
@@ -94,7 +94,7 @@ def check_no_half(final: Path, flavour: str) -> None:
 def finish(final: Path, flavour: str, monkeypatch: pytest.MonkeyPatch) -> int:
     with monkeypatch.context() as patch:
         patch.setattr(staging, "exchange", staging.exchange)
-        patch.setattr(staging, "is_mount_point", staging.is_mount_point)
+        patch.setattr(place, "is_mount_point", place.is_mount_point)
         return sink_driver.run(final, force=sink_driver.flavour(flavour, final))
 
 

@@ -16,26 +16,42 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from blake3 import blake3
 
-from alloyd.errors import DiskFull, OutputError, OutputExists
+from alloyd.errors import OutputError, OutputExists
 
 from ..faults import reach
+from .durable import errors_of, sync_folder, write_file
 from .libc import exchange
-from .mounts import is_mount_point
+from .place import STATE, Place, check_occupants, check_output, exists, occupants
 
-STATE: Final = ".alloyd"
+__all__ = [
+    "STATE",
+    "Place",
+    "Sealed",
+    "acquire",
+    "already_published",
+    "check_output",
+    "discard",
+    "discard_staging",
+    "enter",
+    "errors_of",
+    "finish",
+    "published_as",
+    "recover",
+    "release",
+    "seal",
+    "sync_folder",
+    "write_file",
+]
+
 MARK: Final = "user.alloyd.published"
 LOCK_WAIT: Final = 30.0
 _POLL: Final = 0.05
-_MODEL_ENDINGS: Final = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", "config.json")
-_HARMLESS_FOLDERS: Final = frozenset({STATE, ".cache", "additional_chat_templates"})
 _NO_LOCKS: Final = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
@@ -46,75 +62,6 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     identity: str
     files: tuple[str, ...]
     force: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The paths that belong to one output; symbolic links are resolved first."""
-
-    final: Path
-    staging: Path
-    replaced: Path
-    inside: bool
-
-    @staticmethod
-    def of(final: Path) -> Place:
-        """The place of ``final``.
-
-        Raises
-        ------
-        OutputError
-            The root of the file system.
-        """
-        final = Path(os.path.realpath(final))
-        if not final.name:
-            raise OutputError(f"{final} cannot be an output", hint="Name a folder.", path=str(final))
-        inside = is_mount_point(final) or (final.is_dir() and not _writable(final.parent))
-        beside = final if inside else final.parent
-        return Place(final, beside / f".{final.name}.partial", beside / f".{final.name}.replaced", inside)
-
-    @property
-    def state(self) -> Path:
-        """Lock, journal and seal before the output is published."""
-        return self.staging / STATE
-
-    @property
-    def left(self) -> Path:
-        """The same after the folder was moved, until it is cleaned."""
-        return self.final / STATE
-
-
-def check_output(final: Path, force: bool) -> None:
-    """Say now what would go wrong with ``final`` later; creates nothing.
-
-    An empty folder is a fine output. ``force`` allows to replace a folder that holds a model and nothing
-    else.
-
-    Raises
-    ------
-    OutputExists
-        Something is there, and ``force`` is not given or would destroy more than a model.
-    OutputError
-        The folder cannot be created or written.
-    """
-    place = Place.of(final)
-    if os.path.lexists(place.final):
-        if not place.final.is_dir():
-            raise OutputExists(
-                f"{place.final} is a file, not a folder", hint="Choose another output.", path=str(place.final)
-            )
-        _check_occupants(place, force)
-    folder = place.final if place.inside else place.final.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise OutputError(f"{folder} is not a folder", hint="Choose another output.", path=str(folder))
-    if not _writable(folder):
-        raise OutputError(
-            f"{folder} cannot be written",
-            hint="Choose another output, or change its rights.",
-            path=str(folder),
-        )
 
 
 def already_published(final: Path, identity: str) -> bool:
@@ -268,7 +215,7 @@ def finish(place: Place, sealed: Sealed) -> None:
         _move_files(place, sealed)
         return
     if place.final.exists() and occupants(place):
-        _check_occupants(place, sealed.force)
+        check_occupants(place, sealed.force)
         if exchange(place.staging, place.final):
             reach("after-exchange")
         else:
@@ -281,7 +228,7 @@ def finish(place: Place, sealed: Sealed) -> None:
             os.rename(place.staging, place.final)
         except OSError as wrong:
             if wrong.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise _exists(place) from None
+                raise exists(place) from None
             raise
         reach("after-rename")
     sync_folder(place.final.parent)
@@ -299,56 +246,6 @@ def discard(place: Place) -> None:
     if place.replaced.exists() and not place.final.exists():
         os.rename(place.replaced, place.final)
     shutil.rmtree(place.staging, ignore_errors=True)
-
-
-def occupants(place: Place) -> list[str]:
-    """What the final folder holds, apart from what is alloyd's or the file system's own."""
-    own = {place.staging.name, "lost+found"} if place.inside else set()
-    return sorted(set(os.listdir(place.final)) - own)
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a small file and force it to disk."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(handle, view) :]
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    except OSError as wrong:
-        if wrong.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def errors_of(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals while writing ``path`` into :class:`OutputError` and
-    :class:`DiskFull`."""
-    try:
-        yield
-    except OSError as wrong:
-        if wrong.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(
-                f"no room left for {path} ({wrong.strerror})",
-                hint="Free some space, then resume: finished work is kept.",
-                path=str(path),
-            ) from wrong
-        raise OutputError(
-            f"{path} cannot be written ({wrong.strerror})",
-            hint="Check the rights and the state of that file system.",
-            path=str(path),
-        ) from wrong
 
 
 def _try_lock(place: Place) -> int | None:
@@ -385,40 +282,6 @@ def _is_at(handle: int, path: Path) -> bool:
         return False
 
 
-def _check_occupants(place: Place, force: bool) -> None:
-    found = occupants(place)
-    if not found:
-        return
-    if not force:
-        raise _exists(place)
-    strange = [
-        name
-        for name in found
-        if (place.final / name).is_dir()
-        and not (place.final / name).is_symlink()
-        and name not in _HARMLESS_FOLDERS
-    ]
-    if strange or not any(name.endswith(_MODEL_ENDINGS) for name in found):
-        what = f"holds the folder '{strange[0]}'" if strange else "does not hold a model"
-        raise OutputExists(
-            f"{place.final} {what}, so it is not replaced",
-            hint="Only a folder that holds a model and nothing else is replaced; choose another output.",
-            path=str(place.final),
-        )
-
-
-def _writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _exists(place: Place) -> OutputExists:
-    return OutputExists(
-        f"{place.final} exists and is not empty",
-        hint="Choose another output, or use --force to replace it.",
-        path=str(place.final),
-    )
-
-
 def _clean(place: Place) -> None:
     """Remove what was replaced and then the state that was moved along; the seal goes last but one."""
     if place.staging.exists():
@@ -448,7 +311,7 @@ def _move_files(place: Place, sealed: Sealed) -> None:
     """Onto a mount point: entry points of an old model go first, those of the new one come last."""
     waiting = [name for name in sealed.files if (place.staging / name).exists()]
     if not sealed.force and any((place.final / name).exists() for name in waiting):
-        raise _exists(place)
+        raise exists(place)
     if sealed.force and len(waiting) == len(sealed.files):
         for name in sorted(occupants(place), key=lambda each: not each.endswith(".json")):
             gone = place.final / name

@@ -1,0 +1,55 @@
+"""Small durable steps: write a file or a folder's entries down to the disk, and say what the system refused."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from alloyd.errors import DiskFull, OutputError
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file and force it to disk."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    except OSError as wrong:
+        if wrong.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while writing ``path`` into :class:`OutputError` and
+    :class:`DiskFull`."""
+    try:
+        yield
+    except OSError as wrong:
+        if wrong.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"no room left for {path} ({wrong.strerror})",
+                hint="Free some space, then resume: finished work is kept.",
+                path=str(path),
+            ) from wrong
+        raise OutputError(
+            f"{path} cannot be written ({wrong.strerror})",
+            hint="Check the rights and the state of that file system.",
+            path=str(path),
+        ) from wrong
