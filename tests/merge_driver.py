@@ -14,9 +14,9 @@ import numpy.typing as npt
 from alloyd_daemon.checkpoints.checkpoint import open_checkpoint
 from alloyd_daemon.checkpoints.journal import Block
 from alloyd_daemon.checkpoints.reader import open_reader
-from alloyd_daemon.merge import Merged, merge
-from alloyd_daemon.outline import Assignment, Input, Model, Outline
-from alloyd_daemon.plan import Plan, make_plan
+from alloyd_daemon.engine.merge import Merged, merge
+from alloyd_daemon.engine.plan import Plan, make_plan
+from alloyd_daemon.recipes.outline import Assignment, Input, Model, Outline
 from alloyd_kernels.dtypes import CODES
 from alloyd_kernels.tile.reference import NUMPY_TYPES
 

@@ -11,8 +11,8 @@ import pytest
 
 from alloyd.errors import AlloydError, Problems
 from alloyd.recipe import Recipe, load
-from alloyd_daemon.assign import assign
-from alloyd_daemon.outline import Assignment, Model, Outline
+from alloyd_daemon.recipes.assign import assign
+from alloyd_daemon.recipes.outline import Assignment, Model, Outline
 from checkpoint_factory import CLASSES, shapes
 from checkpoint_factory import Model as Shape
 

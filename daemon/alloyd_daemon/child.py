@@ -24,8 +24,8 @@ from alloyd.errors import AlloydError, DiskFull
 from alloyd.jobs import Finished, Progress, Report
 
 from .job import JOBS, Context, JobKind
-from .pipe import Answer, Begin, Failed, Frames, Halt, Halted, Orders, frame, write_all
 from .plugins import Door
+from .service.pipe import Answer, Begin, Failed, Frames, Halt, Halted, Orders, frame, write_all
 from .settings import Settings
 
 TICK = 0.1

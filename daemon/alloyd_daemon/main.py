@@ -20,9 +20,9 @@ from alloyd.paths import Home, endpoints, find_home
 from alloyd.units import parse_size
 
 from . import settings as settings_file
-from .server import STOP_SIGNALS, Server
-from .store import Store, refuse_network
-from .worker import CHILD, Worker
+from .service.server import STOP_SIGNALS, Server
+from .service.store import Store, refuse_network
+from .service.worker import CHILD, Worker
 
 log = logging.getLogger("alloyd")
 

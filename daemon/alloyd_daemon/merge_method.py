@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from .plugins import Door
 
 if TYPE_CHECKING:
-    from .blends import Blend
+    from .engine.blends import Blend
     from .stages import Stage
 
 Scalar = float | int | bool | str

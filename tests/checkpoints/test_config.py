@@ -10,7 +10,7 @@ import pytest
 
 from alloyd.errors import PlanError
 from alloyd_daemon.checkpoints.config import recut
-from alloyd_daemon.outline import LayerStack, Model, Outline
+from alloyd_daemon.recipes.outline import LayerStack, Model, Outline
 
 Origins = list[tuple[int, int]]
 

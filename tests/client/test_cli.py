@@ -83,7 +83,8 @@ def test_json_is_a_line_an_event_and_one_result(
     value = final(said.out)["value"]
     assert (value["id"], value["state"], value["result"]["out"]) == ("merge-1", "done", f"{tmp_path}/out")
     kinds = [json.loads(line)["type"] for line in said.out.splitlines()]
-    assert set(kinds) == {"event", "progress", "result"}
+    # A progress tick is published, not stored: a quick job may end before its follower hears one.
+    assert {"event", "result"} <= set(kinds) <= {"event", "progress", "result"}
     for words in (
         ["ps", "-a"],
         ["show", "1"],

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alloyd.errors import PlanError
-from alloyd_daemon.assign import assign
-from alloyd_daemon.outline import Model
+from alloyd_daemon.recipes.assign import assign
+from alloyd_daemon.recipes.outline import Model
 from checkpoint_factory import CLASSES
 from outlines import AVERAGE, LLAMA, Checkpoint, Q, family, lay, named, problem, recipe_of, weights
 

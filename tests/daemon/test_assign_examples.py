@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from outlines import family
 
 from alloyd.recipe import in_order, load, read
-from alloyd_daemon.assign import assign
 from alloyd_daemon.merge_method import METHODS
-from alloyd_daemon.outline import Model
+from alloyd_daemon.recipes.assign import assign
+from alloyd_daemon.recipes.outline import Model
+from outlines import family
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "configs" / "recipes").glob("*.yaml"))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alloyd_daemon.architecture import UNKNOWN, table_for
-from alloyd_daemon.layers import Layout, find_layout
+from alloyd_daemon.recipes.layers import Layout, find_layout
 from checkpoint_factory import ARCHITECTURES as FAMILIES
 from checkpoint_factory import CLASSES, Model, shapes
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alloyd_daemon.block import Block, Scratch
+from alloyd_daemon.engine.block import Block, Scratch
 from alloyd_daemon.stages.brackets import Bracketed, bracket, quick_cuts
 from alloyd_daemon.stages.cuts import EVERY_LEAF, Cut
 from alloyd_daemon.stages.magnitudes import magnitude_cuts, sure_cuts

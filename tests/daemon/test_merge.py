@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from alloyd_daemon.checkpoints.checkpoint import open_checkpoint
 from alloyd_daemon.checkpoints.reader import open_reader
-from alloyd_daemon.merge import merge
-from alloyd_daemon.sparsifier import Sparsifier
-from alloyd_daemon.tensor_run import TensorRun
+from alloyd_daemon.engine.merge import merge
+from alloyd_daemon.engine.sparsifier import Sparsifier
+from alloyd_daemon.engine.tensor_run import TensorRun
 from alloyd_kernels.dtypes import LEAF
 from alloyd_kernels.sparsify.reference import draw_mask, top_k
 from alloyd_kernels.task_vectors.reference import combine

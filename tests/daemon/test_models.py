@@ -9,7 +9,7 @@ import pytest
 
 from alloyd.errors import PlanError, SourceNotFound
 from alloyd.recipe import ModelRef
-from alloyd_daemon.models import hugging_face_home, resolve
+from alloyd_daemon.recipes.models import hugging_face_home, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "fedcba9876543210fedcba9876543210fedcba98"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alloyd_daemon.vocabulary import vocabulary_digest
+from alloyd_daemon.recipes.vocabulary import vocabulary_digest
 
 BPE = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}}, "added_tokens": [{"id": 2, "content": "<s>"}]}
 
@@ -41,7 +41,8 @@ def test_another_row_for_a_token_is_another_vocabulary(tmp_path: Path, other: An
 
 
 @pytest.mark.parametrize(
-    "lie", ["", "{", "[]", "{}", '{"model": {"vocab": 3}}', '{"model": {"vocab": [3]}}', "[" * 100_000, "\x00"]
+    "lie",
+    ["", "{", "[]", "{}", '{"model": {"vocab": 3}}', '{"model": {"vocab": [3]}}', "[" * 100_000, "\x00"],
 )
 def test_a_tokenizer_that_cannot_be_read_has_no_digest(tmp_path: Path, lie: str) -> None:
     assert digest(tmp_path / "a", lie) is None

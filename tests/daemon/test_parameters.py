@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from alloyd.errors import RecipeError
 from alloyd.recipe import Condition, Setting
 from alloyd_daemon.merge_method import METHODS, REQUIRED, MergeMethod, Parameter, Scalar
-from alloyd_daemon.parameters import Level, as_declared, check, resolve
+from alloyd_daemon.recipes.parameters import Level, as_declared, check, resolve
 
 
 def parameter(kind: type = float, **more: Any) -> Parameter:

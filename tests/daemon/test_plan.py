@@ -28,9 +28,9 @@ from alloyd.errors import (
     UsageError,
 )
 from alloyd.jobs import MergeSpec, PlanSpec
-from alloyd_daemon.budget import FIXED, allot
-from alloyd_daemon.plan import promote
-from alloyd_daemon.prepare import Prepared, prepare
+from alloyd_daemon.engine.budget import FIXED, allot
+from alloyd_daemon.engine.plan import promote
+from alloyd_daemon.engine.prepare import Prepared, prepare
 from alloyd_daemon.settings import Settings
 from checkpoint_factory import Model, write_checkpoint, write_family, write_weights
 from merge_driver import outline_of, plan_of

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from alloyd import file_systems
 from alloyd.errors import JobError, JobNotFound, RecipeError, ServiceError, StoreError
 from alloyd.jobs import JobState, MergeSpec, VerifySpec
-from alloyd_daemon.store import MIGRATIONS, MOVES, Store
+from alloyd_daemon.service.store import MIGRATIONS, MOVES, Store
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 

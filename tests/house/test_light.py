@@ -47,7 +47,7 @@ def test_the_recipe_schema_needs_no_socket() -> None:
 
 
 def test_the_server_never_meets_the_arithmetic() -> None:
-    code = "import alloyd_daemon.main, alloyd_daemon.server, alloyd_daemon.worker, alloyd_daemon.store"
+    code = "import alloyd_daemon.main; from alloyd_daemon.service import server, store, worker"
     assert not _loaded(code) & (ARITHMETIC | {"alloyd_kernels", "rich"})
 
 

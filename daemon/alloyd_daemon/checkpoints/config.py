@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from alloyd.errors import PlanError
 
-from ..outline import LayerStack, Outline
+from ..recipes.outline import LayerStack, Outline
 
 TORCH_NAMES: Final[Mapping[str, str]] = {
     "BF16": "bfloat16",

@@ -17,8 +17,8 @@ from blake3 import blake3
 
 from alloyd.errors import DiskFull, OutputError, OutputExists
 
+from ..checkpoints import staging
 from ..faults import reach
-from . import staging
 from .digest import PIECE, piece_digests
 from .journal import Block, Journal, Owner, read_journal, start_journal
 from .layout import INDEX, OutputLayout

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from alloyd import recipe as recipes
-from alloyd.errors import SourceChanged
+from alloyd.errors import OutputExists, SourceChanged
 from alloyd.jobs import Finished, MergeSpec, Note, Planned, Report
 
-from ..checkpoints import staging
 from ..checkpoints.fingerprint import check_unchanged
 from ..checkpoints.reader import open_reader
-from ..checkpoints.sink import SafetensorsSink, already_published
+from ..checkpoints.sink import SafetensorsSink, already_published, discard_staging
+from ..engine.merge import Merged, merge
+from ..engine.prepare import SIDE_BYTES, Prepared, again, prepare
+from ..engine.publication import side_files
+from ..engine.rates import remember
 from ..job import JOBS, Context, JobKind
-from ..merge import Merged, merge
-from ..prepare import SIDE_BYTES, Prepared, again, prepare
-from ..publication import side_files
-from ..rates import remember
 
 
 def run(spec: MergeSpec, context: Context) -> Generator[Report, None, None]:
@@ -44,8 +43,7 @@ def _merge_one(one: Prepared, spec: MergeSpec, context: Context) -> Generator[Re
     for warning in one.plan.outline.warnings:
         yield Note("warning", warning)
     if already_published(out, one.plan.identity):
-        yield Note("info", f"{out} holds this very merge already; nothing was written")
-        return {"out": str(out), "bytes_written": 0, "seconds": 0.0, "already_there": True}
+        return (yield from _already_there(out))
     with contextlib.ExitStack() as stack:
         sink = SafetensorsSink(
             out, one.plan.layout, identity=one.plan.identity, force=spec.force, expected_side_bytes=SIDE_BYTES
@@ -59,6 +57,11 @@ def _merge_one(one: Prepared, spec: MergeSpec, context: Context) -> Generator[Re
             merged = yield from merge(one.plan, readers, sink)
             for checkpoint, seen in zip(one.checkpoints, one.fingerprints, strict=True):
                 check_unchanged(checkpoint, seen)
+        except OutputExists as exists:
+            # Another process published this very merge while this one waited for its turn.
+            if not exists.facts.get("published"):
+                raise
+            return (yield from _already_there(out))
         except SourceChanged:
             # What is staged mixes two states of a source: nothing may continue from it.
             sink.discard()
@@ -84,6 +87,11 @@ def _merge_one(one: Prepared, spec: MergeSpec, context: Context) -> Generator[Re
     }
 
 
+def _already_there(out: Path) -> Generator[Report, None, dict[str, Any]]:
+    yield Note("info", f"{out} holds this very merge already; nothing was written")
+    return {"out": str(out), "bytes_written": 0, "seconds": 0.0, "already_there": True}
+
+
 def _strange(merged: Merged) -> str:
     names = list(merged.non_finite)
     return (
@@ -101,12 +109,7 @@ def discard(spec: MergeSpec, context: Context) -> None:
         ]
         finals += [Path(spec.out).with_name(f"{Path(spec.out).name}.parts") / name for name in named]
     for final in finals:
-        place = staging.Place.of(final)
-        if place.staging.exists():
-            with staging.errors_of(final):
-                lock = staging.acquire(place)
-                staging.discard(place)
-                staging.release(place, lock)
+        discard_staging(final)
 
 
 JOBS.register("merge", JobKind(spec=MergeSpec, run=run, discard=discard))

@@ -6,8 +6,8 @@ from collections.abc import Generator
 
 from alloyd.jobs import Finished, PlanSpec, Report
 
+from ..engine.prepare import prepare
 from ..job import JOBS, Context, JobKind
-from ..prepare import prepare
 
 
 def run(spec: PlanSpec, context: Context) -> Generator[Report, None, None]:

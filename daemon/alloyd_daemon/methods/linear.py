@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..blends import Blend, WeightedSum
+from ..engine.blends import Blend, WeightedSum
 from ..merge_method import METHODS, MergeMethod, Operands, Parameter
 from ..stages import Stage
 

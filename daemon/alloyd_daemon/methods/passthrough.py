@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from ..blends import Blend, Copy, WeightedSum
+from ..engine.blends import Blend, Copy, WeightedSum
 from ..merge_method import METHODS, MergeMethod, Operands, Parameter
 from ..stages import Stage
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Generator
 from typing import Any
 
-from ..blends import Blend, WeightedSum
+from ..engine.blends import Blend, WeightedSum
 from ..merge_method import METHODS, MergeMethod, Operands, Parameter
 from ..stages import Stage
 from ..stages.gram import Gram, gram_bytes

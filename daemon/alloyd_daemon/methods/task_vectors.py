@@ -10,9 +10,9 @@ import math
 from collections.abc import Generator
 from typing import Any, Literal
 
-from ..blends import Blend, Copy, TaskVectorSum
+from ..engine.blends import Blend, Copy, TaskVectorSum
+from ..engine.sparsifier import Sparsifier
 from ..merge_method import METHODS, MergeMethod, Operands, Parameter, Program
-from ..sparsifier import Sparsifier
 from ..stages import Stage
 from ..stages.delta_norms import DeltaNorms, norm_bytes
 from ..stages.magnitudes import magnitude_bytes, magnitude_cuts, magnitude_passes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..block import Block, Scratch
+from ..engine.block import Block, Scratch
 
 
 class Sweep(Protocol):

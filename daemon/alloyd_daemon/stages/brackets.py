@@ -14,8 +14,8 @@ import numpy.typing as npt
 from alloyd_kernels.dtypes import LEAF
 from alloyd_kernels.magnitudes.cpu import RUN, count_bracket, sample_magnitudes
 
-from ..block import Block, Scratch
-from . import Stage
+from ..engine.block import Block, Scratch
+from ..stages import Stage
 from .cuts import Cut, cut_at
 
 SAMPLES = 131_072

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from alloyd_kernels.delta_norms.cpu import measure_l1
 from alloyd_kernels.dtypes import LEAF
 
-from ..block import Block, Scratch
-from ..sparsifier import Sparsifier, SparsifierArrays
+from ..engine.block import Block, Scratch
+from ..engine.sparsifier import Sparsifier, SparsifierArrays
 from .gram import fold_leaves
 
 

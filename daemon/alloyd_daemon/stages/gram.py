@@ -10,7 +10,7 @@ import numpy.typing as npt
 from alloyd_kernels.dtypes import LEAF
 from alloyd_kernels.gram.cpu import measure_gram
 
-from ..block import Block, Scratch
+from ..engine.block import Block, Scratch
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from alloyd_kernels.dtypes import LEAF
 from alloyd_kernels.magnitudes.cpu import FINE, SPARE, WAYS, count_coarse, count_fine, count_ties
 
-from ..block import Block, Scratch
-from . import Stage
+from ..engine.block import Block, Scratch
+from ..stages import Stage
 from .brackets import LARGEST, bracket_bytes, quick_cuts
 from .cuts import Cut, cut_at
 

@@ -53,7 +53,8 @@ def sample_magnitudes(base, base_code, sources, codes, count, first, runs, sampl
 
 @compiled
 def count_bracket(  # type: ignore[no-untyped-def]
-    base, base_code, sources, codes, count, first, lows, highs, above, at_high, at_low, inside, found, found_count, flags, rows
+    base, base_code, sources, codes, count, first, lows, highs,
+    above, at_high, at_low, inside, found, found_count, flags, rows,
 ):  # fmt: skip
     """Count where magnitudes lie against each source's bracket [low, high] of magnitude bits, and keep those inside.
 

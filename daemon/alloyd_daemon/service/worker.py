@@ -26,8 +26,8 @@ from alloyd.errors import AlloydError, ChildDied, JobError, SourceChanged
 from alloyd.jobs import SPECS, Event, Finished, Job, JobState, Note, Pace, Planned, Progress
 from alloyd.paths import Home
 
+from ..settings import Settings
 from .pipe import Answer, Begin, Failed, Frames, Halt, Halted, frame, write_all
-from .settings import Settings
 from .store import Store, cancelled
 
 CHILD = (sys.executable, "-P", "-m", "alloyd_daemon.child")

@@ -13,9 +13,9 @@ from typing import Any
 from alloyd.errors import PlanError, RecipeError, ShapeMismatch, did_you_mean, raise_all
 from alloyd.recipe import Recipe
 
+from ..merge_method import METHODS, MergeMethod, Parameter, Scalar
 from .findings import Findings
 from .layers import Module
-from .merge_method import METHODS, MergeMethod, Parameter, Scalar
 from .outline import Assignment, Input, LayerStack, Model, Outline
 from .parameters import Level, Rule, resolve
 from .runs import OF_SOURCE, Run, Runs

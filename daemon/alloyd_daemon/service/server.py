@@ -26,7 +26,7 @@ from alloyd.errors import AlloydError, ProtocolError, ServiceError, UsageError
 from alloyd.jobs import Job, JobState
 from alloyd.paths import Home
 
-from .settings import Loaded
+from ..settings import Loaded
 from .store import Store
 from .worker import Worker
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .merge_method import Scalar
+from ..merge_method import Scalar
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .checkpoints.journal import Block
+from ..checkpoints.journal import Block
 
 
 class Sink(Protocol):

@@ -5,6 +5,7 @@ Everything that text, headers and configs can reveal is raised here, all at once
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,20 +18,21 @@ from alloyd import recipe as recipes
 from alloyd.errors import AlloydError, DiskFull, OutputError, UsageError, raise_all
 from alloyd.jobs import MergeSpec, PlanSpec
 
-from .assign import assign
-from .checkpoints.checkpoint import Checkpoint, Tensor, open_checkpoint
-from .checkpoints.config import recut
-from .checkpoints.fingerprint import Fingerprint, fingerprint
-from .checkpoints.layout import OutputLayout
-from .checkpoints.reader import open_reader
-from .checkpoints.sink import already_published, check_output
-from .checkpoints.staging import Place
-from .models import resolve
-from .outline import Model
+from ..architecture import named_in, table_for
+from ..checkpoints.checkpoint import Checkpoint, Tensor, open_checkpoint
+from ..checkpoints.config import recut
+from ..checkpoints.fingerprint import Fingerprint, fingerprint
+from ..checkpoints.layout import OutputLayout
+from ..checkpoints.reader import open_reader
+from ..checkpoints.sink import already_published, check_output
+from ..checkpoints.staging import Place
+from ..recipes.assign import assign
+from ..recipes.models import resolve
+from ..recipes.outline import Model
+from ..recipes.vocabulary import vocabulary_digest
+from ..settings import Settings
 from .plan import Plan, make_plan
 from .rates import seconds_for
-from .settings import Settings
-from .vocabulary import vocabulary_digest
 
 SIDE_BYTES = 64 * 1024 * 1024
 """Room that is kept for config, tokenizer, card and manifest of an output."""
@@ -197,21 +199,25 @@ def _promised(prepared: Prepared, out: Path) -> Checkpoint:
     }
     config = None
     if prepared.checkpoints[prepared.plan.outline.donor].config is not None:
-        config = msgspec.json.decode(output_config(prepared))
+        config = json.loads(output_config(prepared))
     return Checkpoint(out, tuple(out / shard.filename for shard in layout.shards), tensors, config, {}, ())
 
 
 def output_config(prepared: Prepared) -> bytes:
     """config.json of the output."""
     outline = prepared.plan.outline
-    vocabulary = None
+    configs = [checkpoint.config for checkpoint in prepared.checkpoints]
+    table = table_for(named_in(configs[outline.donor]))
     dtypes = {each.dtype for each in prepared.plan.tensors}
     wanted = outline.out_dtype or outline.dtype
     return recut(
-        [checkpoint.config for checkpoint in prepared.checkpoints],
+        configs,
         outline,
         out_dtype=wanted or _NAMES.get(next(iter(dtypes)) if len(dtypes) == 1 else ""),
-        vocabulary=vocabulary,
+        vocabulary=None,
+        count_keys=table.layer_count_keys,
+        list_keys=table.per_layer_lists,
+        index_keys=table.layer_index_lists,
     )
 
 

@@ -9,9 +9,9 @@ from typing import Final
 from alloyd.errors import AlloydError, PlanError, did_you_mean
 from alloyd.recipe import InputModel, ModelRef, Recipe, Settings, Slice
 
+from ..merge_method import MergeMethod
 from .findings import Findings
 from .layers import Module
-from .merge_method import MergeMethod
 from .parameters import Level, check
 from .sources import Sources
 

@@ -12,14 +12,14 @@ import numpy.typing as npt
 from alloyd.errors import SourceError
 from alloyd_kernels.dtypes import CODES
 
+from ..checkpoints.digest import piece_digests
+from ..checkpoints.journal import Block as DoneBlock
+from ..checkpoints.reader import Reader
+from ..stages import Stage, Sweep
 from .blends import Blend
 from .block import Block, Scratch
-from .checkpoints.digest import piece_digests
-from .checkpoints.journal import Block as DoneBlock
-from .checkpoints.reader import Reader
 from .plan import TensorPlan
 from .sink import Sink
-from .stages import Stage, Sweep
 
 WINDOW = 64 * 1024 * 1024
 """Bytes of a source that may stay mapped behind the cursor, and that are asked for ahead of it."""

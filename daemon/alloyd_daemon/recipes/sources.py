@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from alloyd.errors import PlanError
 from alloyd.recipe import Recipe
 
-from .architecture import Architecture, named_in, table_for
+from ..architecture import Architecture, named_in, table_for
 from .findings import Findings
 from .layers import Layout, Module, find_layout
 from .outline import Model

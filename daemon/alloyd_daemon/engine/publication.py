@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .checkpoints.card import CARD, RECIPE, Parent, licence_of, licence_warnings, render_card
-from .checkpoints.files import side_files as donor_files
-from .checkpoints.manifest import MANIFEST, SourceEntry, render_manifest
+from ..checkpoints.card import CARD, RECIPE, Parent, licence_of, licence_warnings, render_card
+from ..checkpoints.files import side_files as donor_files
+from ..checkpoints.manifest import MANIFEST, SourceEntry, render_manifest
 from .merge import Merged
 from .plan import ARITHMETIC
 from .prepare import Prepared, output_config

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .architecture import Architecture
+from ..architecture import Architecture
 
 _NUMBERED: Final = re.compile(r"(?P<prefix>.*?)\.(?P<layer>0|[1-9][0-9]{0,6})\.(?P<rest>.+)")
 _EMBEDDING: Final = re.compile(r"embed|(^|\.)(wte|wpe)\.")

@@ -12,13 +12,13 @@ from blake3 import blake3
 from alloyd.errors import AlloydError, PlanError, ShapeMismatch, raise_all
 from alloyd_kernels.dtypes import CODES, ITEMSIZE, LEAF
 
+from ..checkpoints.checkpoint import Checkpoint, Tensor
+from ..checkpoints.digest import PIECE
+from ..checkpoints.layout import OutputLayout, lay_out
+from ..merge_method import METHODS, MergeMethod, Operands
+from ..recipes.outline import Assignment, Outline
 from .block import Scratch
 from .budget import Budget, allot
-from .checkpoints.checkpoint import Checkpoint, Tensor
-from .checkpoints.digest import PIECE
-from .checkpoints.layout import OutputLayout, lay_out
-from .merge_method import METHODS, MergeMethod, Operands
-from .outline import Assignment, Outline
 
 ARITHMETIC: Final = 1
 """Raised whenever the same recipe on the same sources would give other bytes."""

@@ -21,7 +21,7 @@ from alloyd.errors import AlloydError, JobCancelled, JobError, JobNotFound, Serv
 from alloyd.file_systems import network_file_system
 from alloyd.jobs import Event, Job, JobState, Spec, spec_fields
 
-from .faults import reach
+from ..faults import reach
 
 APPLICATION = 0x616C6C6F  # "allo"
 

@@ -15,7 +15,7 @@ from typing import Final
 from alloyd.errors import AlloydError, RecipeError, did_you_mean
 from alloyd.recipe import Condition, Setting
 
-from .merge_method import METHODS, MergeMethod, Parameter, Scalar
+from ..merge_method import METHODS, MergeMethod, Parameter, Scalar
 
 _TRUE: Final = frozenset(("true", "t", "yes", "y", "on", "1"))
 _FALSE: Final = frozenset(("false", "f", "no", "n", "off", "0"))

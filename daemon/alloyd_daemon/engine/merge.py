@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from alloyd.errors import SourceChanged
 from alloyd.jobs import Progress
 
-from .checkpoints.digest import model_digest, tensor_digest
-from .checkpoints.journal import Block as DoneBlock
-from .checkpoints.reader import Reader
+from ..checkpoints.digest import model_digest, tensor_digest
+from ..checkpoints.journal import Block as DoneBlock
+from ..checkpoints.reader import Reader
 from .plan import Plan
 from .schedule import Schedule
 from .sink import Sink

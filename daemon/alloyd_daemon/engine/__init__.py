@@ -1,0 +1,1 @@
+"""From an outline to bytes: plan, budget, schedule, stages, blends, and the merge itself."""
