@@ -168,11 +168,16 @@ def test_jobs_are_listed_shown_and_ordered(
     assert main(["merge", long, str(tmp_path / "b"), "--detach"]) == 0
     capfd.readouterr()
     eventually(lambda: (tmp_path / "a.partial").exists())
-    time.sleep(0.8)
-    assert main(["ps"]) == 0
-    table = capfd.readouterr().out.splitlines()
+    running = re.compile(r"merge-1  running  \d+\.\d%  \d+ B/s +\d.* ago  .*/a$")
+
+    def listed() -> list[str]:
+        assert main(["ps"]) == 0
+        return capfd.readouterr().out.splitlines()
+
+    # The speed is known once the job has told of its progress twice.
+    eventually(lambda: running.match(listed()[1]))
+    table = listed()
     assert table[0].split() == ["JOB", "STATE", "DONE", "SPEED", "LEFT", "CREATED", "WHAT"]
-    assert re.match(r"merge-1  running  \d+\.\d%  \d+ B/s +\d.* ago  .*/a$", table[1])
     assert re.match(r"merge-2  queued .*/b \(waits for merge-1\)$", table[2])
     assert main(["pause", "1", "2"]) == 0
     assert capfd.readouterr().out == "merge-1 running (being paused)\nmerge-2 paused (paused on request)\n"
