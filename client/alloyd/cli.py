@@ -113,7 +113,9 @@ def parser() -> argparse.ArgumentParser:
             metavar="SIZE",
             help="private memory to stay within: 512MiB, 2GB, 25%% (default: 25%%)",
         )
-        one.add_argument("--threads", type=int, metavar="N", help="threads (default: every core)")
+        one.add_argument(
+            "--threads", type=int, metavar="N", help="threads (default: one more than there are cores)"
+        )
         one.add_argument("--shard-size", metavar="SIZE", help="most bytes of one output file (default: 5GB)")
         one.add_argument(
             "--reader", choices=("auto", "mmap", "pread"), default="auto", help="how sources are read"

@@ -23,9 +23,10 @@ from alloyd.units import parse_size, total_memory
 class JobSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How jobs run.
 
-    ``memory``: private memory a job may use when it names none. ``threads``: 0 takes every core. ``parallel``: merges
-    and scores that run at the same time. ``queue``: jobs that may wait. ``nice``: added to a job's niceness.
-    ``stop_grace``: seconds a job gets to finish its block before it is killed (which loses nothing but time).
+    ``memory``: private memory a job may use when it names none. ``threads``: 0 is one more than there are cores,
+    because a thread that writes waits for the disk. ``parallel``: merges and scores that run at the same time.
+    ``queue``: jobs that may wait. ``nice``: added to a job's niceness. ``stop_grace``: seconds a job gets to finish
+    its block before it is killed (which loses nothing but time).
     """
 
     memory: str = "25%"
@@ -69,7 +70,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     def thread_count(self) -> int:
         """The default number of threads of a job."""
-        return self.jobs.threads or len(os.sched_getaffinity(0))
+        return self.jobs.threads or len(os.sched_getaffinity(0)) + 1
 
     def model_roots(self) -> tuple[Path, ...]:
         """The folders that hold models, absolute."""
@@ -213,7 +214,7 @@ def _check(section: str, key: str, value: Any) -> None:
     elif key in ("parallel", "queue") and value < 1:
         raise UsageError("expected at least 1")
     elif key == "threads" and value < 0:
-        raise UsageError("expected 0 (every core) or more")
+        raise UsageError("expected 0 (one more than there are cores) or more")
     elif key == "stop_grace" and not 0 <= value <= 3600:
         raise UsageError("expected 0 to 3600 seconds")
     elif key == "nice" and not 0 <= value <= 19:

@@ -20,7 +20,8 @@ from .json_object import Lie, load_object
 MAX_HEADER: Final = 100_000_000
 MAX_DIMENSIONS: Final = 64
 MAX_BYTES: Final = 2**63 - 1
-ALIGNMENT: Final = 8
+ALIGNMENT: Final = 4096
+"""The data of a file we write starts at a multiple of this: a page, for direct writes (the format asks for 8)."""
 
 DTYPES: Final[Mapping[str, int]] = MappingProxyType(
     {
@@ -171,7 +172,7 @@ def render(
 ) -> tuple[bytes, tuple[TensorInfo, ...]]:
     """The header of a file that holds these tensors (name, dtype code, shape) one after the other.
 
-    The JSON is padded with spaces so that the data starts at a multiple of eight bytes.
+    The JSON is padded with spaces so that the data starts at a multiple of ALIGNMENT.
 
     Raises
     ------
@@ -189,7 +190,7 @@ def render(
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, stop]}
         offset = stop
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % ALIGNMENT)
+    text += b" " * (-(len(text) + 8) % ALIGNMENT)
     if len(text) > MAX_HEADER:
         raise HeaderError(
             f"a header of {len(text)} bytes would be needed; at most {MAX_HEADER} are allowed",

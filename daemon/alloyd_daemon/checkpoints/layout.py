@@ -10,7 +10,7 @@ from typing import Final
 
 from alloyd.errors import PlanError, UsageError
 
-from .header import DTYPES, render, size_of
+from .header import ALIGNMENT, DTYPES, render, size_of
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
@@ -61,8 +61,9 @@ def lay_out(
     """Lay tensors (name, dtype code, shape) out into shards of at most ``shard_size`` bytes of data.
 
     Tensors fill shards in the order given; one that is larger than ``shard_size`` has a shard of its own.
-    Inside a shard wider dtypes come first, so that every tensor lies at a multiple of its element size. Names
-    follow Hugging Face: model.safetensors alone, else model-00001-of-0000N.safetensors with an index.
+    Inside a shard tensors of whole pages come first, so that they can be written past the page cache, then
+    wider dtypes before narrower ones, so that every tensor lies at a multiple of its element size. Names follow
+    Hugging Face: model.safetensors alone, else model-00001-of-0000N.safetensors with an index.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def lay_out(
     shards: list[Shard] = []
     slots: dict[int, Slot] = {}
     for number, group in enumerate(groups):
-        group.sort(key=lambda place: -DTYPES[tensors[place][1]])
+        group.sort(key=lambda place: (sizes[place] % ALIGNMENT != 0, -DTYPES[tensors[place][1]]))
         header, infos = render([tensors[place] for place in group], {"format": "pt"} | dict(metadata or {}))
         filename = SINGLE if len(groups) == 1 else f"model-{number + 1:05d}-of-{len(groups):05d}.safetensors"
         for place, info in zip(group, infos, strict=True):

@@ -6,6 +6,7 @@ Lifetime of a sink: ``open``, many ``write`` and ``record`` from any thread, ``p
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -20,14 +21,17 @@ from alloyd.errors import DiskFull, OutputError, OutputExists
 from ..checkpoints import staging
 from ..faults import reach
 from .digest import PIECE, piece_digests
+from .header import ALIGNMENT
 from .journal import Block, Journal, Owner, read_journal, start_journal
 from .layout import INDEX, OutputLayout
-from .libc import allocate, start_writeback
+from .libc import address_of, allocate, start_writeback
+from .mounts import is_network
 from .staging import already_published, check_output, discard_staging
 
 __all__ = ["NullSink", "SafetensorsSink", "already_published", "check_output", "discard_staging"]
 
 _LEAST_SIDE: Final = 1024 * 1024
+_LEAST_DIRECT: Final = 1024 * 1024
 
 
 class SafetensorsSink:
@@ -60,6 +64,7 @@ class SafetensorsSink:
         self._lock: int | None = None
         self._journal: Journal | None = None
         self._handles: list[int] = []
+        self._direct: list[int | None] = []
         self._covered: list[dict[int, int]] = [{} for _ in layout.tensors]
         self._covering = threading.Lock()
         self._published = False
@@ -110,7 +115,7 @@ class SafetensorsSink:
 
     def write(self, slot: int, start: int, data: memoryview) -> None:
         """Write ``data`` at byte ``start`` of output tensor number ``slot``; safe from many threads, copies
-        nothing.
+        nothing. Large data in whole pages goes past the page cache where the file system allows.
 
         Raises
         ------
@@ -129,11 +134,32 @@ class SafetensorsSink:
         handle, begin = self._handles[into.shard], into.offset + start
         rest, position = data.cast("B"), begin
         with staging.errors_of(self.place.staging / self.layout.shards[into.shard].filename):
+            if self._write_direct(into.shard, begin, rest):
+                return
             while rest:
                 count = os.pwrite(handle, rest, position)
                 position += count
                 rest = rest[count:]
         start_writeback(handle, begin, position - begin)
+
+    def _write_direct(self, shard: int, begin: int, data: memoryview) -> bool:
+        """Write past the page cache; False where that is not possible, and then nothing is known to be written.
+
+        Filling fresh page-cache pages costs more than the disk on many machines, and would push out what others keep
+        there; a direct write costs no processor time.
+        """
+        handle = self._direct[shard]
+        if handle is None or data.nbytes < _LEAST_DIRECT:
+            return False
+        if (begin | data.nbytes | address_of(data)) % ALIGNMENT:
+            return False
+        try:
+            return os.pwrite(handle, data, begin) == data.nbytes
+        except OSError as wrong:
+            if wrong.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            self._direct[shard] = None
+            return False
 
     def record(self, block: Block) -> None:
         """Journal a block whose bytes were written; safe from many threads.
@@ -279,6 +305,7 @@ class SafetensorsSink:
         for path, shard in zip(paths, self.layout.shards, strict=True):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._handles.append(handle)
+            self._direct.append(_open_direct(path))
             if not allocate(handle, shard.size):
                 os.ftruncate(handle, shard.size)
             header, position = memoryview(shard.header), 0
@@ -373,6 +400,10 @@ class SafetensorsSink:
             self._journal = None
         while self._handles:
             os.close(self._handles.pop())
+        while self._direct:
+            direct = self._direct.pop()
+            if direct is not None:
+                os.close(direct)
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -411,6 +442,16 @@ class NullSink:
 
     def discard(self) -> None:
         """Nothing to remove."""
+
+
+def _open_direct(path: Path) -> int | None:
+    """The file opened for writes past the page cache, ``None`` where that is not to be had."""
+    if is_network(path.parent):
+        return None
+    try:
+        return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except (OSError, AttributeError):
+        return None
 
 
 def _layout_digest(layout: OutputLayout) -> str:

@@ -13,6 +13,7 @@ from alloyd.errors import SourceError
 from alloyd_kernels.dtypes import CODES
 
 from ..checkpoints.digest import piece_digests
+from ..checkpoints.header import ALIGNMENT
 from ..checkpoints.journal import Block as DoneBlock
 from ..checkpoints.reader import Reader
 from ..stages import Stage, Sweep
@@ -35,9 +36,11 @@ class Worker:
         self._into = [np.empty(0, dtype=np.uint8) for _ in range(sources)]
 
     def out(self, nbytes: int) -> npt.NDArray[np.uint8]:
-        """A buffer for an output block."""
+        """A buffer for an output block, at the start of a page."""
         if len(self._out) < nbytes:
-            self._out = np.empty(nbytes, dtype=np.uint8)
+            room = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
+            skip = -room.__array_interface__["data"][0] % ALIGNMENT
+            self._out = room[skip : skip + nbytes]
         return self._out[:nbytes]
 
     def into(self, position: int, nbytes: int) -> memoryview:
@@ -150,7 +153,8 @@ class TensorRun:
             )
             if plan.verbatim:
                 self._check_equal(views)
-            data = views[source]
+            data = worker.out(count * plan.width).data
+            data[:] = views[source]
             self._sink.write(plan.slot, start, data)
             pieces = piece_digests(data)
             inputs = tuple((position, pieces) for position in views)
