@@ -6,6 +6,7 @@ stdin ends, which means that the daemon died. It leaves by ``os._exit``, because
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import faulthandler
 import os
@@ -60,9 +61,16 @@ def main(door: Door[JobKind] = JOBS) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.ask("now" if stop.how else "pause"))
     frames = Frames()
+    # A child may be started before its job is known: what every job needs is loaded meanwhile.
+    with contextlib.suppress(Exception):
+        door.open()
     begin = _first(orders, frames)
     if begin is None:
         os._exit(0)
+    log = os.open(begin.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
     threading.Thread(target=_listen, args=(orders, frames, stop), name="orders", daemon=True).start()
     last = _work(begin, door, stop, reports)
     sys.stdout.flush()

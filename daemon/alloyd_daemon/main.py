@@ -97,6 +97,8 @@ def _serve(home: Home, loaded: settings_file.Loaded, once: bool, ready: int, chi
     try:
         store.recover()
         worker = Worker(store, home, loaded.settings, child=child)
+        if once:
+            worker.prepare()
         server = Server(
             store,
             worker,

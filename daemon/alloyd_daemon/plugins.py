@@ -7,7 +7,6 @@ folder is imported on first use. A leaf whose library is absent is remembered an
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import pkgutil
 import re
 import threading
@@ -90,6 +89,8 @@ class Door(Generic[T]):
 
 def _cure(library: str) -> str:
     """The pip line that brings ``library``: the extra of alloyd that lists it, where one does."""
+    import importlib.metadata  # slow to load, and wanted only for this sentence
+
     try:
         required = importlib.metadata.requires("alloyd") or []
     except importlib.metadata.PackageNotFoundError:

@@ -59,7 +59,7 @@ def test_changed_files_are_named(tmp_path: Path) -> None:
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=50))
 def test_frames_are_cut_wherever_the_pipe_splits_them(cuts: list[int]) -> None:
     messages = [
-        Begin("run", "merge", {"a": 1}, "/h", "merge-1", {}),
+        Begin("run", "merge", {"a": 1}, "/h", "merge-1", {}, "/h/logs/merge-1.log"),
         Halt("pause"),
         Note("info", "x"),
         Halted("pause"),

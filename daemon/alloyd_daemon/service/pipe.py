@@ -16,7 +16,10 @@ LARGEST = 256 * 2**20
 
 
 class Begin(Struct, frozen=True, tag_field="pipe", tag="begin"):
-    """To the child, first: what to do. ``act`` is ``run``, or ``discard`` to remove a cancelled job's staging."""
+    """To the child, first: what to do. ``act`` is ``run``, or ``discard`` to remove a cancelled job's staging.
+
+    ``log`` is the file that the child's own words go to from now on.
+    """
 
     act: Literal["run", "discard"]
     kind: str
@@ -24,6 +27,7 @@ class Begin(Struct, frozen=True, tag_field="pipe", tag="begin"):
     home: str
     job: str
     settings: dict[str, Any]
+    log: str
 
 
 class Halt(Struct, frozen=True, tag_field="pipe", tag="halt"):

@@ -104,7 +104,12 @@ class Worker:
         self._clock = clock
         self._children: list[Child] = []
         self._ticks: dict[str, Event] = {}
+        self._spare: subprocess.Popen[bytes] | None = None
         self.stopping = False
+
+    def prepare(self) -> None:
+        """Start a child that loads its libraries while the first job is still on its way."""
+        self._spare = self._spawn()
 
     @property
     def busy(self) -> bool:
@@ -235,6 +240,10 @@ class Worker:
     def kill(self) -> None:
         """End every child at once; nothing is lost but the blocks in flight."""
         self.stopping = True
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare.communicate()
+            self._spare = None
         for child in self._children:
             if not child.asked:
                 child.asked = "requeue"
@@ -280,15 +289,8 @@ class Worker:
                 self._store.move(job.id, JobState.FAILED, error=error)
 
     def _start(self, job: Job, act: Literal["run", "discard"]) -> None:
-        with open(self._home.log(job.id), "ab") as file:
-            process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                bufsize=0,
-                process_group=0,
-            )
+        process = self._spare or self._spawn()
+        self._spare = None
         assert process.stdin is not None
         assert process.stdout is not None
         # The descriptors are kept bare: the server polls them, and nothing may close them behind its back.
@@ -300,10 +302,16 @@ class Worker:
         child = Child(job, act, process, orders, reports, time.time(), _oom_kills())
         self._children.append(child)
         settings = msgspec.to_builtins(self._settings)
-        begin = Begin(act, job.kind, job.spec, str(self._home.root), job.id, settings)
+        root, file = str(self._home.root), str(self._home.log(job.id))
+        begin = Begin(act, job.kind, job.spec, root, job.id, settings, file)
         log.info("%s %s: process %d", job.id, act, process.pid)
         with contextlib.suppress(BrokenPipeError):
             write_all(orders, frame(begin))
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, process_group=0
+        )
 
     def _take(self, child: Child, report: Answer) -> None:
         name = child.job.id
