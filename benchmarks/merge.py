@@ -27,6 +27,7 @@ from measure import Measured, forget, megabytes, run
 from shapes import of_size, write
 from tools import RECIPES, alloy, floor, mergekit, recipe, weights
 
+DTYPES = ("bfloat16", "float16", "float32")
 METHODS = ("linear", "slerp", "ties", "dare_ties")
 
 
@@ -42,12 +43,12 @@ class Contest:
 
 def contest(method: str, models: Sequence[Path], workspace: Path, options: argparse.Namespace) -> Contest:
     """The command lines of all tools for one method."""
-    text, used = recipe(method, models, options.dtype)
+    text, used = recipe(method, models, options.dtype, options.out_dtype)
     file = workspace / f"{method}.yaml"
     file.write_text(text)
     out = workspace / "out"
     inputs = weights(used)
-    width = {"bfloat16": 2, "float16": 2, "float32": 4}[options.dtype]
+    width = {"bfloat16": 2, "float16": 2, "float32": 4}[options.out_dtype or options.dtype]
     size = sum(path.stat().st_size for path in weights(models[:1])) * width // 2
     ours = [
         str(alloy()),
@@ -137,7 +138,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=RECIPES)
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each (mergekit: one)")
     parser.add_argument("--cold", action="store_true", help="inputs out of the page cache before each run")
-    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    parser.add_argument("--dtype", default="bfloat16", choices=DTYPES, help="mergekit computes in it")
+    parser.add_argument("--out-dtype", choices=DTYPES, help="what is written, where it is not the dtype")
     parser.add_argument("--memory", help="alloyd's --memory")
     parser.add_argument("--threads", type=int, help="alloyd's --threads")
     parser.add_argument("--no-mergekit", action="store_true")
@@ -164,6 +166,7 @@ def main() -> None:
             "cores": cores,
             "cache": cache,
             "dtype": options.dtype,
+            "out_dtype": options.out_dtype or options.dtype,
             "results": results,
         }
         options.json.write_text(json.dumps(facts, indent=2) + "\n")

@@ -89,7 +89,9 @@ dtype: DTYPE
 }
 
 
-def recipe(method: str, models: Sequence[Path], dtype: str = "bfloat16") -> tuple[str, list[Path]]:
+def recipe(
+    method: str, models: Sequence[Path], dtype: str = "bfloat16", out_dtype: str | None = None
+) -> tuple[str, list[Path]]:
     """The YAML of ``method`` over a base and two fine-tunes, and those of the models that it reads."""
     text = RECIPES[method].lstrip()
     used = []
@@ -97,7 +99,8 @@ def recipe(method: str, models: Sequence[Path], dtype: str = "bfloat16") -> tupl
         if word in text:
             used.append(model)
         text = text.replace(word, str(model))
-    return text.replace("DTYPE", dtype), used
+    wanted = dtype if out_dtype is None else f"{dtype}\nout_dtype: {out_dtype}"
+    return text.replace("DTYPE", wanted), used
 
 
 def weights(models: Sequence[Path]) -> list[Path]:
