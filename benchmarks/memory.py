@@ -2,9 +2,9 @@
 
     sudo .venv/bin/python benchmarks/memory.py ties giant-tensor 70B
 
-ties          three dense 0.85B models, --memory 512MiB giant-tensor  three models with one dense tensor of
-2.4 GB each, --memory 512MiB 70B           three sparse models in the shape of Llama 70B: the plan's predicted
-peak, then the first layers merged
+- ties: three dense 0.85B models, --memory 512MiB
+- giant-tensor: three models with one dense tensor of 2.4 GB each, --memory 512MiB
+- 70B: three sparse models in the shape of Llama 70B; the plan's predicted peak, then the first layers merged
 
 Making a cgroup takes root (or a delegated one); v1 and v2 are both understood. `anonymous` is memory that
 nothing but this process tree holds; `charged` is what the kernel counted for the group, page cache included,
