@@ -54,7 +54,8 @@ class Schedule:
                         self._active.append(begin)
                         break
                     self._changed.wait()
-            # Beginning a tensor may compute; nobody else can touch it before it has pending blocks.
+            # Beginning a tensor may compute; nobody else can touch it before it has pending blocks. From then on
+            # others may: a small tensor can be finished by them before this worker comes back to it.
             begin.begin()
             self._settle(begin)
 
@@ -71,7 +72,7 @@ class Schedule:
 
     def _settle(self, run: TensorRun) -> None:
         with self.lock:
-            if run.finished:
+            if run.finished and run in self._active:
                 self._active.remove(run)
                 self.bytes_done += run.uncounted
             self._changed.notify_all()
