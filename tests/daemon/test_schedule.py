@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from alloyd_daemon.engine.schedule import Schedule
-from alloyd_daemon.engine.tensor_run import TensorRun
+from alloyd_daemon.engine.tensor_run import Cursor, TensorRun
 
 
 class OneBlock:
@@ -34,6 +34,9 @@ class OneBlock:
         self.counted += 1
         return 1
 
+    def next(self) -> int | None:
+        return self.pending.popleft() if self.pending else None
+
     def begin(self) -> None:
         self.advance()
 
@@ -56,3 +59,16 @@ def test_a_tensor_that_others_finish_first_is_settled_once(overtaken: int) -> No
         schedule.finish(task)
     assert schedule.complete
     assert schedule.bytes_done == schedule.bytes_total == run.cost
+
+
+def test_a_cursor_lets_no_block_run_far_ahead_and_names_each_element_behind_it_once() -> None:
+    cursor = Cursor()
+    assert cursor.take(0, 20)
+    assert cursor.take(10, 20)
+    assert cursor.take(20, 20)
+    assert not cursor.take(30, 20)
+    assert cursor.finish(10, 20) == (0, 0)
+    assert cursor.finish(0, 10) == (0, 20)
+    assert cursor.take(30, 20)
+    assert cursor.finish(30, 35) == (20, 20)
+    assert cursor.finish(20, 30) == (20, 35)

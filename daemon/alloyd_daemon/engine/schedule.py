@@ -46,9 +46,10 @@ class Schedule:
                     if self._stopped or self.complete:
                         return None
                     for run in self._active:
-                        if run.pending:
+                        first = run.next()
+                        if first is not None:
                             self.current = self._active[0].plan.name
-                            return Task(run, run.pending.popleft())
+                            return Task(run, first)
                     if self._waiting and len(self._active) < self._in_flight:
                         begin = self._waiting.popleft()
                         self._active.append(begin)
@@ -66,6 +67,7 @@ class Schedule:
             run.outstanding -= 1
             self.bytes_done += run.cost_of(task.first)
             last = run.outstanding == 0
+            self._changed.notify()
         if last:
             run.advance()
             self._settle(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
@@ -50,6 +51,33 @@ class Worker:
         return self._into[position][:nbytes].data
 
 
+class Cursor:
+    """How far a sweep has come: everything before the first block that is still in hand is behind it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._in_hand: set[int] = set()
+        self._reached = 0
+        self._behind = 0
+
+    def take(self, first: int, reach: int) -> bool:
+        """Take the block at element ``first`` in hand, unless it is over ``reach`` elements ahead of another one."""
+        with self._lock:
+            if first - min(self._in_hand, default=first) > reach:
+                return False
+            self._in_hand.add(first)
+            return True
+
+    def finish(self, first: int, stop: int) -> tuple[int, int]:
+        """A block is done; the elements that came to be behind the cursor by that."""
+        with self._lock:
+            self._in_hand.discard(first)
+            self._reached = max(self._reached, stop)
+            begin = self._behind
+            self._behind = max(begin, min(self._in_hand, default=self._reached))
+            return begin, self._behind
+
+
 class TensorRun:
     """Moves through begin -> sweeps -> blend; the schedule sees ``pending``, ``outstanding`` and ``finished``."""
 
@@ -71,6 +99,8 @@ class TensorRun:
         self._out_code = CODES.get(plan.dtype, -1)
         self._widths = [tensor.nbytes // plan.elements if plan.elements else 0 for _, tensor in plan.sources]
         self._large = any(tensor.nbytes > WINDOW for _, tensor in plan.sources)
+        self._reach = WINDOW // 2 // max(1, *self._widths)
+        self._cursor = Cursor()
         self._counted = 0
 
     @property
@@ -90,6 +120,12 @@ class TensorRun:
         self._counted += moved
         return moved
 
+    def next(self) -> int | None:
+        """The next pending block, taken in hand; ``None`` when there is none, or it would run too far ahead."""
+        if not self.pending or (self._large and not self._cursor.take(self.pending[0], self._reach)):
+            return None
+        return self.pending.popleft()
+
     def begin(self) -> None:
         """Start the program; afterwards there are pending blocks, or the tensor is finished."""
         if len(self._done) * self.plan.block >= self.plan.elements:
@@ -105,10 +141,11 @@ class TensorRun:
         """Go on after the last block of a sweep."""
         if self._sweep is not None:
             sweep, self._sweep = self._sweep, None
+            if self._large:
+                self._release(0, self.plan.elements, drop=False)
             self._step(sweep.resolve())
             return
-        for model, tensor in self.plan.sources:
-            self._readers[model].release(tensor, 0, tensor.nbytes)
+        self._release(0, self.plan.elements, drop=True)
         self.finished = True
 
     def _step(self, result: Any) -> None:
@@ -121,6 +158,7 @@ class TensorRun:
         self._fill()
 
     def _fill(self) -> None:
+        self._cursor = Cursor()
         starts = range(0, self.plan.elements, self.plan.block)
         wanted = [first for first in starts if self._sweep is not None or first not in self._done]
         self.outstanding = len(wanted)
@@ -138,10 +176,13 @@ class TensorRun:
         else:
             finished = self._write(first, count, worker)
         if self._large:
-            for (model, tensor), width in zip(self.plan.sources, self._widths, strict=True):
-                drop = finished is not None
-                self._readers[model].release(tensor, first * width, (first + count) * width, drop=drop)
+            self._release(*self._cursor.finish(first, first + count), drop=finished is not None)
         return finished
+
+    def _release(self, begin: int, end: int, *, drop: bool) -> None:
+        """Give back elements [begin, end) of every source."""
+        for (model, tensor), width in zip(self.plan.sources, self._widths, strict=True):
+            self._readers[model].release(tensor, begin * width, end * width, drop=drop)
 
     def _write(self, first: int, count: int, worker: Worker) -> DoneBlock:
         plan = self.plan
