@@ -1,6 +1,7 @@
 """From what a client sent to plans: read the recipe, find its models, read their headers, lay everything out.
 
-Everything that text, headers and configs can reveal is raised here, all at once, before a byte of a tensor is read.
+Everything that text, headers and configs can reveal is raised here, before a byte of a tensor is read: each document's
+missing models together, then all else that is wrong with it together.
 """
 
 from __future__ import annotations
