@@ -77,8 +77,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(Path(root).expanduser().absolute() for root in self.models.roots)
 
     def hub(self) -> Path:
-        """The Hugging Face home folder."""
-        return Path(self.models.hf_home or os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+        """The Hugging Face home, where huggingface_hub has it too: ``HF_HOME``, else in the user's cache folder."""
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        return Path(self.models.hf_home or os.environ.get("HF_HOME") or f"{cache}/huggingface").expanduser()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 
 from alloyd.errors import PlanError, SourceNotFound
 from alloyd.recipe import ModelRef
-from alloyd_daemon.recipes.models import hugging_face_home, resolve
+from alloyd_daemon.recipes.models import resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "fedcba9876543210fedcba9876543210fedcba98"
@@ -192,9 +192,3 @@ def test_lora_sources_are_refused_clearly(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="LoRA sources are not supported yet") as caught:
         find("a+adapter", tmp_path)
     assert "Merge the adapter" in caught.value.hint
-
-
-def test_where_the_cache_lies() -> None:
-    assert hugging_face_home({"HF_HOME": "/x", "XDG_CACHE_HOME": "/y"}) == Path("/x")
-    assert hugging_face_home({"XDG_CACHE_HOME": "/y"}) == Path("/y/huggingface")
-    assert hugging_face_home({}) == Path("~/.cache/huggingface").expanduser()

@@ -83,3 +83,14 @@ def test_an_open_endpoint_is_refused() -> None:
 def test_settings_travel_to_a_child() -> None:
     settings = load(environ={"ALLOYD_JOBS_THREADS": "3"}).settings
     assert msgspec.convert(msgspec.to_builtins(settings), Settings) == settings
+
+
+def test_the_cache_lies_where_hugging_face_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert Settings().hub() == Path("~/.cache/huggingface").expanduser()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/y")
+    assert Settings().hub() == Path("/y/huggingface")
+    monkeypatch.setenv("HF_HOME", "/x")
+    assert Settings().hub() == Path("/x")
+    assert load(environ={"ALLOYD_MODELS_HF_HOME": "/z"}).settings.hub() == Path("/z")

@@ -66,15 +66,6 @@ def side_files(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def side_bytes(folder: Path) -> int:
-    """About how many bytes :func:`side_files` will hold, without reading them."""
-    return sum(each.stat().st_size for each in folder.glob("*") if each.is_file() and _is_side(each.name))
-
-
-def _is_side(name: str) -> bool:
-    return name in TOKENIZER_FILES or name in OTHER_FILES or name.endswith((".jinja", ".tiktoken", ".py"))
-
-
 def _has_code(folder: Path) -> bool:
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"):
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,14 +13,6 @@ from alloyd.recipe import ModelRef
 
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
-
-
-def hugging_face_home(environment: Mapping[str, str]) -> Path:
-    """Where huggingface_hub keeps its files: ``HF_HOME``, else ``huggingface`` in the user's cache folder."""
-    if environment.get("HF_HOME"):
-        return Path(environment["HF_HOME"]).expanduser()
-    cache = environment.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "huggingface"
 
 
 def resolve(ref: ModelRef, *, base_dir: Path, roots: Sequence[Path], hf_home: Path | None) -> Path:
