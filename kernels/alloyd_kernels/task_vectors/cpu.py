@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled import compiled
-from ..dtypes import TILE
+from ..dtypes import LEAF, TILE
 from ..sparsify.cpu import sparsify_tile
-from ..sparsify.kinds import KEEP
+from ..sparsify.kinds import CUT, KEEP
 from ..tile.cpu import load_tile, store_tile
+from ..tile.native import magnitude_bits
 
 
 @compiled
@@ -47,13 +48,29 @@ def combine_task_vectors(  # type: ignore[no-untyped-def]
             total[j] = np.float32(0.0)
         for i in range(n):
             row = rows[i]
-            delta_tile(sources[i], codes[i], base_row, start, size, row)
-            if kinds[i] != KEEP:
+            scale = scales[i]
+            weight = weights[i]
+            kind = kinds[i]
+            leaf = (first + start) // LEAF
+            if kind == KEEP or (kind == CUT and leaf != cut_leaves[i]):
+                # Keeping is one comparison here, so everything up to the sum is one loop.
+                least = np.int32(0)
+                if kind == CUT:
+                    least = np.int32(thresholds[i] + np.int64(leaf > cut_leaves[i]))
+                load_tile(sources[i], codes[i], start, size, row)
+                for j in range(size):
+                    delta = row[j] - base_row[j]
+                    kept = delta if magnitude_bits(delta) >= least else np.float32(0.0)
+                    weighted = (kept * scale) * weight
+                    row[j] = weighted
+                    total[j] += weighted
+            else:
+                delta_tile(sources[i], codes[i], base_row, start, size, row)
                 seen[i] = sparsify_tile(
                     row,
                     size,
                     first + start,
-                    kinds[i],
+                    kind,
                     thresholds[i],
                     cut_leaves[i],
                     quotas[i],
@@ -61,12 +78,10 @@ def combine_task_vectors(  # type: ignore[no-untyped-def]
                     seen[i],
                     draws,
                 )
-            scale = scales[i]
-            weight = weights[i]
-            for j in range(size):
-                row[j] = (row[j] * scale) * weight
-            for j in range(size):
-                total[j] += row[j]
+                for j in range(size):
+                    weighted = (row[j] * scale) * weight
+                    row[j] = weighted
+                    total[j] += weighted
         if consensus:
             for j in range(size):
                 mixed[j] = np.float32(0.0)
@@ -76,9 +91,9 @@ def combine_task_vectors(  # type: ignore[no-untyped-def]
                 weight = weights[i]
                 for j in range(size):
                     value = row[j]
-                    positive = total[j] >= np.float32(0.0)
-                    agree = (value > np.float32(0.0)) if positive else (value < np.float32(0.0))
-                    share = np.float32(1.0) if agree else np.float32(0.0)
+                    # The sign of the sum, zero counted as positive, times the value: positive where they agree.
+                    along = value if total[j] >= np.float32(0.0) else -value
+                    share = np.float32(1.0) if along > np.float32(0.0) else np.float32(0.0)
                     mixed[j] += value * share
                     shares[j] += weight * share
             if normalize:
