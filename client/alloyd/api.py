@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar
 
 import zmq
 
-from . import __version__, spawn, wire
+from . import __version__, recipe_file, spawn, wire
 from . import follow as _follow
-from .errors import AlloydError, DaemonUnreachable, UsageError, VersionMismatch, WaitTimedOut
+from .errors import AlloydError, DaemonUnreachable, VersionMismatch, WaitTimedOut
 from .jobs import Event, Job, JobState, MergeSpec, PlanSpec, ScoreSpec, Spec, VerifySpec, spec_fields
 from .paths import find_home, lock_holder
 
@@ -340,7 +340,7 @@ def recipe_fields(recipe: PathLike | Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        The file cannot be read.
+        The file cannot be read, or cannot be a recipe.
     """
     if isinstance(recipe, Mapping):
         import json
@@ -349,17 +349,8 @@ def recipe_fields(recipe: PathLike | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(recipe, str) and "\n" in recipe:
         return {"recipe": recipe, "base_dir": os.getcwd()}
     path = Path(recipe).absolute()
-    try:
-        return {
-            "recipe": path.read_text(encoding="utf-8"),
-            # As mergekit takes them: relative to where the command is given, not to where the recipe lies.
-            "base_dir": os.getcwd(),
-            "recipe_name": path.name,
-        }
-    except UnicodeDecodeError:
-        raise UsageError(f"the recipe {path} is not text in UTF-8", path=str(path)) from None
-    except OSError as wrong:
-        raise UsageError(f"the recipe {path} cannot be read: {wrong.strerror}", path=str(path)) from None
+    # As mergekit takes them, paths are relative to where the command is given, not to where the recipe lies.
+    return {"recipe": recipe_file.read(path), "base_dir": os.getcwd(), "recipe_name": path.name}
 
 
 def ended_well(job: Job) -> Job:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from .errors import AlloydError, RecipeError, raise_all
 from .recipe_reader import RecipeReader
@@ -21,7 +20,7 @@ from .recipe_schema import (
     TokenEmbedding,
     Tokenizer,
 )
-from .strict_yaml import MAX_CHARACTERS, documents
+from .strict_yaml import documents
 
 __all__ = [
     "Condition",
@@ -38,39 +37,7 @@ __all__ = [
     "Tokenizer",
     "in_order",
     "load",
-    "read",
 ]
-
-
-def read(path: Path) -> str:
-    """The text of a recipe file.
-
-    Raises
-    ------
-    RecipeError
-        The file is absent, unreadable, longer than a recipe can be, or no UTF-8 text.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(4 * MAX_CHARACTERS + 1)
-    except OSError as error:
-        raise RecipeError(
-            f"the recipe {path} cannot be read: {error.strerror}", hint="Check the path.", path=str(path)
-        ) from None
-    if len(data) > 4 * MAX_CHARACTERS:
-        raise RecipeError(
-            f"{path} is larger than {4 * MAX_CHARACTERS:,} bytes, too large for a recipe",
-            hint="Is this the recipe, and not a model file?",
-            path=str(path),
-        )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RecipeError(
-            f"{path} is not UTF-8 text: byte {error.start} cannot be decoded",
-            hint="Is this the recipe, and not a model file?",
-            path=str(path),
-        ) from None
 
 
 def load(text: str, *, name: str = "recipe", lenient: bool = False) -> tuple[Recipe, ...]:

@@ -12,11 +12,11 @@ from typing import Any, Final
 import yaml
 
 from .errors import RecipeError
+from .recipe_file import MAX_CHARACTERS
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 Path = tuple[str | int, ...]
 
-MAX_CHARACTERS: Final = 1 << 20
 MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 50_000
 _MAX_INTEGER: Final = 1 << 63

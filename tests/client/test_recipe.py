@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloyd.errors import AlloydError, Problems, RecipeError
+from alloyd.errors import AlloydError, Problems, RecipeError, UsageError
 from alloyd.recipe import (
     Condition,
     InputModel,
@@ -21,8 +21,8 @@ from alloyd.recipe import (
     TokenEmbedding,
     in_order,
     load,
-    read,
 )
+from alloyd.recipe_file import read
 
 SMALLEST = "merge_method: linear\nmodels: [{model: a}]\n"
 
@@ -298,10 +298,14 @@ def test_reading_files(tmp_path: Path) -> None:
     huge = tmp_path / "huge"
     with huge.open("wb") as file:
         file.truncate(1 << 33)
-    for path, part in ((binary, "not UTF-8"), (huge, "larger than"), (tmp_path / "absent", "cannot be read")):
-        with pytest.raises(RecipeError, match=part):
+    for path, part in (
+        (binary, "not text in UTF-8"),
+        (huge, "larger than"),
+        (tmp_path / "absent", "cannot be read"),
+    ):
+        with pytest.raises(UsageError, match=part):
             read(path)
-    with pytest.raises(RecipeError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         read(tmp_path)
 
 

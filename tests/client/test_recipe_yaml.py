@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alloyd.errors import RecipeError
-from alloyd.strict_yaml import MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES, documents
+from alloyd.recipe_file import MAX_CHARACTERS
+from alloyd.strict_yaml import MAX_DEPTH, MAX_VALUES, documents
 
 
 def value(text: str) -> Any:

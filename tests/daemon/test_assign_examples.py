@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from alloyd.recipe import in_order, load, read
+from alloyd.recipe import in_order, load
+from alloyd.recipe_file import read
 from alloyd_daemon.merge_method import METHODS
 from alloyd_daemon.recipes.assign import assign
 from alloyd_daemon.recipes.outline import Model
