@@ -76,6 +76,7 @@ def test_force_replaces_a_model(final: Path) -> None:
         ({"thesis.txt": b"x"}, "does not hold a model"),
         (OLD | {"datasets/important.csv": b"x"}, "holds the folder 'datasets'"),
         (OLD | {".git/HEAD": b"x"}, r"holds the folder '\.git'"),
+        (OLD | {"thesis.docx": b"x"}, r"holds 'thesis\.docx', which is no part of a model"),
     ],
 )
 def test_force_destroys_nothing_but_a_model(final: Path, there: dict[str, bytes], words: str) -> None:
@@ -84,6 +85,18 @@ def test_force_destroys_nothing_but_a_model(final: Path, there: dict[str, bytes]
         with pytest.raises(OutputExists, match=words):
             attempt()
     assert files(final) == there
+
+
+def test_force_replaces_what_a_model_comes_with(final: Path) -> None:
+    put(final, OLD | dict.fromkeys((".gitattributes", "LICENSE", "README.md", "loss.png", "vocab.txt"), b"x"))
+    publish(final, force=True)
+    assert files(final) == expected()
+
+
+def test_a_name_without_room_for_its_staging_is_refused(final: Path) -> None:
+    with pytest.raises(OutputError, match="5 bytes too long") as caught:
+        check_output(final.with_name("n" * 250), force=False)
+    assert caught.value.hint
 
 
 def test_a_file_is_no_output(final: Path) -> None:

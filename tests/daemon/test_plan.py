@@ -227,6 +227,9 @@ def test_outputs_that_cannot_be_written_are_refused_before_work(
     (tmp_path / "file").write_text("")
     assert isinstance(refused(ties(family), tmp_path, tmp_path / "file" / "out"), OutputError)
     assert isinstance(refused(ties(family), tmp_path, Path("relative")), OutputError)
+    assert isinstance(refused(ties(family), tmp_path, Path("/")), OutputError)
+    assert isinstance(refused(ties(family), tmp_path, tmp_path / ("n" * 250)), OutputError)
+    assert isinstance(refused(ties(family), tmp_path, tmp_path.joinpath(*["n" * 100] * 60)), OutputError)
     real = os.statvfs
 
     def full(path: Any) -> Any:
@@ -238,6 +241,20 @@ def test_outputs_that_cannot_be_written_are_refused_before_work(
     error = refused(ties(family), tmp_path, tmp_path / "out")
     assert isinstance(error, DiskFull)
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_source_is_never_replaced_by_its_merge(tmp_path: Path) -> None:
+    family = write_family(tmp_path / "models", Model(layers=2, hidden=64), tunes=2)
+    (tmp_path / "link").symlink_to(family[1])
+    blob = tmp_path / "blobs" / "1.safetensors"
+    blob.parent.mkdir()
+    (family[2] / "model.safetensors").rename(blob)
+    (family[2] / "model.safetensors").symlink_to(blob)
+    for out in (family[0], family[1], tmp_path / "link", family[2], blob.parent):
+        error = refused(ties(family), tmp_path, out, force=True)
+        assert isinstance(error, OutputError)
+        assert "holds a source of this merge" in error.message
+        assert error.hint
 
 
 def test_options_that_make_no_sense_are_usage_errors(family: list[Path], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,22 @@ from .mounts import is_mount_point
 
 STATE: Final = ".alloyd"
 _MODEL_ENDINGS: Final = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", "config.json")
+_BESIDE_A_MODEL: Final = (
+    *_MODEL_ENDINGS,
+    *(".json", ".jsonl", ".model", ".tiktoken", ".jinja", ".txt", ".md", ".py", ".yaml", ".yml", ".toml"),
+    *(".pt", ".pth", ".h5", ".msgpack", ".onnx", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".pdf"),
+)
+_BESIDE_A_MODEL_NAMES: Final = (
+    ".gitattributes",
+    ".gitignore",
+    "license",
+    "licence",
+    "notice",
+    "copying",
+    "readme",
+    "use_policy",
+)
+_LONGEST_NAME: Final = 255
 _HARMLESS_FOLDERS: Final = frozenset({STATE, ".cache", "additional_chat_templates"})
 
 
@@ -32,11 +49,18 @@ class Place:
         Raises
         ------
         OutputError
-            The root of the file system.
+            The root of the file system, or a name that leaves no room for its staging sibling's.
         """
         final = Path(os.path.realpath(final))
         if not final.name:
             raise OutputError(f"{final} cannot be an output", hint="Name a folder.", path=str(final))
+        staged = len(os.fsencode(f".{final.name}.replaced"))
+        if staged > _LONGEST_NAME:
+            raise OutputError(
+                f"the output's name is {staged - _LONGEST_NAME} bytes too long: {final.name}",
+                hint="Choose a shorter name.",
+                path=str(final),
+            )
         inside = is_mount_point(final) or (final.is_dir() and not writable(final.parent))
         beside = final if inside else final.parent
         return Place(final, beside / f".{final.name}.partial", beside / f".{final.name}.replaced", inside)
@@ -105,13 +129,43 @@ def check_occupants(place: Place, force: bool) -> None:
         and not (place.final / name).is_symlink()
         and name not in _HARMLESS_FOLDERS
     ]
-    if strange or not any(name.endswith(_MODEL_ENDINGS) for name in found):
-        what = f"holds the folder '{strange[0]}'" if strange else "does not hold a model"
+    others = [name for name in found if not (place.final / name).is_dir() and not _beside_a_model(name)]
+    if strange or others or not any(name.endswith(_MODEL_ENDINGS) for name in found):
+        what = "does not hold a model"
+        if strange:
+            what = f"holds the folder '{strange[0]}'"
+        elif others and any(name.endswith(_MODEL_ENDINGS) for name in found):
+            what = f"holds '{others[0]}', which is no part of a model"
         raise OutputExists(
             f"{place.final} {what}, so it is not replaced",
             hint="Only a folder that holds a model and nothing else is replaced; choose another output.",
             path=str(place.final),
         )
+
+
+def _beside_a_model(name: str) -> bool:
+    lower = name.lower()
+    return lower.endswith(_BESIDE_A_MODEL) or lower.startswith(_BESIDE_A_MODEL_NAMES)
+
+
+def check_sources(final: Path, sources: Iterable[Path]) -> None:
+    """Refuse an output that would replace one of the files it is made from, by whatever path it is reached.
+
+    Raises
+    ------
+    OutputError
+        A source, or what a link of it leads to, lies in ``final``.
+    """
+    place = Path(os.path.realpath(final))
+    for source in sources:
+        here = Path(os.path.realpath(source.parent), source.name)
+        if place in here.parents or place in Path(os.path.realpath(source)).parents:
+            raise OutputError(
+                f"the output {final} holds a source of this merge, {source}",
+                hint="Choose another output; a source is never replaced.",
+                path=str(final),
+                source=str(source),
+            )
 
 
 def exists(place: Place) -> OutputExists:

@@ -24,9 +24,10 @@ from ..checkpoints.checkpoint import Checkpoint, Tensor, open_checkpoint
 from ..checkpoints.config import recut
 from ..checkpoints.fingerprint import Fingerprint, fingerprint
 from ..checkpoints.layout import OutputLayout
+from ..checkpoints.place import check_sources
 from ..checkpoints.reader import open_reader
 from ..checkpoints.sink import already_published, check_output
-from ..checkpoints.staging import Place
+from ..checkpoints.staging import Place, errors_of
 from ..recipes.assign import assign
 from ..recipes.models import resolve
 from ..recipes.outline import Model
@@ -130,6 +131,8 @@ def _outputs(
         raise OutputError(
             f"the output '{spec.out}' is not an absolute path", hint="The client makes it absolute."
         )
+    with errors_of(final):
+        Place.of(final)  # has a name that those of its siblings can be made from
     parts = final.with_name(f"{final.name}.parts")
     last = next((recipe for recipe in documents if recipe.name is None), documents[-1])
     return {recipe.name: final if recipe is last else parts / str(recipe.name) for recipe in documents}
@@ -228,29 +231,36 @@ _NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float6
 def _check_outputs(prepared: Sequence[Prepared], *, force: bool) -> None:
     problems: list[AlloydError] = []
     need: dict[int, int] = {}
+    sources = [file for one in prepared for each in one.checkpoints if each.prints for file in each.files]
     for one in prepared:
         out = one.out
         if out is None:
             continue
         try:
-            if already_published(out, one.plan.identity):
-                continue
-            check_output(out, force)
-            staged = sum(each.stat().st_blocks * 512 for each in Place.of(out).staging.glob("*.safetensors"))
-            existing = _existing(out)
-            device = existing.stat().st_dev
-            need[device] = need.get(device, 0) + max(one.plan.layout.size + SIDE_BYTES - staged, 0)
-            free = _free(out)
-            if free is not None and need[device] > free:
-                problems.append(
-                    DiskFull(
-                        f"the output needs {need[device]:,} bytes on the file system of {out}, which has {free:,} free",
-                        hint="Free some space or choose another output.",
-                        path=str(out),
-                        need=need[device],
-                        free=free,
-                    )
+            with errors_of(out):
+                if already_published(out, one.plan.identity):
+                    continue
+                check_output(out, force)
+                # With force only: an output that is not replaced takes nothing from a source that lies in it.
+                if force:
+                    check_sources(out, sources)
+                staged = sum(
+                    each.stat().st_blocks * 512 for each in Place.of(out).staging.glob("*.safetensors")
                 )
+                existing = _existing(out)
+                device = existing.stat().st_dev
+                need[device] = need.get(device, 0) + max(one.plan.layout.size + SIDE_BYTES - staged, 0)
+                free = _free(out)
+                if free is not None and need[device] > free:
+                    problems.append(
+                        DiskFull(
+                            f"the output needs {need[device]:,} bytes on the file system of {out}, which has {free:,} free",
+                            hint="Free some space or choose another output.",
+                            path=str(out),
+                            need=need[device],
+                            free=free,
+                        )
+                    )
         except AlloydError as problem:
             problems.append(problem)
     raise_all(problems)
