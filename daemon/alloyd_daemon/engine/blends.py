@@ -113,10 +113,7 @@ class TaskVectorSum:
         keep = self.keep
         return int(
             combine_task_vectors(
-                block.addresses[self.base],
-                block.codes[self.base],
-                block.addresses[self.pick],
-                block.codes[self.pick],
+                *block.task_vectors(self.base, self.pick),
                 block.count,
                 block.first,
                 keep.kinds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,10 @@ class Block:
     codes: Codes
     out: int = 0
     out_code: int = 0
+
+    def task_vectors(self, base: int, positions: npt.NDArray[np.intp]) -> tuple[Any, Any, Addresses, Codes]:
+        """The first four arguments of every kernel on task vectors: the base, its code, the sources, their codes."""
+        return self.addresses[base], self.codes[base], self.addresses[positions], self.codes[positions]
 
 
 class Scratch:

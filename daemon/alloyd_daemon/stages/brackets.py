@@ -152,10 +152,7 @@ class SampleSweep:
 
     def measure(self, block: Block, worker: int, scratch: Scratch) -> None:
         sample_magnitudes(
-            block.addresses[self.base],
-            block.codes[self.base],
-            block.addresses[self.pick],
-            block.codes[self.pick],
+            *block.task_vectors(self.base, self.pick),
             block.count,
             block.first,
             self.runs,
@@ -189,10 +186,7 @@ class BracketSweep:
             buffer = self.buffers[worker] = np.empty((len(self.pick), self.capacity), dtype=np.int32)
         counts = np.zeros(len(self.pick), dtype=np.int64)
         count_bracket(
-            block.addresses[self.stage.base],
-            block.codes[self.stage.base],
-            block.addresses[self.pick],
-            block.codes[self.pick],
+            *block.task_vectors(self.stage.base, self.pick),
             block.count,
             block.first,
             self.lows,

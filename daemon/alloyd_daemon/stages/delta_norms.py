@@ -45,10 +45,7 @@ class DeltaNormSweep:
     def measure(self, block: Block, worker: int, scratch: Scratch) -> None:
         keep = self.keep
         measure_l1(
-            block.addresses[self.base],
-            block.codes[self.base],
-            block.addresses[self.pick],
-            block.codes[self.pick],
+            *block.task_vectors(self.base, self.pick),
             block.count,
             block.first,
             keep.kinds,

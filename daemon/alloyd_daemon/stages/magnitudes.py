@@ -81,10 +81,7 @@ class CoarseSweep:
         if counts is None:
             counts = self.counts[worker] = np.zeros(self.shape, dtype=np.int64)
         count_coarse(
-            block.addresses[self.base],
-            block.codes[self.base],
-            block.addresses[self.pick],
-            block.codes[self.pick],
+            *block.task_vectors(self.base, self.pick),
             self.active,
             block.count,
             counts,
@@ -112,10 +109,7 @@ class FineSweep:
         if counts is None:
             counts = self.counts[worker] = np.zeros((len(self.pick), FINE + SPARE), dtype=np.int64)
         count_fine(
-            block.addresses[self.base],
-            block.codes[self.base],
-            block.addresses[self.pick],
-            block.codes[self.pick],
+            *block.task_vectors(self.base, self.pick),
             self.active,
             block.count,
             self.coarse,
@@ -141,10 +135,7 @@ class TieSweep:
 
     def measure(self, block: Block, worker: int, scratch: Scratch) -> None:
         count_ties(
-            block.addresses[self.base],
-            block.codes[self.base],
-            block.addresses[self.pick],
-            block.codes[self.pick],
+            *block.task_vectors(self.base, self.pick),
             self.active,
             block.count,
             block.first,
