@@ -1,6 +1,4 @@
-"""What an evaluator is (a stream of scored items), how its scores are summed up, and the door it registers
-at.
-"""
+"""What an evaluator is (a stream of scored items), how scores are summed up, and the door it registers at."""
 
 from __future__ import annotations
 
@@ -56,9 +54,7 @@ EVALUATORS: Final[Door[Evaluator]] = Door("evaluator", "alloyd_daemon.evaluators
 
 
 def summarise(scores: Iterable[ItemScore]) -> Summary:
-    """Mean and 95 % Wilson interval of item scores. Raises ValueError for none, or for a score other than 0
-    or 1.
-    """
+    """Mean and 95 % Wilson interval of item scores; ValueError for none, or for a score other than 0 or 1."""
     values = [each.score for each in scores]
     if any(value not in (0, 1) for value in values):
         raise ValueError("an item's score must be 0 or 1")

@@ -15,9 +15,7 @@ KEYS: Final = ("id", "prompt", "answer")
 
 @dataclass(frozen=True, slots=True)
 class TaskItem:
-    """One prompt, the answer that counts as right, an id that is unique in its file, and the line it stands
-    on.
-    """
+    """One prompt, the answer that counts as right, an id unique in its file, and the line it stands on."""
 
     id: str
     prompt: str

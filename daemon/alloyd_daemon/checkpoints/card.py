@@ -33,8 +33,7 @@ class Parent:
 def licence_of(folder: Path) -> str | None:
     """The licence that the model card in ``folder`` declares, ``None`` when there is none."""
     try:
-        with open(folder / CARD, encoding="utf-8", errors="replace") as file:
-            text = file.read(_MAX_CARD)
+        text = read_small(folder / CARD)[:_MAX_CARD].decode("utf-8", errors="replace")
     except OSError:
         return None
     front = _FRONT.match(text)
@@ -130,8 +129,7 @@ def render_card(
 
 
 def _values(front: str, key: str) -> list[str]:
-    """The text, or list of texts, of a top-level key of YAML front matter; nothing cleverer is needed or
-    trusted."""
+    """The text, or list of texts, of a top-level key of YAML front matter; nothing cleverer is needed."""
     found = re.search(rf"^{key}:[ \t]*(.*)$", front, re.MULTILINE)
     if found is None:
         return []

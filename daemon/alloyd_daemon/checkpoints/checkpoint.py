@@ -1,5 +1,4 @@
-"""A checkpoint on disk: which files, which tensors where; reads headers, the index and config.json, no
-tensor."""
+"""A checkpoint on disk: which files, which tensors where, read from headers, index and config.json alone."""
 
 from __future__ import annotations
 
@@ -19,9 +18,11 @@ from .fingerprint import FilePrint, file_print
 from .header import MAX_HEADER, Header, header_length, parse
 from .json_object import Lie, load_object
 from .layout import INDEX, SINGLE
+from .small_file import read_small
 
 _NUMBERED: Final = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
 _MAX_READ: Final = 2**30
+_DAMAGED: Final = "The file is damaged; download the model again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +130,26 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / "config.json"
     try:
-        text = path.read_bytes()
+        text = read_small(path)
     except FileNotFoundError:
         return None
     except OSError as wrong:
-        raise SourceError(f"{path} cannot be read ({wrong.strerror})", path=str(path)) from None
+        raise _unreadable(path, wrong) from None
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as wrong:
-        raise SourceError(f"{path} is not JSON ({wrong})", path=str(path)) from None
+        raise SourceError(f"{path} is not JSON ({wrong})", hint=_DAMAGED, path=str(path)) from None
     if not isinstance(config, dict):
-        raise SourceError(f"{path} is not a JSON object", path=str(path))
+        raise SourceError(f"{path} is not a JSON object", hint=_DAMAGED, path=str(path))
     return config
+
+
+def _unreadable(path: Path, wrong: OSError) -> SourceError:
+    return SourceError(
+        f"{path} cannot be read ({wrong.strerror})",
+        hint="Check its rights, and that it is a file on a healthy disk.",
+        path=str(path),
+    )
 
 
 def _choose(path: Path) -> tuple[tuple[str, ...], Mapping[str, str] | None]:
@@ -148,7 +157,7 @@ def _choose(path: Path) -> tuple[tuple[str, ...], Mapping[str, str] | None]:
     if path.is_dir():
         return _choose_in(path)
     if not path.exists():
-        raise SourceNotFound(f"{path} does not exist", path=str(path))
+        raise SourceNotFound(f"{path} does not exist", hint="Check the spelling.", path=str(path))
     if path.name.endswith(".index.json"):
         return _from_index(path)
     return (path.name,), None
@@ -158,7 +167,7 @@ def _choose_in(folder: Path) -> tuple[tuple[str, ...], Mapping[str, str] | None]
     try:
         present = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
     except OSError as wrong:
-        raise SourceError(f"{folder} cannot be read ({wrong.strerror})", path=str(folder)) from None
+        raise _unreadable(folder, wrong) from None
     if SINGLE in present:
         return (SINGLE,), None
     indexes = [each for each in present if each.endswith(".safetensors.index.json")]
@@ -229,9 +238,9 @@ def _from_index(path: Path) -> tuple[tuple[str, ...], Mapping[str, str]]:
     try:
         if path.stat().st_size > MAX_HEADER:
             raise error("too-large", f"has more than {MAX_HEADER} bytes")
-        text = path.read_bytes()
+        text = read_small(path)
     except OSError as wrong:
-        raise SourceError(f"{path} cannot be read ({wrong.strerror})", path=str(path)) from None
+        raise _unreadable(path, wrong) from None
     if text.startswith(b"version https://git-lfs"):
         raise error("git-lfs-pointer", "is a Git LFS pointer, not the file itself")
     try:
@@ -294,13 +303,18 @@ def _read_header(path: Path) -> tuple[Header, FilePrint]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise SourceNotFound(f"{path} does not exist", path=str(path), lie="missing-shard") from None
+        hint = "It is a link that leads nowhere." if path.is_symlink() else "Download the model again."
+        raise SourceNotFound(
+            f"{path} does not exist", hint=hint, path=str(path), lie="missing-shard"
+        ) from None
     except OSError as wrong:
-        raise SourceError(f"{path} cannot be read ({wrong.strerror})", path=str(path)) from None
+        raise _unreadable(path, wrong) from None
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{path} is not a file", path=str(path))
+            raise SourceError(
+                f"{path} is not a file", hint="Put the file itself, or a link to it, there.", path=str(path)
+            )
         first = os.pread(handle, 8, 0)
         length = header_length(first, status.st_size, file=str(path))
         prefix = bytearray(first)
@@ -312,6 +326,6 @@ def _read_header(path: Path) -> tuple[Header, FilePrint]:
         text = bytes(prefix)
         return parse(text, status.st_size, file=str(path)), file_print(path.name, text, status)
     except OSError as wrong:
-        raise SourceError(f"{path} cannot be read ({wrong.strerror})", path=str(path)) from None
+        raise _unreadable(path, wrong) from None
     finally:
         os.close(handle)

@@ -1,5 +1,4 @@
-"""The output's config.json: the donor's, re-cut for the layers, dtype and vocabulary that the output really
-has."""
+"""The output's config.json: the donor's, re-cut for the layers, dtype and vocabulary that the output has."""
 
 from __future__ import annotations
 
@@ -211,8 +210,7 @@ class _Slicer:
         return result
 
     def _recount(self, key: str, *, from_end: bool) -> int:
-        """A key that counts layers from the first or the last: the same kinds of layers must be first or last
-        again."""
+        """A key that counts layers from one end: the same kinds of layers must be at that end again."""
         counted = []
         for model, layer in self.stack.origins:
             number = (self.parts[model] or {}).get(key)
@@ -227,8 +225,7 @@ class _Slicer:
         return number
 
     def _spell_out_types(self, part: dict[str, Any]) -> None:
-        """Where the kind of a layer follows from its number, say it in ``layer_types`` before the numbers
-        change."""
+        """Say in ``layer_types`` what follows from the layers' numbers, before these change."""
         if isinstance(part.get("layer_types"), list):
             return
         types = [self._implied_type(model, layer) for model, layer in self.stack.origins]

@@ -1,5 +1,4 @@
-"""Content digests: BLAKE3 of fixed 4 MiB pieces, then of their list; one notion for sources, output and
-verifying."""
+"""Content digests: BLAKE3 of fixed 4 MiB pieces, then of their list; for sources, output and verifying alike."""
 
 from __future__ import annotations
 

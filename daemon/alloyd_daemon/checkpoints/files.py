@@ -1,5 +1,4 @@
-"""The files beside the weights that a merged model takes from its donor: tokenizer, templates, processors,
-code."""
+"""The files that a merged model takes from its donor as they are: tokenizer, templates, processors, code."""
 
 from __future__ import annotations
 
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from alloyd.errors import SourceError
+
+from .small_file import read_small
 
 TOKENIZER_FILES: Final = (
     "tokenizer.json",
@@ -59,17 +60,21 @@ def side_files(folder: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for name in sorted(names):
         try:
-            found[name] = (folder / name).read_bytes()
+            found[name] = read_small(folder / name)
         except OSError as wrong:
             path = str(folder / name)
-            raise SourceError(f"{path} cannot be read ({wrong.strerror})", path=path) from None
+            raise SourceError(
+                f"{path} cannot be read ({wrong.strerror})",
+                hint="Check its rights; it is copied into the output.",
+                path=path,
+            ) from None
     return found
 
 
 def _has_code(folder: Path) -> bool:
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"):
         try:
-            config = json.loads((folder / name).read_bytes())
+            config = json.loads(read_small(folder / name))
         except (OSError, ValueError, RecursionError):
             continue
         if isinstance(config, dict) and config.get("auto_map"):

@@ -1,5 +1,4 @@
-"""Where every byte of the output goes, known before the first is written: shards, headers, offsets, index;
-pure."""
+"""Where every byte of the output goes, known before the first is written: shards, headers, offsets, index."""
 
 from __future__ import annotations
 
@@ -39,8 +38,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class OutputLayout:
-    """The whole output: shards, one slot per tensor in the order given, the index's bytes when there are
-    several."""
+    """The whole output: shards, one slot per tensor in the order given, and the index's bytes for several."""
 
     shards: tuple[Shard, ...]
     tensors: tuple[Slot, ...]

@@ -94,8 +94,7 @@ def advise(address: int, size: int, advice: int) -> int:
 
 
 def resident_pages(address: int, size: int) -> bytes | None:
-    """One byte per page of a mapped range, 1 where the page cache holds it; ``None`` where the kernel will
-    not say."""
+    """One byte per page of a mapped range, 1 where the page cache holds it; ``None`` where that is not told."""
     pages = -(-size // os.sysconf("SC_PAGE_SIZE"))
     flags = ctypes.create_string_buffer(pages)
     if _mincore is None or _mincore(address, size, flags) != 0:
@@ -133,8 +132,7 @@ class _Buffer(ctypes.Structure):
 
 
 def address_of(data: object) -> int:
-    """The address of a buffer's first byte, valid as long as the caller keeps the buffer (stable ABI, Python
-    3.11)."""
+    """The address of a buffer's first byte, valid as long as the caller keeps the buffer (Python's stable ABI)."""
     view = _Buffer()
     get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
     get.argtypes = [ctypes.py_object, ctypes.POINTER(_Buffer), ctypes.c_int]

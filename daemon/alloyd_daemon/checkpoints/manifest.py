@@ -36,8 +36,7 @@ class SourceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it. ``files`` has the BLAKE3 of every other file; ``digest`` is over all tensors; ``piece`` in
-    bytes."""
+    """All of it: ``files`` has the BLAKE3 of every other file, ``digest`` is over all tensors; ``piece`` in bytes."""
 
     recipe: str
     seed: int

@@ -34,8 +34,7 @@ def _mounts() -> Iterator[tuple[str, str]]:
 
 
 def is_mount_point(path: Path) -> bool:
-    """Whether something is mounted at ``path``; unlike ``os.path.ismount``, also a bind mount of the same
-    disk."""
+    """Whether something is mounted at ``path``; unlike ``os.path.ismount``, also a bind mount."""
     wanted = os.path.realpath(path)
     return os.path.ismount(wanted) or any(place == wanted for place, _ in _mounts())
 
@@ -50,8 +49,7 @@ def read_ahead(device: int) -> int:
 
 
 def file_system(path: Path) -> str:
-    """The type of the file system that holds ``path`` (``ext4``, ``nfs4``, ``fuse.sshfs``), or ``""`` if
-    unknown."""
+    """The type of the file system that holds ``path`` (``ext4``, ``nfs4``, ``fuse.sshfs``), or ``""``."""
     wanted = os.path.realpath(path)
     best, found = -1, ""
     for place, kind in _mounts():

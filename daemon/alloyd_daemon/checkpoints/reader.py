@@ -1,5 +1,4 @@
-"""Read ranges of tensors through one of two doors: ``mmap`` (no copy) or ``pread`` (into the caller's
-buffer).
+"""Read ranges of tensors through one of two doors: ``mmap`` (no copy) or ``pread`` (into a caller's buffer).
 
 Both are safe to use from many threads; no Python lock is taken once a file is open. Behind the cursor
 ``release`` gives pages back: those mapped into this process always, those of the page cache only where
@@ -193,8 +192,7 @@ class MappedReader(Reader):
 
 
 class PreadReader(Reader):
-    """The ``pread`` door: copies into the caller's buffer; a file that shrinks is an error, never a
-    signal."""
+    """The ``pread`` door: copies into the caller's buffer; a file that shrinks is an error, no signal."""
 
     door = "pread"
 

@@ -61,7 +61,7 @@ def allot(tensors: Sequence[Demand], *, memory: int, threads: int, buffered: boo
                 return Budget(workers, ahead, peak)
     least = _peak(tensors, 1, 1, buffered=buffered) + digests
     raise MemoryTooSmall(
-        f"this merge needs {-(-least // MIB)} MiB of memory and was given {memory // MIB} MiB",
+        f"this merge needs {-(-least // MIB)} MiB of memory and was given {memory / MIB:.4g} MiB",
         hint=f"Give it --memory {-(-least // MIB)}MiB or more.",
         least=least,
         memory=memory,

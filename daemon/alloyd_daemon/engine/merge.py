@@ -24,8 +24,7 @@ TICK = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a finished merge knows: digests of output tensors by name, of each source's tensors that were
-    read, health."""
+    """What a finished merge knows: digests of the output's tensors and of those read of each source."""
 
     tensors: Mapping[str, str]
     sources: Sequence[Mapping[str, str]]

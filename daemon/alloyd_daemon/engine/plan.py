@@ -68,8 +68,7 @@ class TensorPlan:
         return self.nbytes // self.elements if self.elements else 1
 
     def worker_bytes(self, *, buffered: bool) -> int:
-        """Private bytes one worker needs for this tensor: its output block, scratch, and source blocks when
-        buffered."""
+        """Private bytes one worker needs for this tensor: output block, scratch, and source blocks when buffered."""
         block = min(self.block, self.elements)
         read = (
             sum(block * (tensor.nbytes // self.elements) for _, tensor in self.sources)

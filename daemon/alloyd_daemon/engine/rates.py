@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 FIRST_GUESS: Final = 1.0e9
-"""Bytes read and written per second before the first merge; said to be a guess until one was measured."""
+"""Bytes read and written per second where no merge by the method was measured yet."""
 
 STARTUP: Final = 1.0
 """Seconds of loading libraries."""

@@ -165,8 +165,7 @@ class TensorRun:
         self.pending.extend(wanted)
 
     def work(self, first: int, worker: Worker) -> DoneBlock | None:
-        """Do the block at element ``first`` of the present sweep; returns the finished block when it was the
-        blend."""
+        """Do the block at element ``first`` of the present sweep; the finished block, when it was the blend."""
         count = min(self.plan.block, self.plan.elements - first)
         self._ask_ahead(first)
         if self._sweep is not None:

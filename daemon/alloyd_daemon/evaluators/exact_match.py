@@ -62,9 +62,7 @@ def _libraries() -> tuple[Any, Any]:
 
 
 def _load(model_dir: Path) -> tuple[Any, Any]:
-    """Model (in its own dtype, safetensors only, no remote code) and left-padding tokenizer of a local
-    folder.
-    """
+    """Model (in its own dtype, safetensors only, no remote code) and left-padding tokenizer of a local folder."""
     if not (model_dir / "config.json").is_file():
         raise SourceNotFound(
             f"{model_dir} is no checkpoint folder: it has no config.json",
