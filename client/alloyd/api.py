@@ -92,7 +92,7 @@ class Client:
     def merge(self, recipe: PathLike | Mapping[str, Any], out: PathLike, **options: Any) -> Job:
         """Submit a merge of ``recipe`` (a file, YAML text, or a mapping) into the folder ``out``.
 
-        ``options`` are fields of :class:`alloyd.MergeSpec`: ``memory``, ``threads``, ``force``, ``lenient``...
+        ``options`` are fields of :class:`alloyd.MergeSpec`: ``memory`` (bytes), ``threads``, ``force``, ``lenient``...
         """
         return self.submit(merge_spec(recipe, out, options))
 

@@ -349,4 +349,7 @@ def read_spec(fields: dict[str, Any]) -> Spec:
 
 def _hint(message: str, kind: type[Any]) -> str:
     unknown = re.search(r"unknown field `([^`]*)`", message)
-    return did_you_mean(unknown[1], kind.__struct_fields__) if unknown else ""
+    if unknown:
+        return did_you_mean(unknown[1], kind.__struct_fields__)
+    size = re.search(r"at `\$\.(memory|shard_size)`", message)
+    return f"{size[1]} is a number of bytes; alloyd.units.parse_size('512MiB') gives it." if size else ""

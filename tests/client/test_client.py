@@ -80,6 +80,9 @@ def test_recipes_are_taken_as_file_text_or_mapping(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown field `memroy`") as caught:
         merge_spec(tmp_path / "r.yaml", tmp_path / "out", {"memroy": 5})
     assert caught.value.hint == "Did you mean 'memory'?"
+    with pytest.raises(UsageError, match="Expected `int") as caught:
+        merge_spec(tmp_path / "r.yaml", tmp_path / "out", {"memory": "512MiB"})
+    assert "memory is a number of bytes" in caught.value.hint
 
 
 def test_a_follower_misses_nothing_when_the_daemon_is_killed(daemon: TrialDaemon, tmp_path: Path) -> None:
