@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alloyd.errors import DigestMismatch, SourceError
+from alloyd_daemon.checkpoints import files
 from alloyd_daemon.checkpoints.card import Parent, licence_of, licence_warnings, render_card
 from alloyd_daemon.checkpoints.files import side_files
 from alloyd_daemon.checkpoints.layout import lay_out
 from alloyd_daemon.checkpoints.manifest import SourceEntry, parse_manifest, render_manifest
+from alloyd_daemon.recipes.vocabulary import vocabulary_digest
 
 RECIPE = "merge_method: ties\nmodels:\n  - model: org/a\n  - model: ./b\n"
 
@@ -63,7 +66,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(files, "read_small", refuse)
     with pytest.raises(SourceError, match=r"tokenizer\.json cannot be read"):
         side_files(tmp_path)
 
@@ -72,6 +75,14 @@ def front_matter(card: bytes) -> dict[str, object]:
     found = yaml.safe_load(card.decode().split("---\n")[1])
     assert isinstance(found, dict)
     return found
+
+
+def test_pipes_in_place_of_companions_are_not_waited_for(tmp_path: Path) -> None:
+    for name in ("README.md", "tokenizer.json", "tokenizer_config.json", "config.json"):
+        os.mkfifo(tmp_path / name)
+    assert licence_of(tmp_path) is None
+    assert vocabulary_digest(tmp_path) is None
+    assert side_files(tmp_path) == {}
 
 
 def test_the_card_names_parents_and_recipe() -> None:

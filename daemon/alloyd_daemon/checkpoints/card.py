@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from .small_file import read_small
+
 CARD: Final = "README.md"
 RECIPE: Final = "alloyd_recipe.yaml"
 
@@ -33,7 +35,7 @@ class Parent:
 def licence_of(folder: Path) -> str | None:
     """The licence that the model card in ``folder`` declares, ``None`` when there is none."""
     try:
-        text = read_small(folder / CARD)[:_MAX_CARD].decode("utf-8", errors="replace")
+        text = read_small(folder / CARD)[:_MAX_CARD].decode("utf-8", errors="replace").replace("\r\n", "\n")
     except OSError:
         return None
     front = _FRONT.match(text)

@@ -74,10 +74,12 @@ def check_unchanged(checkpoint: Checkpoint, known: Fingerprint) -> None:
 
 def _look(path: Path) -> FilePrint:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as wrong:
         raise SourceChanged(
-            f"source changed: {path} can no longer be read ({wrong.strerror})", path=str(path)
+            f"source changed: {path} can no longer be read ({wrong.strerror})",
+            hint="Put it back, then resume the job.",
+            path=str(path),
         ) from None
     try:
         status = os.fstat(handle)

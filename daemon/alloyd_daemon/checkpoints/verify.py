@@ -14,6 +14,7 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .digest import PIECE, bytes_digest, piece_digests, tensor_digest
 from .manifest import MANIFEST, Manifest, parse_manifest
 from .reader import open_reader
+from .small_file import read_small
 
 _SOME: Final = 5
 
@@ -46,11 +47,14 @@ def verify(path: Path) -> Generator[Progress, None, Verified]:
     """
     checkpoint = open_checkpoint(path)
     try:
-        data = (checkpoint.folder / MANIFEST).read_bytes()
+        data = read_small(checkpoint.folder / MANIFEST)
     except FileNotFoundError:
         return Verified(checkpoint.path, False, len(checkpoint.tensors), len(checkpoint.files), 0, None)
     except OSError as wrong:
-        raise SourceError(f"{checkpoint.folder / MANIFEST} cannot be read ({wrong.strerror})") from None
+        raise SourceError(
+            f"{checkpoint.folder / MANIFEST} cannot be read ({wrong.strerror})",
+            hint="Check its rights, and that it is a file.",
+        ) from None
     manifest = parse_manifest(data, file=str(checkpoint.folder / MANIFEST))
     wrong_files = _differing_files(checkpoint.folder, manifest)
     different = yield from _differing_tensors(checkpoint, manifest)
@@ -71,7 +75,7 @@ def _differing_files(folder: Path, manifest: Manifest) -> list[str]:
     for name, digest in manifest.files.items():
         try:
             inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
-            same = inside and bytes_digest((folder / name).read_bytes()) == digest
+            same = inside and bytes_digest(read_small(folder / name)) == digest
         except (OSError, ValueError):
             same = False
         if not same:

@@ -254,7 +254,8 @@ def _check_outputs(prepared: Sequence[Prepared], *, force: bool) -> None:
                 if free is not None and need[device] > free:
                     problems.append(
                         DiskFull(
-                            f"the output needs {need[device]:,} bytes on the file system of {out}, which has {free:,} free",
+                            f"the output needs {need[device]:,} bytes on the file system of {out},"
+                            f" which has {free:,} free",
                             hint="Free some space or choose another output.",
                             path=str(out),
                             need=need[device],

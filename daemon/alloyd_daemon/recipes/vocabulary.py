@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.small_file import read_small
+
 
 def vocabulary_digest(folder: Path) -> str | None:
     """A digest of the map from tokens to ids, added tokens included; ``None`` without a readable tokenizer.json.
@@ -14,7 +16,7 @@ def vocabulary_digest(folder: Path) -> str | None:
     Two models with equal digests give every token the same row.
     """
     try:
-        table = _token_table(json.loads((folder / "tokenizer.json").read_bytes()))
+        table = _token_table(json.loads(read_small(folder / "tokenizer.json")))
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, IndexError):
         return None
     return hashlib.sha256(json.dumps(sorted(table.items())).encode()).hexdigest()
