@@ -1,4 +1,4 @@
-"""Where merged blocks go: a staged, journalled, atomically published safetensors checkpoint, or nowhere.
+"""Where merged blocks go: a staged, journalled, atomically published safetensors checkpoint.
 
 Lifetime of a sink: ``open``, many ``write`` and ``record`` from any thread, ``publish``, ``close``. After
 ``close`` without ``publish`` the next sink of the same identity goes on where this one stopped.
@@ -28,7 +28,7 @@ from .libc import address_of, allocate, start_writeback
 from .mounts import is_network
 from .staging import already_published, check_output, discard_staging
 
-__all__ = ["NullSink", "SafetensorsSink", "already_published", "check_output", "discard_staging"]
+__all__ = ["SafetensorsSink", "already_published", "check_output", "discard_staging"]
 
 _LEAST_SIDE: Final = 1024 * 1024
 _LEAST_DIRECT: Final = 1024 * 1024
@@ -409,39 +409,6 @@ class SafetensorsSink:
         if self._lock is not None:
             staging.release(self.place, self._lock)
             self._lock = None
-
-
-class NullSink:
-    """A sink that keeps nothing; ``bytes_written`` counts what came by."""
-
-    def __init__(self, layout: OutputLayout | None = None) -> None:
-        self.layout = layout
-        self.bytes_written = 0
-        self._counting = threading.Lock()
-
-    def open(self) -> tuple[Block, ...]:
-        """Nothing is there yet."""
-        return ()
-
-    def write(self, slot: int, start: int, data: memoryview) -> None:
-        """Count ``data``."""
-        with self._counting:
-            self.bytes_written += data.nbytes
-
-    def record(self, block: Block) -> None:
-        """Forget ``block``."""
-
-    def checkpoint(self) -> None:
-        """Nothing to force to disk."""
-
-    def publish(self, side_files: Mapping[str, bytes], last: Sequence[str] = ("config.json",)) -> None:
-        """Nothing appears anywhere."""
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-    def discard(self) -> None:
-        """Nothing to remove."""
 
 
 def _open_direct(path: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""Where merged blocks go, as the merge sees it; ``checkpoints/sink.py`` has the sinks."""
+"""Where merged blocks go, as the merge sees it; ``checkpoints/sink.py`` has the one on disk."""
 
 from __future__ import annotations
 
