@@ -14,7 +14,6 @@ from alloyd_daemon.checkpoints.digest import PIECE, piece_digests
 from alloyd_daemon.checkpoints.journal import Block
 from alloyd_daemon.checkpoints.layout import lay_out
 from alloyd_daemon.checkpoints.sink import (
-    NullSink,
     SafetensorsSink,
     already_published,
 )
@@ -274,15 +273,3 @@ def test_an_output_of_one_file_has_no_index(final: Path) -> None:
     sink.publish({})
     sink.close()
     assert os.listdir(final) == ["model.safetensors"]
-
-
-def test_the_null_sink_keeps_nothing() -> None:
-    sink = NullSink()
-    assert sink.open() == ()
-    sink.write(0, 0, memoryview(b"abc"))
-    sink.record(Block(0, 0, 3, ()))
-    sink.checkpoint()
-    sink.publish({})
-    sink.close()
-    sink.discard()
-    assert sink.bytes_written == 3
