@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import resource
 import shutil
@@ -57,7 +58,7 @@ def config(options: argparse.Namespace, console: Console) -> int:
         configured = client.config()
     width = max(map(len, configured.values))
     for key, value in configured.values.items():
-        shown = f'"{value}"' if isinstance(value, str) else str(value)
+        shown = json.dumps(value, ensure_ascii=False)  # as TOML has it
         console.show(f"{key:<{width}} = {shown:<12}  # {configured.origins.get(key, '')}")
     console.result(configured)
     return 0

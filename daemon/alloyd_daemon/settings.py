@@ -218,5 +218,7 @@ def _check(section: str, key: str, value: Any) -> None:
         raise UsageError("expected 0 (one more than there are cores) or more")
     elif key == "stop_grace" and not 0 <= value <= 3600:
         raise UsageError("expected 0 to 3600 seconds")
+    elif key == "roots" and not all(Path(root).expanduser().is_absolute() for root in value):
+        raise UsageError("expected absolute folders (or below ~): the daemon runs in a folder of its own")
     elif key == "nice" and not 0 <= value <= 19:
         raise UsageError("expected 0 to 19")

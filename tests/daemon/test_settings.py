@@ -64,6 +64,14 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert caught.value.status == 2
 
 
+def test_a_relative_root_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"models\.roots .* expected absolute folders"):
+        load(environ={"ALLOYD_MODELS_ROOTS": "/a:models"})
+    assert load(environ={"ALLOYD_MODELS_ROOTS": "~/models"}).settings.model_roots() == (
+        Path.home() / "models",
+    )
+
+
 @pytest.mark.parametrize("text", ["[jobs", "\x00", "a = \n"])
 def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.toml").write_text(text)
