@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -41,6 +43,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # In any locale: what it cannot write comes as an escape, not as a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(json="--json" in words)
     try:
@@ -62,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read stdout has left; nothing more can be told there, not even by the interpreter at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as wrong:
+        # Such as a full disk under stdout, or a file named on the command line that may not be written.
+        what = f"{wrong.filename} cannot be used" if wrong.filename else "a file cannot be used"
+        told = AlloydError(f"{what}: {wrong.strerror or wrong}", hint="Check its rights and its disk.")
+        with contextlib.suppress(OSError):
+            console.fail(told)
+        return told.status
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from .api import Client, ended_well, merge_spec, plan_spec, score_spec
 from .console import Console
 from .errors import AlloydError, Interrupted, JobError, UsageError
 from .jobs import Event, Job, JobState, Spec, VerifySpec
+from .recipe_file import MAX_BYTES, decode
 from .render_live import Live, live
 from .units import format_duration, format_size, parse_size
 
@@ -228,7 +229,7 @@ def _recipe(options: argparse.Namespace) -> str:
     if options.recipe != "-":
         # An absolute path never holds a line break that would make it be taken for the text.
         return os.path.abspath(str(options.recipe))
-    text = sys.stdin.read()
+    text = decode(sys.stdin.buffer.read(MAX_BYTES + 1), "stdin")
     return text if "\n" in text else text + "\n"
 
 

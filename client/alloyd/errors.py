@@ -75,13 +75,17 @@ class AlloydError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """The error as plain data, for the wire, the store and ``--json``."""
+        # A file's name need not be text, and a message that cannot be sent tells nothing.
+        facts = {
+            name: _sendable(each) if isinstance(each, str) else each for name, each in self.facts.items()
+        }
         return {
             "code": self.code,
-            "message": self.message,
-            "hint": self.hint,
+            "message": _sendable(self.message),
+            "hint": _sendable(self.hint),
             "exit_status": self.status,
             "retryable": self.retryable,
-            "facts": dict(self.facts),
+            "facts": facts,
         }
 
     @staticmethod
@@ -96,6 +100,11 @@ class AlloydError(Exception):
             if key not in ("hint", "message")
         }
         return kind(str(data.get("message", "")), hint=str(data.get("hint", "")), **facts)
+
+
+def _sendable(text: str) -> str:
+    """``text`` with an escape for whatever UTF-8 cannot hold."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 REGISTRY[AlloydError.code] = AlloydError

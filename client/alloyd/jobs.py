@@ -9,6 +9,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from .errors import UsageError
+
 SHARD_SIZE = 5_000_000_000
 
 
@@ -163,6 +165,28 @@ class Event(Struct, frozen=True):
 
 
 def spec_fields(spec: Spec) -> dict[str, Any]:
-    """``spec`` as plain data, its kind included."""
+    """``spec`` as plain data, its kind included.
+
+    Raises
+    ------
+    UsageError
+        A path or text that is not UTF-8, which no message can hold.
+    """
     plain: dict[str, Any] = msgspec.to_builtins(spec)
+    for key, value in plain.items():
+        for each in value if isinstance(value, list) else (value,):
+            if isinstance(each, str) and not _is_text(each):
+                raise UsageError(
+                    f"{key} is not text in UTF-8: {each!a}",
+                    hint="Rename it, or name it by a link.",
+                    key=key,
+                )
     return plain
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -26,10 +26,21 @@ def read(path: Path) -> str:
         raise UsageError(
             f"the recipe {path} cannot be read: {wrong.strerror}", hint="Check the path.", path=str(path)
         ) from None
+    return decode(data, str(path))
+
+
+def decode(data: bytes, name: str) -> str:
+    """The text of a recipe in ``data``, of which one byte more than ``MAX_BYTES`` is enough.
+
+    Raises
+    ------
+    UsageError
+        It is larger than a recipe can be, or not text in UTF-8; the message calls it ``name``.
+    """
     what = f"is larger than {MAX_BYTES:,} bytes, too large for a recipe"
     if len(data) <= MAX_BYTES:
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as wrong:
             what = f"is not text in UTF-8: byte {wrong.start} cannot be decoded"
-    raise UsageError(f"{path} {what}", hint="Is this the recipe, and not a model file?", path=str(path))
+    raise UsageError(f"{name} {what}", hint="Is this the recipe, and not a model file?", path=name)

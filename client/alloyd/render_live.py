@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from .console import printable
 from .units import format_duration, format_size
 
 
@@ -43,7 +44,7 @@ class Lines:
         if time.monotonic() >= self._next or (body["done"] == body["total"] and line != self._last):
             self._next = time.monotonic() + self.EVERY
             self._last = line
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing to put back."""

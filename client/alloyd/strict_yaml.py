@@ -203,6 +203,8 @@ class _Builder:
 
     def scalar(self, event: yaml.ScalarEvent, line: int) -> bool | int | float | str | None:
         text: str = event.value
+        if any("\ud800" <= each <= "\udfff" for each in text):
+            raise self.refuse(line, "text holds half a surrogate pair", "Write the character itself.")
         tag = event.tag
         if tag is None or tag == "!":
             tag = self.loader.resolve(yaml.ScalarNode, text, event.implicit)

@@ -18,10 +18,10 @@ import re
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from . import __version__
 from .errors import AlloydError, ProtocolError, UsageError, did_you_mean
@@ -30,6 +30,10 @@ from .jobs import SPECS, Event, JobState, Spec
 PROTOCOL = "1.0"
 MARK = b"<alloyd>"
 LARGEST_MESSAGE = 64 * 2**20
+LARGEST_NUMBER: Final = 2**63 - 1
+"""Of what the store can hold; a larger one, or one as far below zero, is refused as malformed."""
+
+Number = Annotated[int, Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
 
 T = TypeVar("T")
 
@@ -66,15 +70,15 @@ class ListJobs(Struct, frozen=True, forbid_unknown_fields=True):
     """Ask for the newest ``limit`` jobs in ``states`` (all states when empty), oldest first."""
 
     states: tuple[JobState, ...] = ()
-    limit: int = 1000
+    limit: Number = 1000
 
 
 class ListEvents(Struct, frozen=True, forbid_unknown_fields=True):
     """Ask for stored events after ``since``, of one job or of all."""
 
-    since: int = 0
+    since: Number = 0
     job: str = ""
-    limit: int = 1000
+    limit: Number = 1000
 
 
 class Cancel(Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,7 +103,7 @@ class ReadLog(Struct, frozen=True, forbid_unknown_fields=True):
     """Ask for a piece of a job's log from byte ``offset``; below 0 counts from the end."""
 
     job: str
-    offset: int = 0
+    offset: Number = 0
 
 
 class GetStatus(Struct, frozen=True, forbid_unknown_fields=True):

@@ -21,6 +21,8 @@ import pytest
 
 from alloyd.cli import main, parser
 from alloyd.completion import script
+from alloyd.console import Console
+from alloyd.errors import RecipeError
 from alloyd.paths import Home, lock_holder
 from trial_daemon import TrialDaemon, eventually, lines
 
@@ -201,6 +203,39 @@ def test_wait_gives_up(daemon: TrialDaemon, tmp_path: Path, capfd: pytest.Captur
     assert main(["merge", recipe(tmp_path, 500, pause=0.02), str(tmp_path / "a"), "--detach"]) == 0
     assert main(["wait", "1", "--timeout", "0.3"]) == 124
     assert "had not ended after 0.3 s" in capfd.readouterr().err
+
+
+def test_what_is_no_text_is_told_in_one_sentence(
+    daemon: TrialDaemon, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    strange = tmp_path / "strange"
+    strange.write_bytes(b"\xff\xfe\0")
+    with strange.open("rb") as file, alloy("merge", "-", str(tmp_path / "out"), stdin=file) as process:
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "error: stdin is not text in UTF-8" in told
+    assert main(["merge", recipe(tmp_path), str(tmp_path / os.fsdecode(b"\xff"))]) == 2
+    assert re.match(r"error: out is not text in UTF-8: .*udcff'\nhint: ", capfd.readouterr().err)
+    assert main(["verify", os.fsdecode(b"/\xff")]) == 2
+
+
+@pytest.mark.parametrize("how", [["--json"], []])
+def test_a_stdout_that_is_full_is_one_error(daemon: TrialDaemon, tmp_path: Path, how: list[str]) -> None:
+    main(["merge", recipe(tmp_path), str(tmp_path / "out"), "--detach"])
+    path = os.pathsep.join(part for part in sys.path if part)
+    command = [sys.executable, "-m", "alloyd.cli", "ps", "--all", *how]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert b"error: a file cannot be used: No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_words_for_a_terminal_hold_no_orders_to_it(capfd: pytest.CaptureFixture[str]) -> None:
+    Console().fail(RecipeError("a \x1b[31mred\r\x9b name", hint="é\n\t模\x07"))
+    assert capfd.readouterr().err == "error: a \\x1b[31mred\\r\\x9b name\nhint: é\n\t模\\x07\n"
 
 
 def test_a_recipe_from_stdin(daemon: TrialDaemon, tmp_path: Path) -> None:

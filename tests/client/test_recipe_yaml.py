@@ -118,6 +118,7 @@ def test_lines_of_values() -> None:
         ("a: [1, 2\n", 2, "not YAML"),
         ("a: 'open\n", 2, "not YAML"),
         ("<<: 3\n", 1, "'<<' takes a mapping"),
+        ('a: 1\nb: "\\ud800"\n', 2, "half a surrogate pair"),
         (f"a: {'9' * 5000}\n", 1, "more than 63 bits|does not read"),
         (f"a: 0x{'f' * 5000}\n", 1, "more than 63 bits"),
         ("%YAML 9.9\n---\na: 1\n", 1, "not YAML"),

@@ -120,6 +120,18 @@ def test_lies_are_told_apart() -> None:
     assert usage.value.hint == "Did you mean 'job'?"
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63), 10**30])
+def test_numbers_that_no_store_holds_are_refused(number: int) -> None:
+    for request in (wire.ListJobs(limit=number), wire.ListEvents(since=number), wire.ReadLog("1", number)):
+        with pytest.raises(UsageError, match="9223372036854775807"):
+            wire.read_request(wire.ask(request, "s")[1])
+
+
+def test_an_error_about_a_name_that_is_no_text_can_be_sent() -> None:
+    told = AlloydError("lost \udcff", hint="\ud800", path="/\udcff").to_dict()
+    assert (told["message"], told["hint"], told["facts"]["path"]) == ("lost \\udcff", "\\ud800", "/\\udcff")
+
+
 def test_a_deeply_nested_message_is_an_error_and_no_crash() -> None:
     _, frames = wire.ask(wire.GetJob("1"), "s")
     for place in (1, 3):
