@@ -205,7 +205,14 @@ def _await(ready: int, home: Home, begun: int) -> Connection:
 
 @contextlib.contextmanager
 def _start_lock(home: Home) -> Iterator[None]:
-    handle = os.open(home.start_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        handle = os.open(home.start_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as wrong:
+        raise ServiceError(
+            f"the home {home.root} cannot be used: {home.start_lock} cannot be opened ({wrong.strerror})",
+            hint="Check its rights, or choose another with --home or ALLOYD_HOME.",
+            path=str(home.start_lock),
+        ) from None
     try:
         deadline = time.monotonic() + START_SECONDS
         while True:

@@ -15,7 +15,7 @@ from typing import NoReturn
 import msgspec
 
 from alloyd import __version__, wire
-from alloyd.errors import AlloydError, HomeBusy, UsageError
+from alloyd.errors import AlloydError, HomeBusy, ServiceError, UsageError
 from alloyd.paths import Home, endpoints, find_home
 from alloyd.units import parse_size
 
@@ -70,8 +70,17 @@ def take_lock(home: Home) -> int:
     ------
     HomeBusy
         Another daemon holds it; ``facts['pid']`` says which.
+    ServiceError
+        It cannot be opened.
     """
-    lock = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as wrong:
+        raise ServiceError(
+            f"the home {home.root} cannot be used: {home.lock} cannot be opened ({wrong.strerror})",
+            hint="Check its rights, or choose another with --home or ALLOYD_HOME.",
+            path=str(home.lock),
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

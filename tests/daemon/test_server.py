@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +137,15 @@ def test_the_sockets_are_private_and_go_with_the_daemon(daemon: TrialDaemon) -> 
         assert place.parent.stat().st_mode & 0o077 == 0
     daemon.terminate()
     assert not any(place.exists() for place in sockets)
+
+
+def test_a_daemon_whose_home_was_taken_away_ends(daemon: TrialDaemon) -> None:
+    with daemon.client() as client:
+        pid = client.hello().pid
+    assert daemon.process is not None
+    shutil.rmtree(daemon.home.root)
+    assert daemon.process.wait(20) == 0
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_dead_sockets_of_other_homes_are_swept(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from alloyd import spawn
 from alloyd.errors import (
     AlloydError,
     ChildDied,
@@ -24,6 +25,7 @@ from alloyd.errors import (
     WaitTimedOut,
 )
 from alloyd.jobs import JobState, VerifySpec
+from alloyd.paths import Home
 from trial_daemon import TrialDaemon, eventually, lines, trial
 
 
@@ -349,6 +351,15 @@ def test_a_second_daemon_on_one_home_refuses(daemon: TrialDaemon, capfd: pytest.
     said = capfd.readouterr().err
     assert f"belongs to a running daemon (process {daemon.pid})" in said
     assert "hint:" in said
+
+
+@pytest.mark.parametrize("name", ["daemon.lock", "start.lock", "jobs.sqlite"])
+def test_a_folder_where_a_file_of_the_home_should_be_is_one_error(name: str, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    (home.root / name).mkdir(parents=True)
+    with pytest.raises(ServiceError, match=name) as caught:
+        spawn.start(home)
+    assert caught.value.hint
 
 
 def test_no_process_or_lock_remains(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ class Server:
         self._beat = 0.0
         self._malformed = 0
         self._published = store.last_event()
+        self._lock = _identity(home.lock)
         self._context = zmq.Context()
         self._context.setsockopt(zmq.LINGER, 500)
         self._router = self._context.socket(zmq.ROUTER)
@@ -155,6 +156,15 @@ class Server:
         for tick in self._worker.ticks():
             self._publish("event", tick, job=tick.job)
         if time.monotonic() - self._beat >= HEARTBEAT:
+            if (
+                self._lock is not None
+                and _identity(self._home.lock) != self._lock
+                and not self._worker.stopping
+            ):
+                log.error(
+                    "the home %s was taken away; nothing that is done here would be found", self._home.root
+                )
+                self.stop(now=True)
             self._beat = time.monotonic()
             self._publish("heartbeat", {"last": self._published})
 
@@ -270,6 +280,15 @@ class Server:
         return msgspec.structs.replace(
             job, progress=self._worker.pace(job.id), reason=self._worker.waits_for(job)
         )
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """What tells ``file`` from another one that has taken its place; ``None`` when there is none."""
+    try:
+        facts = file.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _resident() -> int:

@@ -59,6 +59,7 @@ MIGRATIONS: tuple[str, ...] = (
     """,
 )
 
+_UNUSABLE = "Check its disk and rights; if it is damaged, move it away (finished merges are not in it)."
 INSERT_JOB = "INSERT INTO jobs (kind, state, token, spec, out, created) VALUES (?, 'queued', ?, ?, ?, ?)"
 INSERT_EVENT = "INSERT INTO events (job, kind, at, body) VALUES (?, ?, ?, ?)"
 JOB_BY_NUMBER = "SELECT * FROM jobs WHERE number = ?"
@@ -139,7 +140,8 @@ class Store:
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
         except sqlite3.Error as wrong:
-            raise StoreError(f"the job store {path} cannot be opened: {wrong}", path=str(path)) from wrong
+            text = f"the job store {path} cannot be opened: {wrong}"
+            raise StoreError(text, hint=_UNUSABLE, path=str(path)) from wrong
         try:
             os.chmod(path, 0o600)
             self._db.row_factory = sqlite3.Row
@@ -222,9 +224,8 @@ class Store:
                     self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as wrong:
-            raise StoreError(
-                f"the job store {self.path} cannot be written: {wrong}", path=str(self.path)
-            ) from wrong
+            text = f"the job store {self.path} cannot be written: {wrong}"
+            raise StoreError(text, hint=_UNUSABLE, path=str(self.path)) from wrong
         reach(f"store-{what}")
 
     def close(self) -> None:

@@ -134,7 +134,8 @@ class Worker:
     def waits_for(self, job: Job) -> str:
         """Why a job is where it is: for a queued one, which jobs run before it."""
         ahead = [each.job.id for each in self._children if (each.job.kind in LIGHT) == (job.kind in LIGHT)]
-        if job.state is not JobState.QUEUED or not ahead:
+        room = LIGHT_AT_ONCE if job.kind in LIGHT else self._settings.jobs.parallel
+        if job.state is not JobState.QUEUED or len(ahead) < room:
             return job.reason
         return f"waits for {', '.join(ahead)}"
 
