@@ -20,7 +20,7 @@ def test_the_donors_tokenizer_serves_models_of_one_vocabulary(block: str) -> Non
 
 
 @pytest.mark.parametrize("block", ["tokenizer_source: union", "tokenizer_source: a", "tokenizer: {}"])
-def test_any_tokenizer_source_is_the_donors_when_all_vocabularies_are_one(block: str) -> None:
+def test_the_union_of_one_vocabulary_is_the_donors(block: str) -> None:
     assert lay(AVERAGE + block, vocabularies=SAME).warnings == ()
     assert "not supported yet" in problem(AVERAGE + block).message
 
@@ -28,7 +28,7 @@ def test_any_tokenizer_source_is_the_donors_when_all_vocabularies_are_one(block:
 @pytest.mark.parametrize(
     ("block", "part"),
     [
-        ("tokenizer_source: b", "tokenizer_source: b needs a vocabulary built"),
+        ("tokenizer_source: b", "tokenizer_source: only the tokenizer of a can be taken, not that of b"),
         ("tokenizer: {source: base, pad_to_multiple_of: 8}", "pad_to_multiple_of are not supported yet"),
         ("tokenizer: {source: base, tokens: {x: {source: a}}}", "tokenizer.tokens"),
         ("chat_template: auto", "chat_template is not supported yet"),

@@ -14,8 +14,7 @@ def check_supported(recipe: Recipe, vocabularies: Sequence[str | None], found: F
     """Note every key of ``recipe`` that cannot be carried out yet.
 
     ``vocabularies`` has a digest of the token table of each referenced model, ``None`` where it is unknown.
-    Models of one vocabulary need no new one, so that any source of it then means the donor's tokenizer, as
-    it is.
+    Models of one vocabulary need no new one: ``union``, ``base`` and the donor then mean the donor's tokenizer, as it is.
     """
     found.error(*_problems(recipe, vocabularies))
     source = _source(recipe)
@@ -41,7 +40,13 @@ def _problems(recipe: Recipe, vocabularies: Sequence[str | None]) -> Iterator[Pl
     donor = recipe.base_model or recipe.referenced_models()[0]
     differ = len({each for each in vocabularies if each is not None}) > 1
     foreign = isinstance(source, ModelRef) and source != donor
-    if differ or foreign or (source != "base" and not _complete(recipe, vocabularies)):
+    if foreign and not differ and _complete(recipe, vocabularies):
+        yield PlanError(
+            f"{_key(recipe)}: only the tokenizer of {donor} can be taken, not that of {source}",
+            hint=f"All models share one vocabulary: leave {_key(recipe)} out, or copy the files of {source}.",
+            key=_key(recipe),
+        )
+    elif differ or foreign or (source != "base" and not _complete(recipe, vocabularies)):
         yield PlanError(
             f"{_key(recipe)}: {source} needs a vocabulary built from several, which is not supported yet",
             hint=f"Models that share one vocabulary merge without {_key(recipe)}.",
