@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import logging
 import os
@@ -56,11 +57,21 @@ def main(arguments: Sequence[str] | None = None, *, child: Sequence[str] = CHILD
             os.close(lock)
         return 0
     except AlloydError as error:
+        return _fail(error, ready)
+    except OSError as wrong:
+        what = f"{wrong.filename} cannot be used" if wrong.filename else "the home cannot be used"
+        hint = "Make room on its disk and check its rights, or choose another home."
+        return _fail(ServiceError(f"{what}: {wrong.strerror or wrong}", hint=hint), ready)
+
+
+def _fail(error: AlloydError, ready: int) -> int:
+    """Say ``error`` to whoever started this daemon and to its log, which may be on a full disk; its exit status."""
+    _tell(ready, {"error": error.to_dict()})
+    with contextlib.suppress(OSError):
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
-        _tell(ready, {"error": error.to_dict()})
-        return error.status
+    return error.status
 
 
 def take_lock(home: Home) -> int:
@@ -134,7 +145,8 @@ def _serve(home: Home, loaded: settings_file.Loaded, once: bool, ready: int, chi
             server.serve()
             log.info("stopped")
         finally:
-            home.connection.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                home.connection.unlink(missing_ok=True)
             worker.kill()
             server.close()
     finally:
@@ -189,7 +201,11 @@ def _write(file: Path, data: bytes) -> None:
         os.write(handle, data)
     finally:
         os.close(handle)
-    os.replace(beside, file)
+    try:
+        os.replace(beside, file)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _tell(ready: int, message: dict[str, object]) -> None:

@@ -50,6 +50,15 @@ def find(name: str, tmp_path: Path, *roots: Path, home: Path | None = None) -> P
     return resolve(ModelRef.parse(name), base_dir=tmp_path / "here", roots=roots, hf_home=home)
 
 
+def test_a_path_that_cannot_be_looked_at_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for path, reason in (("x" * 300, "File name too long"), ("loop/x", "Too many levels of symbolic links")):
+        with pytest.raises(SourceNotFound, match=reason):
+            resolve(ModelRef(path), base_dir=tmp_path, roots=(), hf_home=None)
+    with pytest.raises(SourceNotFound, match="tried"):
+        resolve(ModelRef("a\0b"), base_dir=tmp_path, roots=(), hf_home=None)
+
+
 def test_a_path_is_relative_to_the_base_folder(tmp_path: Path) -> None:
     folder = tmp_path / "here" / "models" / "a"
     folder.mkdir(parents=True)

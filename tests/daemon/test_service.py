@@ -25,7 +25,7 @@ from alloyd.errors import (
     WaitTimedOut,
 )
 from alloyd.jobs import JobState, VerifySpec
-from alloyd.paths import Home
+from alloyd.paths import Home, lock_holder
 from trial_daemon import TrialDaemon, eventually, lines, trial
 
 
@@ -353,13 +353,15 @@ def test_a_second_daemon_on_one_home_refuses(daemon: TrialDaemon, capfd: pytest.
     assert "hint:" in said
 
 
-@pytest.mark.parametrize("name", ["daemon.lock", "start.lock", "jobs.sqlite"])
+@pytest.mark.parametrize("name", ["daemon.lock", "start.lock", "jobs.sqlite", "connection.json"])
 def test_a_folder_where_a_file_of_the_home_should_be_is_one_error(name: str, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     (home.root / name).mkdir(parents=True)
     with pytest.raises(ServiceError, match=name) as caught:
         spawn.start(home)
     assert caught.value.hint
+    assert not list(home.root.glob(".*"))
+    assert lock_holder(home) is None
 
 
 def test_no_process_or_lock_remains(tmp_path: Path) -> None:

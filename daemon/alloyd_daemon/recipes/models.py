@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,14 +45,18 @@ def resolve(ref: ModelRef, *, base_dir: Path, roots: Sequence[Path], hf_home: Pa
     tried: list[str] = []
     if ref.revision is None:
         for folder in folders:
-            if folder.exists():
+            try:
+                folder.stat()
                 return folder.absolute()
-            tried.append(str(folder))
+            except (FileNotFoundError, NotADirectoryError, ValueError):
+                tried.append(str(folder))
+            except OSError as wrong:
+                tried.append(f"{folder} ({wrong.strerror})")
     cached = _cached(ref, hf_home, tried)
     if cached is not None:
         return cached
     hint = "Check the spelling; names are folders, org/name under models.roots, or repositories in the cache."
-    if ref.revision is not None and any(folder.exists() for folder in folders):
+    if ref.revision is not None and any(os.path.exists(folder) for folder in folders):
         hint = f"The folder {ref.path} exists, but a folder has no revisions: leave out @{ref.revision}."
     raise SourceNotFound(
         f"the model '{ref}' was not found; tried {', '.join(tried) or 'no place'}", hint=hint, model=str(ref)

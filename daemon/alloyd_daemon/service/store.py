@@ -207,7 +207,7 @@ class Store:
     def _damaged(self, what: str) -> StoreError:
         return StoreError(
             f"the job store {self.path} is damaged or cannot be read: {what}",
-            hint="Move it away (finished merges are not in it) or restore a backup beside it.",
+            hint="Look for room on its disk; if it is damaged, move it away or restore a backup beside it.",
             path=str(self.path),
         )
 
