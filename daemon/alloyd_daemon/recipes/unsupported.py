@@ -14,7 +14,7 @@ def check_supported(recipe: Recipe, vocabularies: Sequence[str | None], found: F
     """Note every key of ``recipe`` that cannot be carried out yet.
 
     ``vocabularies`` has a digest of the token table of each referenced model, ``None`` where it is unknown.
-    Models of one vocabulary need no new one: ``union``, ``base`` and the donor then mean the donor's tokenizer, as it is.
+    Models of one vocabulary need no new one: ``union``, ``base`` and the donor then mean the donor's tokenizer.
     """
     found.error(*_problems(recipe, vocabularies))
     source = _source(recipe)
