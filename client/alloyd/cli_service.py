@@ -23,6 +23,8 @@ from .paths import Home, endpoints, find_home, lock_holder
 from .units import format_duration, format_size, total_memory
 
 STOP_SECONDS = 120.0
+# A daemon that does not end at once when it is told to is hung; killing it costs the blocks in flight at most.
+NOW_SECONDS = 10.0
 
 
 def _home(options: argparse.Namespace) -> Home:
@@ -92,10 +94,15 @@ def _stop(home: Home, *, now: bool) -> bool:
             client.shutdown(now=now)
     except (DaemonUnreachable, VersionMismatch):
         # It does not understand, or does not answer: every version understands a signal.
-        _signal(holder, home, times=2 if now else 1)
-    deadline = time.monotonic() + STOP_SECONDS
+        _signal(holder, home, *[signal.SIGTERM] * (2 if now else 1))
+    begun = time.monotonic()
+    killed = False
     while lock_holder(home) is not None:
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        if now and not killed and waited > NOW_SECONDS:
+            killed = True
+            _signal(holder, home, signal.SIGKILL)
+        if waited > STOP_SECONDS:
             raise DaemonUnreachable(
                 f"the daemon (process {holder}) has not stopped after {STOP_SECONDS:.0f} s",
                 hint="'alloy stop --now' does not wait for its jobs.",
@@ -105,13 +112,13 @@ def _stop(home: Home, *, now: bool) -> bool:
     return True
 
 
-def _signal(process: int, home: Home, *, times: int) -> None:
-    """SIGTERM to a process that is seen to be a daemon; its number may mean another one in another container."""
+def _signal(process: int, home: Home, *signals: signal.Signals) -> None:
+    """Send ``signals`` to a process seen to be a daemon; its number may mean another one in another container."""
     try:
         words = Path(f"/proc/{process}/cmdline").read_bytes()
         if process and b"alloyd" in words:
-            for _ in range(times):
-                os.kill(process, signal.SIGTERM)
+            for each in signals:
+                os.kill(process, each)
                 time.sleep(0.2)
     except ProcessLookupError:
         return

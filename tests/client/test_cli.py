@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from alloyd import cli_service
 from alloyd.cli import main, parser
 from alloyd.completion import script
 from alloyd.console import Console
@@ -231,6 +232,15 @@ def test_a_stdout_that_is_full_is_one_error(daemon: TrialDaemon, tmp_path: Path,
     assert done.returncode == 1
     assert b"error: a file cannot be used: No space left on device" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_a_hung_daemon_is_stopped_all_the_same(daemon: TrialDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_service, "NOW_SECONDS", 0.5)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    assert main(["stop", "--now"]) == 0
+    assert lock_holder(daemon.home) is None
+    assert main(["ps"]) == 0
+    assert main(["stop"]) == 0
 
 
 def test_words_for_a_terminal_hold_no_orders_to_it(capfd: pytest.CaptureFixture[str]) -> None:
