@@ -18,7 +18,7 @@ settings.register_profile(
 )
 settings.load_profile("house")
 
-# A shell starts background work with SIGINT ignored, and what is ignored stays so in every child; the tests press Ctrl-C.
+# A shell starts background work with SIGINT ignored, and what is ignored stays so in every child; tests press Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
