@@ -61,7 +61,9 @@ class PaceMeter:
             self._seen.popleft()
         begun, done = self._seen[0]
         rate = (report.done - done) / (at - begun) if at - begun >= 0.5 else None
-        eta = (report.total - report.done) / rate if rate else None
+        # The first steps hold the loading of libraries and models, and would promise hours.
+        known = rate is not None and 100 * report.done >= report.total
+        eta = (report.total - report.done) / rate if rate and known else None
         self.pace = Pace(report.done, report.total, report.unit, report.what, rate, eta)
         return self.pace
 
