@@ -11,7 +11,7 @@ from alloyd.errors import MemoryTooSmall
 MIB: Final = 1024 * 1024
 
 FIXED: Final = 160 * MIB
-"""Private memory of the process with its libraries loaded and no tensor in flight; measured by benchmarks/memory.py."""
+"""Allowed for the process with its libraries loaded, kernels compiled and no tensor in flight."""
 
 PER_OUTPUT_PIECE: Final = 200
 """Bytes kept in memory for each 4 MiB piece that was read or written: its digest and what holds it."""
