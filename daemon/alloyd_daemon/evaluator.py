@@ -1,64 +1,94 @@
-"""What an evaluator is (a stream of scored items), how scores are summed up, and the door it registers at."""
+"""What an evaluator is (a kind of task: what it asks of a model, and what the answers are worth) and its door."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
 
-from .intervals import wilson_interval
 from .plugins import Door
-from .task import Task
+from .scoring.requests import Answer, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a task.
+
+    ``id`` is unique in its task and stays with the item wherever it is moved; ``content`` is what the item is made
+    of, for leakage checks and splits (two items of equal content are the same item); ``where`` is file and line,
+    for messages; ``data`` is the evaluator's own.
+    """
+
+    id: str
+    content: str
+    where: str
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Items of one kind, in the order of their file."""
+
+    name: str
+    evaluator: str
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure that items are scored by.
+
+    The figure of a model is the mean of its items' values, weighted by the value called ``weight`` where there is
+    one (nats per byte, weighted by bytes), then ``exp`` of it where ``scale`` says so (perplexity).
+    """
+
+    name: str
+    better: Literal["higher", "lower"] = "higher"
+    weight: str | None = None
+    scale: Literal["identity", "exp"] = "identity"
 
 
 @dataclass(frozen=True, slots=True)
 class ItemScore:
-    """One item's score, 0 or 1, and what the model wrote."""
+    """One item's values by metric (and weight), and what the model wrote or chose."""
 
     id: str
-    score: int
-    output: str
+    values: Mapping[str, float]
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """The mean of `n` item scores and its 95 % Wilson interval, all in [0, 1]."""
+class Choices:
+    """What the user chose for a task. ``options`` are the evaluator's own, by name, as given (text or plain data);
+    ``functions`` are the user's scoring functions that the daemon's config lists, name to file and function."""
 
-    mean: float
-    low: float
-    high: float
-    n: int
+    limit: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Evaluator(Protocol):
-    """Scores one checkpoint on one task, item by item, in the order of the task.
+    """One kind of task. ``metrics`` come most important first; ``options`` names the options it knows."""
 
-    Parameters
-    ----------
-    model_dir:
-        A complete checkpoint folder with its tokenizer.
-    batch_size:
-        Items that are run together; ``None`` leaves it to the evaluator. It can move a score by rounding, so
-        scores that are to be compared use the same one.
-    limit:
-        Score only the first `limit` items.
-    """
+    name: str
+    summary: str
+    metrics: tuple[Metric, ...]
+    options: Mapping[str, str]
 
-    def __call__(
-        self, model_dir: Path, task: Task, *, batch_size: int | None = None, limit: int | None = None
-    ) -> Iterator[ItemScore]: ...
+    def read(self, source: str, choices: Choices) -> Task:
+        """The task at ``source`` (a file's path, or a name that the evaluator knows), checked whole.
+
+        Raises TaskError naming file, line and key.
+        """
+
+    def requests(self, task: Task, choices: Choices) -> Sequence[tuple[Request, ...]]:
+        """What each item asks, in the order of the items."""
+
+    def score(self, task: Task, choices: Choices, place: int, answers: Sequence[Answer]) -> ItemScore:
+        """What the answers to the requests of item number ``place`` are worth.
+
+        Raises TaskError for an answer that cannot be scored, such as a log-likelihood that is no number.
+        """
 
 
 EVALUATORS: Final[Door[Evaluator]] = Door("evaluator", "alloyd_daemon.evaluators")
-
-
-def summarise(scores: Iterable[ItemScore]) -> Summary:
-    """Mean and 95 % Wilson interval of item scores; ValueError for none, or for a score other than 0 or 1."""
-    values = [each.score for each in scores]
-    if any(value not in (0, 1) for value in values):
-        raise ValueError("an item's score must be 0 or 1")
-    if not values:
-        raise ValueError("no item was scored")
-    low, high = wilson_interval(sum(values), len(values))
-    return Summary(sum(values) / len(values), low, high, len(values))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from blake3 import blake3
 
 from alloyd.errors import AlloydError, PlanError, ShapeMismatch, raise_all
@@ -14,6 +15,7 @@ from alloyd_kernels.dtypes import CODES, ITEMSIZE, LEAF
 
 from ..checkpoints.checkpoint import Checkpoint, Tensor
 from ..checkpoints.digest import PIECE
+from ..checkpoints.fingerprint import Fingerprint
 from ..checkpoints.layout import OutputLayout, lay_out
 from ..merge_method import METHODS, MergeMethod, Operands
 from ..recipes.outline import Assignment, Outline
@@ -243,6 +245,29 @@ def promote(dtypes: Sequence[str]) -> str:
     small = {"F8_E4M3", "F8_E5M2"}
     rest = kinds - small
     return rest.pop() if len(rest) == 1 else "F32"
+
+
+def tensor_identity(tensor: TensorPlan, assignment: Assignment, prints: Sequence[Fingerprint]) -> str:
+    """All that one output tensor's bytes follow from, as text: the same in every plan that makes the same tensor.
+
+    ``prints`` are of the plan's models.
+    """
+    sources = [
+        (msgspec.json.encode(prints[model]).decode(), source.name, sorted(each.parameters.items()))
+        for (model, source), each in zip(tensor.sources, assignment.inputs, strict=True)
+    ]
+    return repr(
+        (
+            ARITHMETIC,
+            tensor.name,
+            tensor.dtype,
+            tensor.operands.seed,
+            assignment.method,
+            assignment.base,
+            sources,
+            sorted(assignment.shared.items()),
+        )
+    )
 
 
 def _identity(

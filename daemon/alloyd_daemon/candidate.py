@@ -1,0 +1,52 @@
+"""A candidate: one recipe laid over its sources, to be scored without being written; a checkpoint is one too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alloyd.jobs import PlanSpec
+
+from .engine.prepare import Prepared, output_config, prepare
+from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One point: its name for people, and its plan over sources that were opened.
+
+    ``checkpoint`` is the folder itself where the candidate is a checkpoint as it stands (its plan then copies).
+    """
+
+    name: str
+    prepared: Prepared
+    checkpoint: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The donor's folder, where tokenizer and generation config are."""
+        plan = self.prepared.plan
+        return self.prepared.checkpoints[plan.outline.donor].folder
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The config.json that the candidate would be published with."""
+        config = output_config(self.prepared)
+        return dict(json.loads(config)) if config else {}
+
+
+def from_recipe(spec: PlanSpec, *, name: str, home: Path, settings: Settings) -> Candidate:
+    """The candidate of a recipe's last document. Raises what ``engine.prepare.prepare`` raises."""
+    return Candidate(name, prepare(spec, home=home, settings=settings)[-1])
+
+
+def from_checkpoint(
+    folder: Path, *, name: str, home: Path, settings: Settings, memory: int | None = None
+) -> Candidate:
+    """The candidate that a checkpoint folder is: every tensor of it as it stands."""
+    recipe = json.dumps({"merge_method": "passthrough", "models": [{"model": {"path": str(folder)}}]})
+    spec = PlanSpec(recipe=recipe, base_dir="/", memory=memory, recipe_name=name)
+    return Candidate(name, prepare(spec, home=home, settings=settings)[-1], folder)
