@@ -95,10 +95,10 @@ def plan_of(outline: Outline, *, threads: int = 2, block: int | None = None, buf
     return plan
 
 
-def run_merge(plan: Plan, sink: MemorySink, *, door: str = "mmap") -> Merged:
-    """Merge to the end."""
+def run_merge(plan: Plan, sink: MemorySink, *, door: str = "mmap", **how: Any) -> Merged:
+    """Merge to the end; ``how`` goes to the merge."""
     readers = [open_reader(open_checkpoint(model.path), door) for model in plan.outline.models]  # type: ignore[arg-type]
-    steps = merge(plan, readers, sink)
+    steps = merge(plan, readers, sink, **how)
     try:
         while True:
             next(steps)

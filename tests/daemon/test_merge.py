@@ -229,6 +229,18 @@ def test_closing_the_generator_finishes_blocks_in_hand_and_checkpoints(family: l
     assert len(sink.done) == sink.writes
 
 
+@pytest.mark.parametrize("method", ["ties", "slerp"])
+def test_without_digests_the_bytes_are_the_same(method: str, family: list[Path]) -> None:
+    plan = plan_of(outline(method, family))
+    with_digests, without = MemorySink(plan), MemorySink(plan)
+    run_merge(plan, with_digests)
+    merged = run_merge(plan, without, digests=False)
+    assert [each.tobytes() for each in without.data] == [each.tobytes() for each in with_digests.data]
+    assert merged.tensors == {}
+    assert [dict(each) for each in merged.sources] == [{}] * len(plan.outline.models)
+    assert not any(block.pieces or block.inputs for block in without.done)
+
+
 def test_non_finite_results_are_counted_by_tensor(tmp_path: Path) -> None:
     weights: Mapping[str, npt.NDArray[np.float32]] = {
         "fine": np.ones(1000, dtype=np.float32),

@@ -24,7 +24,10 @@ TICK = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a finished merge knows: digests of the output's tensors and of those read of each source."""
+    """What a finished merge knows: digests of the output's tensors and of those read of each source.
+
+    ``tensors`` and each of ``sources`` are empty when no digests were taken.
+    """
 
     tensors: Mapping[str, str]
     sources: Sequence[Mapping[str, str]]
@@ -50,10 +53,13 @@ class _Outcome:
     blocks: dict[int, list[DoneBlock]] = field(default_factory=dict)
 
 
-def merge(plan: Plan, readers: Sequence[Reader], sink: Sink) -> Generator[Progress, None, Merged]:
+def merge(
+    plan: Plan, readers: Sequence[Reader], sink: Sink, *, digests: bool = True
+) -> Generator[Progress, None, Merged]:
     """Merge and yield progress in bytes; closing the generator finishes the blocks in hand and checkpoints the sink.
 
     ``readers`` has one open reader per model of the plan. Blocks that ``sink`` already holds are not computed again.
+    Without ``digests`` nothing that is read or written is digested: for a sink whose blocks never outlive the process.
 
     Raises
     ------
@@ -68,7 +74,14 @@ def merge(plan: Plan, readers: Sequence[Reader], sink: Sink) -> Generator[Progre
     for block in done:
         outcome.blocks.setdefault(block.tensor, []).append(block)
     runs = [
-        TensorRun(tensor, outcome.blocks.get(tensor.slot, ()), readers, sink, plan.budget.threads)
+        TensorRun(
+            tensor,
+            outcome.blocks.get(tensor.slot, ()),
+            readers,
+            sink,
+            plan.budget.threads,
+            digests=digests,
+        )
         for tensor in plan.tensors
     ]
     schedule = Schedule(runs, plan.budget.tensors)
@@ -108,18 +121,22 @@ def merge(plan: Plan, readers: Sequence[Reader], sink: Sink) -> Generator[Progre
     if outcome.error is not None:
         raise outcome.error
     yield Progress(done=schedule.bytes_total, total=schedule.bytes_total, what="publishing")
-    return _summary(plan, outcome.blocks, len(done), time.monotonic() - started)
+    return _summary(plan, outcome.blocks, len(done), time.monotonic() - started, digested=digests)
 
 
-def _summary(plan: Plan, blocks: Mapping[int, Iterable[DoneBlock]], resumed: int, seconds: float) -> Merged:
+def _summary(
+    plan: Plan, blocks: Mapping[int, Iterable[DoneBlock]], resumed: int, seconds: float, *, digested: bool
+) -> Merged:
     tensors: dict[str, str] = {}
     sources: list[dict[str, str]] = [{} for _ in plan.outline.models]
     non_finite: dict[str, int] = {}
     for tensor in plan.tensors:
         ordered = sorted(blocks.get(tensor.slot, ()), key=lambda block: block.start)
-        tensors[tensor.name] = tensor_digest(piece for block in ordered for piece in block.pieces)
         if strange := sum(block.facts.get("non_finite", 0) for block in ordered):
             non_finite[tensor.name] = strange
+        if not digested:
+            continue
+        tensors[tensor.name] = tensor_digest(piece for block in ordered for piece in block.pieces)
         pieces: dict[int, list[bytes]] = {}
         for block in ordered:
             for position, digests in block.inputs:

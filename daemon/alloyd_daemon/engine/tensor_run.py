@@ -82,7 +82,14 @@ class TensorRun:
     """Moves through begin -> sweeps -> blend; the schedule sees ``pending``, ``outstanding`` and ``finished``."""
 
     def __init__(
-        self, plan: TensorPlan, done: Iterable[DoneBlock], readers: Sequence[Reader], sink: Sink, workers: int
+        self,
+        plan: TensorPlan,
+        done: Iterable[DoneBlock],
+        readers: Sequence[Reader],
+        sink: Sink,
+        workers: int,
+        *,
+        digests: bool = True,
     ) -> None:
         self.plan = plan
         self.pending: deque[int] = deque()
@@ -91,6 +98,7 @@ class TensorRun:
         self._readers = readers
         self._sink = sink
         self._workers = workers
+        self._digests = digests
         self._done = {block.start // plan.width for block in done}
         self._program: Generator[Stage, Any, Blend] | None = None
         self._sweep: Sweep | None = None
@@ -196,8 +204,8 @@ class TensorRun:
             data = worker.out(count * plan.width).data
             data[:] = views[source]
             self._sink.write(plan.slot, start, data)
-            pieces = piece_digests(data)
-            inputs = tuple((position, pieces) for position in views)
+            pieces = piece_digests(data) if self._digests else ()
+            inputs = tuple((position, pieces) for position in views) if self._digests else ()
             facts: dict[str, int] = {}
         else:
             assert self._blend is not None
@@ -206,8 +214,12 @@ class TensorRun:
             block = self._block(first, count, views, out.__array_interface__["data"][0])
             strange = self._blend.write(block, worker.scratch)
             self._sink.write(plan.slot, start, out.data)
-            pieces = piece_digests(out.data)
-            inputs = tuple((position, piece_digests(view)) for position, view in views.items())
+            pieces = piece_digests(out.data) if self._digests else ()
+            inputs = (
+                tuple((position, piece_digests(view)) for position, view in views.items())
+                if self._digests
+                else ()
+            )
             facts = {"non_finite": strange} if strange else {}
         done = DoneBlock(plan.slot, start, start + count * plan.width, pieces, inputs, facts)
         self._sink.record(done)
