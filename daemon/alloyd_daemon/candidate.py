@@ -47,6 +47,8 @@ def from_checkpoint(
     folder: Path, *, name: str, home: Path, settings: Settings, memory: int | None = None
 ) -> Candidate:
     """The candidate that a checkpoint folder is: every tensor of it as it stands."""
-    recipe = json.dumps({"merge_method": "passthrough", "models": [{"model": {"path": str(folder)}}]})
+    recipe = json.dumps(
+        {"merge_method": "passthrough", "models": [{"model": {"model": {"path": str(folder)}}}]}
+    )
     spec = PlanSpec(recipe=recipe, base_dir="/", memory=memory, recipe_name=name)
     return Candidate(name, prepare(spec, home=home, settings=settings)[-1], folder)
