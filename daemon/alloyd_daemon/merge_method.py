@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -10,7 +10,7 @@ from .plugins import Door
 
 if TYPE_CHECKING:
     from .engine.blends import Blend
-    from .stages import Stage
+    from .stages import Steps
 
 Scalar = float | int | bool | str
 Scope = Literal["shared", "input", "non_base"]
@@ -69,7 +69,7 @@ class Operands:
         return tuple(self.inputs[each].get(parameter) for each in self.positions)
 
 
-Program = Callable[[Operands], "Generator[Stage, Any, Blend]"]
+Program = Callable[[Operands], "Steps[Blend]"]
 
 
 def no_state(sources: int, leaves: int, workers: int) -> int:
@@ -81,10 +81,10 @@ def no_state(sources: int, leaves: int, workers: int) -> int:
 class MergeMethod:
     """One merge method.
 
-    ``program`` is a generator: it yields measurements over the tensor's sources (stages), is sent what each one
-    resolved to, and returns the blend that writes the output. ``passes`` says how many sweeps over the sources a
-    tensor with these values takes, the blend included, so that a plan can count bytes before work (a sample that
-    misleads may cost more).
+    ``program`` is a generator: it yields measurements over the tensor's sources (stages, and recalls of what may be
+    known), is sent what each one resolved to, and returns the blend that writes the output. ``passes`` says how many
+    sweeps over the sources a tensor with these values takes when nothing is known, the blend included, so that a plan
+    can count bytes before work (a sample that misleads may cost more).
 
     ``base`` is ``required``, ``optional`` or ``ignored`` (mergekit's contract); ``least``/``most`` bound the number
     of sources other than the base (all sources when the base is ignored). ``singleton`` lets a tensor that only one

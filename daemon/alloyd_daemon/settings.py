@@ -25,12 +25,14 @@ class JobSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``memory``: private memory a job may use when it names none. ``threads``: 0 is one more than there are cores,
     because a thread that writes waits for the disk. ``parallel``: merges and scores that run at the same time.
+    ``cache``: room on disk for what merges found out about their sources, ``0`` to measure it each time.
     ``queue``: jobs that may wait. ``nice``: added to a job's niceness. ``stop_grace``: seconds a job gets to finish
     its block before it is killed (which loses nothing but time).
     """
 
     memory: str = "25%"
     threads: int = 0
+    cache: str = "1GB"
     parallel: int = 1
     queue: int = 512
     nice: int = 0
@@ -67,6 +69,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     def memory_bytes(self) -> int:
         """The default memory budget of a job in bytes."""
         return parse_size(self.jobs.memory)
+
+    def cache_bytes(self) -> int:
+        """The most bytes of findings on disk; 0 keeps none."""
+        return 0 if self.jobs.cache.strip() == "0" else parse_size(self.jobs.cache)
 
     def thread_count(self) -> int:
         """The default number of threads of a job."""
@@ -210,7 +216,9 @@ def _check(section: str, key: str, value: Any) -> None:
     """Refuse a value of the right kind that makes no sense."""
     if key == "memory":
         parse_size(value, total=total_memory())
-    elif key == "log_size":
+    elif key == "cache" and "%" in value:
+        raise UsageError("expected a size such as 1GB, or 0")
+    elif key == "log_size" or (key == "cache" and value.strip() != "0"):
         parse_size(value)
     elif key in ("parallel", "queue") and value < 1:
         raise UsageError("expected at least 1")

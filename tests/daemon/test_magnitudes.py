@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alloyd_daemon.engine.block import Block, Scratch
+from alloyd_daemon.engine.findings import answered
 from alloyd_daemon.stages.brackets import Bracketed, bracket, quick_cuts
 from alloyd_daemon.stages.cuts import EVERY_LEAF, Cut
 from alloyd_daemon.stages.magnitudes import magnitude_cuts, sure_cuts
@@ -29,9 +30,10 @@ def find(steps: Generator[Any, Any, Any], tensors: list[Values], *, blocks: int 
     codes = np.full(len(tensors), F32, dtype=np.int64)
     scratch = [Scratch(len(tensors)), Scratch(len(tensors))]
     result = None
+    stages = answered(steps, None, ())
     try:
         while True:
-            sweep = steps.send(result).begin(count, 2)
+            sweep = stages.send(result).begin(count, 2)
             for number, first in enumerate(reversed(range(0, count, blocks))):
                 size = min(blocks, count - first)
                 addresses = np.array([each.ctypes.data + 4 * first for each in tensors], dtype=np.uint64)

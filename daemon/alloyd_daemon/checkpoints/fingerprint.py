@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from blake3 import blake3
@@ -14,6 +15,10 @@ from alloyd.errors import SourceChanged
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
+
+
+RESTLESS: Final = 2 * 10**9
+"""Nanoseconds after a file's last change in which another change might leave no other time behind."""
 
 
 class FilePrint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +45,27 @@ def file_print(name: str, header: bytes, status: os.stat_result) -> FilePrint:
 def fingerprint(checkpoint: Checkpoint) -> Fingerprint:
     """The checkpoint's files as they were when it was opened."""
     return Fingerprint(checkpoint.prints)
+
+
+def file_marks(checkpoint: Checkpoint) -> tuple[bytes | None, ...]:
+    """For each file 32 bytes that no other content has had on this machine, for caches that outlive a job.
+
+    To its print they add device and status-change time, which nobody can set back. ``None`` where that would promise
+    too much: the file is not the one whose header was read, or was written a moment ago.
+    """
+    return tuple(_mark(path, seen) for path, seen in zip(checkpoint.files, checkpoint.prints, strict=True))
+
+
+def _mark(path: Path, seen: FilePrint) -> bytes | None:
+    try:
+        now = path.stat()
+    except OSError:
+        return None
+    if (now.st_size, now.st_mtime_ns, now.st_ino) != (seen.size, seen.mtime_ns, seen.inode):
+        return None
+    if abs(time.time_ns() - now.st_mtime_ns) < RESTLESS:
+        return None
+    return blake3(msgspec.msgpack.encode((seen, now.st_dev, now.st_ctime_ns))).digest()
 
 
 def check_unchanged(checkpoint: Checkpoint, known: Fingerprint) -> None:

@@ -11,8 +11,10 @@ from alloyd.errors import SourceChanged
 from alloyd.jobs import Progress
 
 from ..checkpoints.digest import model_digest, tensor_digest
+from ..checkpoints.fingerprint import file_marks
 from ..checkpoints.journal import Block as DoneBlock
 from ..checkpoints.reader import Reader
+from .findings import FindingCache, tensor_mark
 from .plan import Plan
 from .schedule import Schedule
 from .sink import Sink
@@ -54,11 +56,17 @@ class _Outcome:
 
 
 def merge(
-    plan: Plan, readers: Sequence[Reader], sink: Sink, *, digests: bool = True
+    plan: Plan,
+    readers: Sequence[Reader],
+    sink: Sink,
+    findings: FindingCache | None = None,
+    *,
+    digests: bool = True,
 ) -> Generator[Progress, None, Merged]:
     """Merge and yield progress in bytes; closing the generator finishes the blocks in hand and checkpoints the sink.
 
     ``readers`` has one open reader per model of the plan. Blocks that ``sink`` already holds are not computed again.
+    What ``findings`` knows of the sources is not measured again, and what is measured is kept there.
     Without ``digests`` nothing that is read or written is digested: for a sink whose blocks never outlive the process.
 
     Raises
@@ -73,6 +81,7 @@ def merge(
     outcome = _Outcome()
     for block in done:
         outcome.blocks.setdefault(block.tensor, []).append(block)
+    files = [file_marks(each.checkpoint) if findings is not None else () for each in readers]
     runs = [
         TensorRun(
             tensor,
@@ -80,6 +89,10 @@ def merge(
             readers,
             sink,
             plan.budget.threads,
+            findings=findings,
+            marks=[tensor_mark(files[model][each.file], each) for model, each in tensor.sources]
+            if findings is not None
+            else (),
             digests=digests,
         )
         for tensor in plan.tensors

@@ -20,6 +20,7 @@ from ..checkpoints.reader import Reader
 from ..stages import Stage, Sweep
 from .blends import Blend
 from .block import Block, Scratch
+from .findings import FindingCache, answered
 from .plan import TensorPlan
 from .sink import Sink
 
@@ -89,7 +90,9 @@ class TensorRun:
         sink: Sink,
         workers: int,
         *,
-        digests: bool = True,
+        findings: FindingCache | None,
+        marks: Sequence[bytes | None],
+        digests: bool,
     ) -> None:
         self.plan = plan
         self.pending: deque[int] = deque()
@@ -98,6 +101,8 @@ class TensorRun:
         self._readers = readers
         self._sink = sink
         self._workers = workers
+        self._findings = findings
+        self._marks = marks
         self._digests = digests
         self._done = {block.start // plan.width for block in done}
         self._program: Generator[Stage, Any, Blend] | None = None
@@ -140,7 +145,8 @@ class TensorRun:
             self.finished = True
             return
         if not self.plan.verbatim:
-            self._program = self.plan.method.program(self.plan.operands)
+            steps = self.plan.method.program(self.plan.operands)
+            self._program = answered(steps, self._findings, self._marks)
             self._step(None)
         else:
             self._fill()

@@ -15,6 +15,7 @@ from alloyd.jobs import Finished, MergeSpec, Note, Planned, Report
 from ..checkpoints.fingerprint import check_unchanged
 from ..checkpoints.reader import open_reader
 from ..checkpoints.sink import SafetensorsSink, already_published, discard_staging
+from ..engine.findings import open_findings
 from ..engine.merge import Merged, merge
 from ..engine.prepare import SIDE_BYTES, Prepared, again, prepare
 from ..engine.publication import side_files
@@ -45,6 +46,7 @@ def _merge_one(one: Prepared, spec: MergeSpec, context: Context) -> Generator[Re
     if already_published(out, one.plan.identity):
         return (yield from _already_there(out))
     with contextlib.ExitStack() as stack:
+        findings = stack.enter_context(open_findings(context.home, context.settings.cache_bytes()))
         sink = SafetensorsSink(
             out, one.plan.layout, identity=one.plan.identity, force=spec.force, expected_side_bytes=SIDE_BYTES
         )
@@ -54,7 +56,7 @@ def _merge_one(one: Prepared, spec: MergeSpec, context: Context) -> Generator[Re
             for checkpoint, door in zip(one.checkpoints, one.doors, strict=True)
         ]
         try:
-            merged = yield from merge(one.plan, readers, sink)
+            merged = yield from merge(one.plan, readers, sink, findings)
             for checkpoint, seen in zip(one.checkpoints, one.fingerprints, strict=True):
                 check_unchanged(checkpoint, seen)
         except OutputExists as exists:

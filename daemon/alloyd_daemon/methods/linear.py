@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
-
 import numpy as np
 
 from ..engine.blends import Blend, WeightedSum
 from ..merge_method import METHODS, MergeMethod, Operands, Parameter
-from ..stages import Stage
+from ..stages import Steps
 
 
-def average(operands: Operands) -> Generator[Stage, Any, Blend]:
+def average(operands: Operands) -> Steps[Blend]:
     """sum_i w_i W_i / sum_i w_i, or without the division when ``normalize`` is false."""
     weights = [float(each["weight"]) for each in operands.inputs]  # type: ignore[arg-type]
     divisor = np.float32(1.0)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
-
 from ..engine.blends import Blend, Copy, WeightedSum
 from ..merge_method import METHODS, MergeMethod, Operands, Parameter
-from ..stages import Stage
+from ..stages import Steps
 
 
-def carry(operands: Operands) -> Generator[Stage, Any, Blend]:
+def carry(operands: Operands) -> Steps[Blend]:
     """W, or scale * W."""
     scale = operands.inputs[0].get("scale")
     return Copy(0) if scale is None else WeightedSum((0,), (float(scale),))

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from typing import Any
 
 from ..engine.blends import Blend, WeightedSum
 from ..merge_method import METHODS, MergeMethod, Operands, Parameter
-from ..stages import Stage
-from ..stages.gram import Gram, gram_bytes
+from ..stages import Steps
+from ..stages.gram import gram_bytes, inner_products
 
 NEARLY_PARALLEL = 0.9995
 TINY_NORM = 1e-8
 
 
-def interpolate(operands: Operands) -> Generator[Stage, Any, Blend]:
+def interpolate(operands: Operands) -> Steps[Blend]:
     """sin((1-t) a)/sin(a) W_0 + sin(t a)/sin(a) W_1 with a the angle between the whole tensors; t = 0 is the base.
 
     Nearly parallel or antiparallel tensors are interpolated linearly, as mergekit does.
@@ -23,7 +21,7 @@ def interpolate(operands: Operands) -> Generator[Stage, Any, Blend]:
     base = 0 if operands.base is None else operands.base
     (other,) = (each for each in range(operands.count) if each != base)
     t = float(operands.shared["t"])  # type: ignore[arg-type]
-    gram = yield Gram((base, other))
+    gram = yield from inner_products((base, other))
     left, right = math.sqrt(gram[0, 0]), math.sqrt(gram[1, 1])
     cosine = gram[0, 1] / ((left if left > TINY_NORM else 1.0) * (right if right > TINY_NORM else 1.0))
     cosine = min(max(float(cosine), -1.0), 1.0)

@@ -7,14 +7,13 @@ task_arithmetic (arXiv:2212.04089), ties (arXiv:2306.01708), dare_linear and dar
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from typing import Any, Literal
+from typing import Literal
 
 from ..engine.blends import Blend, Copy, TaskVectorSum
 from ..engine.sparsifier import Sparsifier
 from ..merge_method import METHODS, MergeMethod, Operands, Parameter, Program
-from ..stages import Stage
-from ..stages.delta_norms import DeltaNorms, norm_bytes
+from ..stages import Steps
+from ..stages.delta_norms import l1_norms, norm_bytes
 from ..stages.magnitudes import magnitude_bytes, magnitude_cuts, magnitude_passes
 
 Sparsify = Literal["nothing", "magnitude", "random"]
@@ -25,7 +24,7 @@ TINY_NORM = 1e-7
 def combination(sparsify: Sparsify, *, consensus: bool) -> Program:
     """The program of one row of the table."""
 
-    def combine(operands: Operands) -> Generator[Stage, Any, Blend]:
+    def combine(operands: Operands) -> Steps[Blend]:
         base = operands.base
         if base is None:
             raise ValueError("a task-vector method needs a base")
@@ -36,7 +35,7 @@ def combination(sparsify: Sparsify, *, consensus: bool) -> Program:
         kept = yield from _sparsify(operands, base, densities, sparsify)
         scales = [1.0] * len(positions)
         if operands.shared["rescale"] and any(each != Sparsifier.keep() for each in kept):
-            norms = yield DeltaNorms(base, positions, kept)
+            norms = yield from l1_norms(base, positions, kept)
             scales = [_ratio(whole, part) for whole, part in norms]
         return TaskVectorSum(
             base,
@@ -54,7 +53,7 @@ def combination(sparsify: Sparsify, *, consensus: bool) -> Program:
 
 def _sparsify(
     operands: Operands, base: int, densities: list[float], sparsify: Sparsify
-) -> Generator[Stage, Any, tuple[Sparsifier, ...]]:
+) -> Steps[tuple[Sparsifier, ...]]:
     kept = {position: Sparsifier.keep() for position in operands.positions}
     if sparsify == "nothing":
         return tuple(kept.values())

@@ -1,4 +1,4 @@
-"""Jobs and their events in SQLite: the only SQL in the house, all of it at the top of this file.
+"""Jobs and their events in SQLite: the service's SQL, all of it at the top of this file.
 
 A change of state and the event that tells of it are one transaction, on disk (synchronous=FULL) before anybody hears
 of it. Times are UTC. Progress is not stored.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ from alloyd_kernels.dtypes import LEAF
 
 from ..engine.block import Block, Scratch
 from ..engine.sparsifier import Sparsifier, SparsifierArrays
+from ..stages import Finding, Numbers, Recall, Stage, Steps
 from .gram import fold_leaves
 
 
@@ -28,6 +31,28 @@ class DeltaNorms:
 
     def begin(self, elements: int, workers: int) -> DeltaNormSweep:
         return DeltaNormSweep(self, elements)
+
+
+def l1_norms(
+    base: int, positions: Sequence[int], sparsifiers: Sequence[Sparsifier]
+) -> Steps[npt.NDArray[np.float64]]:
+    """``DeltaNorms`` of each task vector, float64 [n, 2]; each is known or measured by itself."""
+    thinned = [place for place, each in enumerate(sparsifiers) if each != Sparsifier.keep()]
+
+    def measure(missing: tuple[int, ...]) -> Generator[Stage, Any, list[Numbers]]:
+        places = [thinned[each] for each in missing]
+        found = yield DeltaNorms(
+            base, tuple(positions[each] for each in places), tuple(sparsifiers[each] for each in places)
+        )
+        return [tuple(row) for row in found.tolist()]
+
+    norms = np.zeros((len(positions), 2))
+    findings = tuple(
+        Finding("delta norms", (base, positions[place]), astuple(sparsifiers[place]), 2) for place in thinned
+    )
+    if findings:
+        norms[thinned] = yield Recall(findings, measure)
+    return norms
 
 
 def norm_bytes(sources: int, leaves: int, workers: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,7 @@ from alloyd_kernels.dtypes import LEAF
 from alloyd_kernels.gram.cpu import measure_gram
 
 from ..engine.block import Block, Scratch
+from ..stages import Finding, Numbers, Recall, Stage, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,18 @@ class Gram:
 
     def begin(self, elements: int, workers: int) -> GramSweep:
         return GramSweep(self.positions, elements)
+
+
+def inner_products(positions: tuple[int, ...]) -> Steps[npt.NDArray[np.float64]]:
+    """The Gram matrix of the sources at ``positions``, float64 [n, n]."""
+
+    def measure(missing: tuple[int, ...]) -> Generator[Stage, Any, list[Numbers]]:
+        found = yield Gram(positions)
+        return [tuple(found.reshape(-1).tolist())]
+
+    n = len(positions)
+    (numbers,) = yield Recall((Finding("gram", positions, (), n * n),), measure)
+    return np.array(numbers, dtype=np.float64).reshape(n, n)
 
 
 def gram_bytes(sources: int, leaves: int, workers: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from alloyd_kernels.dtypes import LEAF
 from alloyd_kernels.magnitudes.cpu import FINE, SPARE, WAYS, count_coarse, count_fine, count_ties
 
 from ..engine.block import Block, Scratch
-from ..stages import Stage
+from ..stages import Finding, Numbers, Recall, Stage, Steps
 from .brackets import LARGEST, bracket_bytes, quick_cuts
 from .cuts import Cut, cut_at
 
@@ -148,14 +148,27 @@ class TieSweep:
         return self.ties
 
 
-def magnitude_cuts(
-    base: int, keep: Mapping[int, int], elements: int
-) -> Generator[Stage, Any, dict[int, Cut]]:
+def magnitude_cuts(base: int, keep: Mapping[int, int], elements: int) -> Steps[dict[int, Cut]]:
     """Cuts that keep exactly ``keep[position]`` elements (at least one, fewer than all) of each task vector.
 
-    Among equal magnitudes the lowest indices stay, as in a stable sort. In all but huge tensors a
-    sample and a bracket find nearly every cut in two sweeps; where the sample misled, histograms do in three more.
+    Among equal magnitudes the lowest indices stay, as in a stable sort. Each cut is known or measured by itself.
     """
+    positions = tuple(keep)
+
+    def measure(missing: tuple[int, ...]) -> Generator[Stage, Any, list[Numbers]]:
+        wanted = {positions[each]: keep[positions[each]] for each in missing}
+        cuts = yield from measured_cuts(base, wanted, elements)
+        return [astuple(cuts[position]) for position in wanted]
+
+    found = yield Recall(
+        tuple(Finding("cut", (base, position), (keep[position],), 3) for position in positions), measure
+    )
+    return {position: Cut(*numbers) for position, numbers in zip(positions, found, strict=True)}
+
+
+def measured_cuts(base: int, keep: Mapping[int, int], elements: int) -> Generator[Stage, Any, dict[int, Cut]]:
+    """The same, measured: in all but huge tensors a sample and a bracket find nearly every cut in two sweeps; where the
+    sample misled, histograms do in three more."""
     if elements > LARGEST:
         return (yield from sure_cuts(base, keep))
     quick = yield from quick_cuts(base, keep, elements)
