@@ -1,13 +1,14 @@
-"""A candidate: one recipe laid over its sources, to be scored without being written; a checkpoint is one too."""
+"""What can be scored: a recipe laid over its sources without being written, a checkpoint as it stands, a GGUF file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alloyd.errors import UsageError
 from alloyd.jobs import PlanSpec
 
 from .engine.prepare import Prepared, output_config, prepare
@@ -36,6 +37,42 @@ class Candidate:
         """The config.json that the candidate would be published with."""
         config = output_config(self.prepared)
         return dict(json.loads(config)) if config else {}
+
+
+@dataclass(frozen=True, slots=True)
+class GgufFile:
+    """A GGUF file as it stands, which llama.cpp scores; ``name`` is for people.
+
+    ``tokenizer`` is a folder with a Hugging Face tokenizer; ``None``: the vocabulary in the file itself.
+    """
+
+    name: str
+    path: Path
+    tokenizer: Path | None = None
+
+
+Subject = Candidate | GgufFile
+"""Whatever can be scored."""
+
+
+def candidates_only(subjects: Iterable[Subject], *, runner: str) -> list[Candidate]:
+    """``subjects`` for a runner that reads safetensors.
+
+    Raises
+    ------
+    UsageError
+        One of them is a GGUF file.
+    """
+    found: list[Candidate] = []
+    for subject in subjects:
+        if isinstance(subject, GgufFile):
+            raise UsageError(
+                f"the runner '{runner}' cannot run the GGUF file {subject.path}",
+                hint="GGUF files are scored with --runner gguf.",
+                path=str(subject.path),
+            )
+        found.append(subject)
+    return found
 
 
 def from_recipe(spec: PlanSpec, *, name: str, home: Path, settings: Settings) -> Candidate:

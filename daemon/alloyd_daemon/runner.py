@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ from typing import Final
 from alloyd.errors import AlloydError
 from alloyd.jobs import Note, Progress
 
-from .candidate import Candidate
+from .candidate import Subject
 from .plugins import Door
 from .scoring.requests import Answer, Request
 
@@ -56,6 +56,8 @@ class RunOptions:
     known:
         (candidate, request) pairs that an earlier run answered. Batches are composed as if there were none, and a
         batch whose answers are all known is passed over, so that a continued run computes the same figures.
+    settings:
+        What people set with ``--option KEY=VALUE``. A runner reads the keys it knows; whoever asks refuses the others.
     where:
         Names a request in messages, such as file and line.
     """
@@ -66,10 +68,11 @@ class RunOptions:
     batch_size: int | None = None
     quantise: str | None = None
     known: frozenset[tuple[int, int]] = frozenset()
+    settings: Mapping[str, str] = field(default_factory=dict)
     where: Callable[[int], str] = field(default="request {}".format)
 
 
-Run = Callable[[Sequence[Candidate], Sequence[Request], RunOptions], Generator[Outcome, None, None]]
+Run = Callable[[Sequence[Subject], Sequence[Request], RunOptions], Generator[Outcome, None, None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,8 @@ class Runner:
     ``run`` yields answers as they come, in any order, and progress in items (an item is one request of one
     candidate); closing it stops the work and keeps in ``scratch`` what a later run can use. It raises AlloydError
     for what concerns all candidates, and yields :class:`Lost` for what concerns one. ``generates`` says whether it
-    answers prompts; ``quantises`` which types it takes, for people; ``at_once`` whether a population is run together.
+    answers prompts; ``quantises`` which types it takes, for people; ``at_once`` whether a population is run together;
+    ``reads`` the keys of ``RunOptions.settings`` that it knows, with what each is for.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Runner:
     generates: bool
     at_once: bool = False
     quantises: tuple[str, ...] = ()
+    reads: Mapping[str, str] = field(default_factory=dict)
 
 
 RUNNERS: Final[Door[Runner]] = Door("runner", "alloyd_daemon.runners")
