@@ -11,6 +11,7 @@ from alloyd.errors import AlloydError
 from alloyd.jobs import Note, Progress
 
 from .candidate import Subject
+from .engine.findings import FindingCache
 from .plugins import Door
 from .scoring.requests import Answer, Request
 
@@ -58,6 +59,8 @@ class RunOptions:
         batch whose answers are all known is passed over, so that a continued run computes the same figures.
     settings:
         What people set with ``--option KEY=VALUE``. A runner reads the keys it knows; whoever asks refuses the others.
+    findings:
+        What was measured of sources before, and where to keep what is measured now.
     where:
         Names a request in messages, such as file and line.
     """
@@ -69,6 +72,7 @@ class RunOptions:
     quantise: str | None = None
     known: frozenset[tuple[int, int]] = frozenset()
     settings: Mapping[str, str] = field(default_factory=dict)
+    findings: FindingCache | None = None
     where: Callable[[int], str] = field(default="request {}".format)
 
 

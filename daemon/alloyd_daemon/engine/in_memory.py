@@ -15,6 +15,7 @@ from ..checkpoints.checkpoint import Tensor
 from ..checkpoints.header import ALIGNMENT
 from ..checkpoints.journal import Block
 from ..checkpoints.reader import Reader, open_reader
+from .findings import FindingCache
 from .merge import merge
 from .plan import TensorPlan, tensor_identity
 
@@ -34,8 +35,11 @@ class Merged:
 class Weights:
     """The tensors of one candidate. Not safe for use by several threads at once."""
 
-    def __init__(self, candidate: Candidate, readers: Sequence[_Kept]) -> None:
+    def __init__(
+        self, candidate: Candidate, readers: Sequence[_Kept], findings: FindingCache | None = None
+    ) -> None:
         self.candidate = candidate
+        self._findings = findings
         self._plan = candidate.prepared.plan
         self._readers = readers
         self._tensors = {each.name: each for each in self._plan.tensors}
@@ -66,7 +70,8 @@ class Weights:
         """
         wanted = [self._tensors[name] for name in names]
         sink = _MemorySink(wanted)
-        for _ in merge(replace(self._plan, tensors=tuple(wanted)), self._readers, sink, digests=False):
+        plan = replace(self._plan, tensors=tuple(wanted))
+        for _ in merge(plan, self._readers, sink, self._findings, digests=False):
             pass
         return {each.name: Merged(each.dtype, each.shape, sink.data[each.slot]) for each in wanted}
 
@@ -110,10 +115,13 @@ class Population:
     """Candidates that share readers of the sources they have in common.
 
     A candidate's merge gives its mapping of a source back, and keeps the page cache, for the next candidate comes by;
-    :meth:`leave` gives the page cache back too, where nothing was cached before.
+    :meth:`leave` gives the page cache back too, where nothing was cached before. What was measured of a source for one
+    candidate is known to all, through ``findings``.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], open_door: contextlib.ExitStack) -> None:
+    def __init__(
+        self, candidates: Sequence[Candidate], open_door: contextlib.ExitStack, findings: FindingCache
+    ) -> None:
         shared: dict[object, Reader] = {}
         self.members: list[Weights] = []
         for candidate in candidates:
@@ -124,7 +132,7 @@ class Population:
                 if key not in shared:
                     shared[key] = open_door.enter_context(open_reader(checkpoint, door))
                 readers.append(_Kept(shared[key]))
-            self.members.append(Weights(candidate, readers))
+            self.members.append(Weights(candidate, readers, findings))
 
     def leave(self, names: Iterable[str]) -> None:
         """No candidate asks for ``names`` again."""
@@ -135,10 +143,14 @@ class Population:
 
 
 @contextlib.contextmanager
-def population(candidates: Sequence[Candidate]) -> Generator[Population, None, None]:
-    """Open the sources of ``candidates`` for as long as the context lasts."""
+def population(
+    candidates: Sequence[Candidate], findings: FindingCache | None = None
+) -> Generator[Population, None, None]:
+    """Open the sources of ``candidates`` for as long as the context lasts; without ``findings``, what is measured
+    lasts as long.
+    """
     with contextlib.ExitStack() as stack:
-        yield Population(candidates, stack)
+        yield Population(candidates, stack, FindingCache() if findings is None else findings)
 
 
 class _Kept(Reader):
