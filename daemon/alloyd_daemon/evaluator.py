@@ -26,26 +26,34 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """Items of one kind, in the order of their file."""
-
-    name: str
-    evaluator: str
-    items: tuple[Item, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Metric:
     """One figure that items are scored by.
 
-    The figure of a model is the mean of its items' values, weighted by the value called ``weight`` where there is
-    one (nats per byte, weighted by bytes), then ``exp`` of it where ``scale`` says so (perplexity).
+    The figure of a model is the sum of its items' values called ``value`` (the metric's own name where that is empty)
+    over the sum of those called ``weight`` (their number where that is empty): a mean, or nats a byte. ``scale`` makes
+    of it what people call the metric: ``exp`` a perplexity, ``bits`` a figure in bits from one in nats.
     """
 
     name: str
     better: Literal["higher", "lower"] = "higher"
-    weight: str | None = None
-    scale: Literal["identity", "exp"] = "identity"
+    value: str = ""
+    weight: str = ""
+    scale: Literal["identity", "exp", "bits"] = "identity"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Items of one kind, in the order of their file.
+
+    ``metrics`` come most important first; empty, where only the scores will tell what they hold (a user's function).
+    ``data`` is the evaluator's own, for all items: what the user chose, checked and made ready.
+    """
+
+    name: str
+    evaluator: str
+    metrics: tuple[Metric, ...]
+    items: tuple[Item, ...]
+    data: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +76,33 @@ class Choices:
 
 
 class Evaluator(Protocol):
-    """One kind of task. ``metrics`` come most important first; ``options`` names the options it knows."""
+    """One kind of task."""
 
-    name: str
-    summary: str
-    metrics: tuple[Metric, ...]
-    options: Mapping[str, str]
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    @property
+    def summary(self) -> str:
+        """One line on how it scores."""
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """Options by name, with what each does."""
+
+    def recognises(self, keys: frozenset[str]) -> bool:
+        """Whether a JSONL file is of this kind where nobody says so, from the keys of its first item."""
 
     def read(self, source: str, choices: Choices) -> Task:
         """The task at ``source`` (a file's path, or a name that the evaluator knows), checked whole.
 
-        Raises TaskError naming file, line and key.
+        Raises TaskError naming file, line and key, and UsageError for an option's value or a missing library.
         """
 
-    def requests(self, task: Task, choices: Choices) -> Sequence[tuple[Request, ...]]:
+    def requests(self, task: Task) -> Sequence[tuple[Request, ...]]:
         """What each item asks, in the order of the items."""
 
-    def score(self, task: Task, choices: Choices, place: int, answers: Sequence[Answer]) -> ItemScore:
+    def score(self, task: Task, place: int, answers: Sequence[Answer]) -> ItemScore:
         """What the answers to the requests of item number ``place`` are worth.
 
         Raises TaskError for an answer that cannot be scored, such as a log-likelihood that is no number.
