@@ -49,6 +49,16 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
     hf_home: str = ""
 
 
+class ScoringSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How models are scored.
+
+    ``functions``: the user's own scoring functions by name, each ``/path/file.py:function``; no other code of anybody's
+    is run.
+    """
+
+    functions: dict[str, str] = {}
+
+
 class DaemonSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The service itself.
 
@@ -64,6 +74,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     jobs: JobSettings = JobSettings()
     models: ModelSettings = ModelSettings()
+    scoring: ScoringSettings = ScoringSettings()
     daemon: DaemonSettings = DaemonSettings()
 
     def memory_bytes(self) -> int:
@@ -228,5 +239,10 @@ def _check(section: str, key: str, value: Any) -> None:
         raise UsageError("expected 0 to 3600 seconds")
     elif key == "roots" and not all(Path(root).expanduser().is_absolute() for root in value):
         raise UsageError("expected absolute folders (or below ~): the daemon runs in a folder of its own")
+    elif key == "functions":
+        for name, place in value.items():
+            path, _, function = place.rpartition(":")
+            if not (Path(path).is_absolute() and function.isidentifier()):
+                raise UsageError(f"'{name}' must be '/path/file.py:function', not '{place}'")
     elif key == "nice" and not 0 <= value <= 19:
         raise UsageError("expected 0 to 19")
