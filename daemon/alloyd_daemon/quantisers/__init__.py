@@ -1,0 +1,1 @@
+"""Quantisers: one file a library, one row a format."""
