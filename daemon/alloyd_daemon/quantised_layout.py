@@ -1,0 +1,102 @@
+"""A merged checkpoint as an ordinary pre-quantised one: what is stored for each tensor, its bytes, its config.json.
+
+Everything but the bytes is known before a value is: names, dtypes and shapes follow from those of the merged tensors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .checkpoints.config import TORCH_NAMES
+from .late import library
+from .quantiser import Quantiser, StoredTensor
+from .skeleton import EXTRA, USER, Linear, Skeleton, torch_tensor
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisedTensor:
+    """One merged tensor (name, dtype code, shape) and what is stored for it; ``linear`` where it is quantised."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    stored: tuple[StoredTensor, ...]
+    linear: Linear | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisedLayout:
+    """The tensors of a pre-quantised checkpoint, in the order of the merged ones.
+
+    ``skipped`` are the modules that config.json must name because transformers would quantise them by itself;
+    ``warnings`` name tensors that the quantiser left as they are.
+    """
+
+    quantiser: Quantiser
+    dtype: str
+    tensors: tuple[QuantisedTensor, ...]
+    skipped: tuple[str, ...] | None
+    warnings: tuple[str, ...]
+
+    @property
+    def stored(self) -> tuple[StoredTensor, ...]:
+        """Every tensor of the checkpoint."""
+        return tuple(each for tensor in self.tensors for each in tensor.stored)
+
+    def encode(self, place: int, data: Any) -> Mapping[str, memoryview]:
+        """The bytes of all that is stored for merged tensor number ``place``, by name.
+
+        ``data`` is the whole tensor's bytes, anything with a buffer; what is not quantised is given back as it is.
+
+        Raises JobError for values that the quantiser cannot hold.
+        """
+        tensor = self.tensors[place]
+        if tensor.linear is None:
+            return {tensor.name: memoryview(data).cast("B")}
+        torch = library("torch", user=USER, extra=EXTRA)
+        values = torch_tensor(data, tensor.dtype, tensor.shape).to(getattr(torch, TORCH_NAMES[self.dtype]))
+        return self.quantiser.encode(tensor.name, values.T if tensor.linear.transposed else values)
+
+    def workspace(self, place: int) -> int:
+        """Bytes of private memory that :meth:`encode` takes for one tensor, results included, its data not."""
+        tensor = self.tensors[place]
+        return 0 if tensor.linear is None else self.quantiser.workspace(tensor.linear.shape)
+
+    def config(self, config: bytes) -> bytes:
+        """config.json of the quantised checkpoint, from that of the merged one."""
+        facts = json.loads(config)
+        facts["quantization_config"] = dict(self.quantiser.config(self.skipped))
+        return (json.dumps(facts, indent=2) + "\n").encode("ascii")
+
+
+def quantised_layout(
+    tensors: Sequence[tuple[str, str, tuple[int, ...]]], config: Mapping[str, Any], quantiser: Quantiser
+) -> QuantisedLayout:
+    """What a checkpoint of merged ``tensors`` (name, dtype code, shape) holds once it is quantised.
+
+    ``config`` is the merged checkpoint's parsed config.json; its dtype is what tensors are quantised from, as
+    transformers would.
+
+    Raises
+    ------
+    PlanError
+        transformers does not know the model, or has no place for a tensor; a dtype that is not quantised from.
+    UsageError
+        torch, transformers or the quantiser's library is not installed.
+    """
+    skeleton = Skeleton(config)
+    codes = {name: code for code, name in TORCH_NAMES.items()}
+    dtype = codes[str(skeleton.dtype).removeprefix("torch.")]
+    selection = skeleton.select(quantiser)
+    found = []
+    for name, code, shape in tensors:
+        linear = selection.linears.get(skeleton.place(name) or "")
+        stored: tuple[StoredTensor, ...] = (StoredTensor(name, code, shape),)
+        if linear is not None:
+            stored = quantiser.stored(name, dtype, linear.shape)
+        found.append(QuantisedTensor(name, code, shape, stored, linear))
+    skipped = tuple(sorted(selection.skipped)) if selection.unusual else None
+    return QuantisedLayout(quantiser, dtype, tuple(found), skipped, selection.warnings)

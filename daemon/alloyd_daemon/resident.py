@@ -1,0 +1,158 @@
+"""A transformers model in memory, built on the meta device and filled tensor by tensor, quantised on the way or not.
+
+A full-precision copy never exists: what is held is the (quantised) model and the tensor at hand. A warm model takes new
+values for single tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from alloyd.errors import PlanError, ShapeMismatch
+
+from .late import library
+from .quantiser import Quantiser
+from .skeleton import EXTRA, USER, Selection, Skeleton
+
+
+class Resident:
+    """A model that is filled once with :meth:`fill`, then changed with :meth:`update`.
+
+    Parameters
+    ----------
+    config:
+        The parsed config.json.
+    quantiser:
+        What quantises linear modules; ``None`` leaves all weights as they are.
+    dtype:
+        The dtype code of what is not quantised; ``None`` for what the config says.
+    device:
+        Where the model lives: torch's name of a device.
+
+    ``model`` is transformers' module, in evaluation mode once it is filled; ``warnings`` name tensors that the
+    quantiser left as they are. Saving it after a forward loses precision (bitsandbytes repacks its weights for the
+    processor): :mod:`alloyd_daemon.quantised_layout` writes checkpoints.
+
+    Raises PlanError and UsageError as :class:`Skeleton` does.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        *,
+        quantiser: Quantiser | None = None,
+        dtype: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self._torch = library("torch", user=USER, extra=EXTRA)
+        self._skeleton = Skeleton(config, dtype=dtype)
+        self._quantiser = quantiser
+        self._device = self._torch.device(device)
+        self._selection = Selection({}, (), False, ())
+        self.model = self._skeleton.model
+        if quantiser is not None:
+            self._selection = self._skeleton.select(quantiser)
+            quantiser.prepare(self.model, self._selection.skipped)
+        self._filled: set[str] = set()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Tensors that the quantiser left as they are, and why."""
+        return self._selection.warnings
+
+    def fill(self, tensors: Iterable[tuple[str, Any]]) -> None:
+        """Give the model its weights: every (checkpoint name, torch tensor) once, in any order.
+
+        A tensor may be dropped or overwritten as soon as the next is asked for.
+
+        Raises
+        ------
+        PlanError
+            A tensor fits nowhere, or a parameter was given none.
+        ShapeMismatch
+            A tensor has another shape than its parameter.
+        JobError
+            A tensor has values that the quantiser cannot hold.
+        """
+        self._put_all(tensors)
+        missing = set(self._skeleton.shapes) - self._filled
+        self.model.tie_weights(missing_keys=missing, recompute_mapping=False)
+        if missing:
+            first = min(missing)
+            raise PlanError(
+                f"the parameter '{first}' of {type(self.model).__name__}"
+                f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''} got no tensor",
+                hint="The checkpoint's tensors do not match its config.json.",
+                tensor=first,
+            )
+        self._restore_buffers()
+        self.model.eval()
+
+    def update(self, tensors: Iterable[tuple[str, Any]]) -> None:
+        """Replace the values of single tensors of a filled model. Raises as :meth:`fill` does."""
+        self._put_all(tensors)
+
+    def _put_all(self, tensors: Iterable[tuple[str, Any]]) -> None:
+        with self._torch.no_grad():
+            for name, tensor in tensors:
+                place = self._skeleton.place(name)
+                if place is not None:
+                    self._put(place, name, tensor)
+                    self._filled.add(place)
+
+    def _put(self, place: str, name: str, tensor: Any) -> None:
+        wanted = self._skeleton.shapes[place]
+        if tuple(tensor.shape) != wanted:
+            raise ShapeMismatch(
+                f"tensor '{name}' has the shape {list(tensor.shape)}; "
+                f"{type(self.model).__name__} expects {list(wanted)}",
+                hint="The checkpoint's tensors do not match its config.json.",
+                tensor=name,
+            )
+        path, _, leaf = place.rpartition(".")
+        module = self.model.get_submodule(path)
+        linear = self._selection.linears.get(place)
+        if linear is not None and self._quantiser is not None:
+            value = tensor.to(device=self._device, dtype=self._skeleton.dtype)
+            self._quantiser.load(module, name, value.T if linear.transposed else value)
+            return
+        held = getattr(module, leaf)
+        if held.device.type != "meta":
+            held.copy_(tensor)
+            return
+        value = tensor.to(device=self._device, dtype=self._skeleton.dtype_of(place), copy=True)
+        if leaf in module._buffers:
+            module._buffers[leaf] = value
+        else:
+            setattr(module, leaf, self._torch.nn.Parameter(value, requires_grad=False))
+
+    def _restore_buffers(self) -> None:
+        """Compute what no checkpoint holds (rotary frequencies, scales of embeddings), as transformers does."""
+        for name, held in list(self.model.named_non_persistent_buffers()):
+            path, _, leaf = name.rpartition(".")
+            fresh = self._torch.empty_like(held, device=self._device)
+            self.model.get_submodule(path)._buffers[leaf] = fresh
+        for module in self.model.modules():
+            for each in (*module._parameters.values(), *_persistent(module)):
+                if each is not None:
+                    each._is_hf_initialized = True
+            module._is_hf_initialized = False
+        self.model.initialize_weights()
+
+
+def _persistent(module: Any) -> Iterator[Any]:
+    return (each for name, each in module._buffers.items() if name not in module._non_persistent_buffers_set)
+
+
+def held_bytes(model: Any) -> int:
+    """Bytes that a model's parameters and buffers hold, quantised scales included; tied ones count once."""
+    storages = {}
+    for each in (*model.parameters(), *model.buffers()):
+        state = getattr(each, "quant_state", None)
+        scales = [] if state is None else [state.absmax, *([state.state2.absmax] if state.nested else [])]
+        for tensor in (each, getattr(each, "SCB", None), *scales):
+            if tensor is not None and tensor.device.type != "meta":
+                storages[tensor.data_ptr()] = math.prod(tensor.shape) * tensor.element_size()
+    return sum(storages.values())
