@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+WEIGH_WHOLE_ROWS: Final = frozenset(("Q4_0", "Q4_1", "Q5_0", "Q5_1"))
+"""Types whose encoder, where it is given an importance, scales it by the mean square of the whole row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +34,4 @@ class ElementType:
         return blocks * self.size
 
 
-F32 = ElementType(0, "F32", 1, 4)
+F32: Final = ElementType(0, "F32", 1, 4)

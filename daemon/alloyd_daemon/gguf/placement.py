@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .element_type import ElementType
+from .element_type import WEIGH_WHOLE_ROWS, ElementType
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ class Part:
     @property
     def unit(self) -> int:
         """The fewest elements that are encoded by themselves: one block, or a row where the encoder weighs rows."""
-        return self.row_length if self.importance is not None else self.type.block
+        whole = self.importance is not None and self.type.name in WEIGH_WHOLE_ROWS
+        return self.row_length if whole else self.type.block
 
     @property
     def row_size(self) -> int:
@@ -100,7 +101,7 @@ class Placement:
     def unit(self) -> int:
         """A block of source elements must begin, and end short of the tensor's end, at a multiple of this.
 
-        It is a power of two times a row's length at most; 1 for a tensor that is not written.
+        One quantisation block, as a rule; a row where the encoder weighs rows; 1 for a tensor that is not written.
         """
         return int(np.lcm.reduce([part.unit for part in self.parts])) if self.parts else 1
 

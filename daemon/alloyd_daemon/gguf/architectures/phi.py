@@ -1,0 +1,50 @@
+"""Phi-3 and Phi-4: fused query-key-value and gate-up rows stay fused; LongRoPE factors are tensors."""
+
+from __future__ import annotations
+
+from ..architecture import GgufArchitecture, Writer, register
+from ..hyperparameters import Hyperparameters, number
+from ..rope import longrope_attention, longrope_factors, rotated
+
+
+def _describe(writer: Writer, hyperparameters: Hyperparameters) -> None:
+    rope = hyperparameters.rope
+    original = number(rope.get("original_max_position_embeddings"), "original_max_position_embeddings")
+    writer.add_context_length(hyperparameters.whole("max_position_embeddings"))
+    writer.add_rope_scaling_orig_ctx_len(int(original))
+    writer.add_embedding_length(hyperparameters.whole("hidden_size"))
+    writer.add_feed_forward_length(hyperparameters.whole("intermediate_size"))
+    writer.add_block_count(hyperparameters.layers)
+    writer.add_head_count(hyperparameters.heads)
+    writer.add_head_count_kv(hyperparameters.kv_heads)
+    writer.add_layer_norm_rms_eps(hyperparameters.number("rms_norm_eps"))
+    writer.add_rope_dimension_count(rotated(hyperparameters))
+    writer.add_rope_freq_base(number(rope["rope_theta"], "rope_theta"))
+    # Zero says that there is none, which tells Phi-4 from Phi-3.
+    writer.add_sliding_window(hyperparameters.optional_whole("sliding_window") or 0)
+    attention = longrope_attention(hyperparameters)
+    if attention is not None:
+        writer.add_rope_scaling_attn_factors(attention)
+
+
+def _warnings(hyperparameters: Hyperparameters) -> list[str]:
+    window = hyperparameters.optional_whole("sliding_window")
+    if not window or window >= hyperparameters.whole("max_position_embeddings"):
+        return []
+    return [f"llama.cpp attends to the whole context, where the model looks back {window} tokens"]
+
+
+register(
+    GgufArchitecture(
+        names=("Phi3ForCausalLM",),
+        model_arch="PHI3",
+        describe=_describe,
+        defaults={
+            "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-5,
+        },
+        constants=longrope_factors,
+        warnings=_warnings,
+    )
+)
