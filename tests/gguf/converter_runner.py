@@ -1,8 +1,8 @@
 """Run llama.cpp's converter, in an interpreter of its own: ``python converter_runner.py SOURCE < requests``.
 
-Each line of the input is a JSON object: ``folder``, ``out``, ``type`` (f32, f16, bf16, q8_0) and ``vocabulary``: empty to
-let the converter find it, ``none``, or the name of a byte-level pre-tokenizer. The converter tells these by a hash of
-the ids that a published tokenizer gives, which no tokenizer trained in a test can have.
+Each line of the input is a JSON object: ``folder``, ``out``, ``type`` (f32, f16, bf16, q8_0) and ``vocabulary``: empty
+to let the converter find it, ``none``, or the name of a byte-level pre-tokenizer. The converter tells these by a hash
+of the ids that a published tokenizer gives, which no tokenizer trained in a test can have.
 """
 
 from __future__ import annotations

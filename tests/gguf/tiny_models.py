@@ -171,7 +171,7 @@ def _byte_level(expression: str | None, *, ignore_merges: bool) -> Callable[[Pat
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=VOCABULARY - 100,
-            special_tokens=["<|unused|>", "<|begin|>", "<|end|>"],
+            special_tokens=["<|endoftext|>", "<|begin|>", "<|end|>"],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )

@@ -46,6 +46,8 @@ class GgufArchitecture:
     """What is added to every norm's weight."""
     dropped: tuple[str, ...] = ()
     """Ends of names of tensors that GGUF does not hold."""
+    space_prefix: bool | None = None
+    """Whether a SentencePiece text begins with a space, where the family decides it and not the tokenizer."""
     activations: tuple[str, ...] = ("silu", "swish")
     """The activations that llama.cpp computes for the family."""
     constants: Callable[[Hyperparameters], Constants] = _no_constants

@@ -1,4 +1,4 @@
-"""A model's config.json as the GGUF tables read it: typed look-ups, transformers' defaults, one form of the rotary keys.
+"""A model's config.json as the GGUF tables read it: typed look-ups, defaults, one form of the rotary keys.
 
 transformers leaves out of config.json what equals its default, so that a missing key means the default of the model's
 class; each family's table lists those that matter.

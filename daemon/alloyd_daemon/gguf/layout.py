@@ -119,7 +119,9 @@ def describe(
 
     writer = begin()
     vocabulary = _rows_of_embedding(assignment.targets)
-    warnings = tokenizer.add_vocabulary(writer, folder, config, hyperparameters, vocabulary)
+    warnings = tokenizer.add_vocabulary(
+        writer, folder, config, vocabulary, space_prefix=architecture.space_prefix
+    )
     head = render(writer, [(each, choice.types[each], shape) for each, shape in shapes.items()])
     numbers = {each.name: number for number, each in enumerate(head.tensors)}
     return GgufLayout(

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from alloyd.errors import RecipeError
 
@@ -34,7 +34,7 @@ def llama() -> Any:
             f"llama_cpp is installed but does not load: {wrong}",
             hint="Build it again: pip install --force-reinstall --no-cache-dir llama-cpp-python",
         ) from wrong
-    module.llama_log_set(_on_log, ctypes.c_void_p(0))
+    module.llama_log_set(_CALLBACK, ctypes.c_void_p(0))
     return module
 
 
@@ -75,8 +75,8 @@ def gguf() -> Any:
     # This package bears the same name; an absolute import finds the one that is installed.
     try:
         import gguf as package
-    except ModuleNotFoundError as missing:
-        raise missing(missing.name or "gguf") from None
+    except ModuleNotFoundError as absent:
+        raise missing(absent.name or "gguf") from None
     return package
 
 
@@ -95,10 +95,13 @@ def log_lines() -> Iterator[list[str]]:
             lines.extend("".join(pieces).splitlines())
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 def _on_log(level: int, text: bytes | None, data: int | None) -> None:
     if _lines is not None and text:
         _lines.append(text.decode("utf-8", "replace"))
+
+
+# ctypes keeps no reference of its own to what C may call at any time.
+_CALLBACK: Final = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(_on_log)
 
 
 def _folder() -> Path:

@@ -1,4 +1,4 @@
-"""How a byte-level BPE cuts text into words before it merges: its rules as tokenizer.json spells them, llama.cpp's name.
+"""How a byte-level BPE cuts text into words before it merges: the rules of tokenizer.json, llama.cpp's name for them.
 
 llama.cpp has a fixed list of pre-tokenizers, each a name for some regular expressions and for whether a word that is a
 token is taken whole (``ignore_merges``). A tokenizer whose rules are none of them cannot be held.

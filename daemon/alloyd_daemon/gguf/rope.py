@@ -38,16 +38,19 @@ def llama3_factors(hyperparameters: Hyperparameters) -> Constants:
             hint="Correct 'rope_parameters' (or 'rope_scaling') in config.json.",
             key="rope_parameters",
         )
+    base = number(rope["rope_theta"], "rope_theta")
     size = hyperparameters.head_dim
-    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    base = np.float32(number(rope["rope_theta"], "rope_theta"))
-    wavelengths = np.float32(2 * math.pi) * (base**exponents)
-    smooth = (np.float32(original) / wavelengths - np.float32(low)) / np.float32(high - low)
-    blended = 1 / ((1 - smooth) / np.float32(factor) + smooth)
-    factors = np.where(
-        wavelengths < original / high, 1.0, np.where(wavelengths > original / low, factor, blended)
-    )
-    return {"rope_freqs.weight": factors.astype(np.float32)}
+    factors = []
+    for index in range(0, size, 2):
+        wavelength = 2 * math.pi * base ** (index / size)
+        if wavelength < original / high:
+            factors.append(1.0)
+        elif wavelength > original / low:
+            factors.append(factor)
+        else:
+            smooth = (original / wavelength - low) / (high - low)
+            factors.append(1 / ((1 - smooth) / factor + smooth))
+    return {"rope_freqs.weight": np.array(factors, dtype=np.float32)}
 
 
 def longrope_factors(hyperparameters: Hyperparameters) -> Constants:

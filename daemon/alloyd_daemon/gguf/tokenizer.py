@@ -12,7 +12,6 @@ from typing import Any, Final
 from alloyd.errors import SourceError
 
 from .architecture import Writer
-from .hyperparameters import Hyperparameters
 from .library import gguf
 from .vocabulary import TokenizerFiles, Unheld, read_vocabulary
 
@@ -27,11 +26,17 @@ _SPECIAL_FILES: Final = (
 
 
 def add_vocabulary(
-    writer: Writer, folder: Path, config: Mapping[str, Any], hyperparameters: Hyperparameters, rows: int
+    writer: Writer,
+    folder: Path,
+    config: Mapping[str, Any],
+    rows: int,
+    *,
+    space_prefix: bool | None,
 ) -> list[str]:
     """Add the vocabulary of a model whose embedding has ``rows`` rows; return what a user should be told.
 
-    A tokenizer that llama.cpp cannot hold leaves the file without one: programs that send numbers of tokens can use it.
+    ``space_prefix`` is what the family says of a space before the text, if it says anything. A tokenizer that llama.cpp
+    cannot hold leaves the file without a vocabulary: programs that send numbers of tokens can use it.
 
     Raises
     ------
@@ -43,11 +48,13 @@ def add_vocabulary(
         vocabulary = read_vocabulary(files, rows)
     except Unheld as reason:
         writer.add_tokenizer_model("none")
-        if hyperparameters.get("vocab_size") is None or not _has_vocab_size(writer):
+        if not _has_vocab_size(writer):
             writer.add_vocab_size(rows)
         return [f"the file has no vocabulary, only numbers of tokens: {reason}"]
-    if vocabulary.space_prefix is not None:
-        writer.add_add_space_prefix(vocabulary.space_prefix)
+    if vocabulary.model == "llama":
+        prefix = vocabulary.space_prefix if space_prefix is None else space_prefix
+        if prefix is not None:
+            writer.add_add_space_prefix(prefix)
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(list(vocabulary.tokens))

@@ -79,6 +79,7 @@ register(
         describe=_describe_gemma,
         defaults={**_SHARED, "max_position_embeddings": 8192, "num_key_value_heads": 16},
         norm_shift=1.0,
+        space_prefix=False,
         dropped=("lm_head.weight",),
         activations=_GELU,
     )
@@ -97,6 +98,7 @@ register(
             "sliding_window": 4096,
         },
         norm_shift=1.0,
+        space_prefix=False,
         dropped=("lm_head.weight",),
         activations=_GELU,
     )
@@ -118,6 +120,7 @@ register(
             "sliding_window": 4096,
         },
         norm_shift=1.0,
+        space_prefix=False,
         activations=_GELU,
     )
 )
