@@ -165,8 +165,12 @@ def _record(raw: bytes, path: str, line: int) -> Record:
             _check_text(record, key, [key, part])
     given = record.text("id") if "id" in value else ""
     content = content_of({key: part for key, part in value.items() if key != "id"})
-    name = given or hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-    return Record(path, line, value, content, name)
+    return Record(path, line, value, content, given or id_of(content))
+
+
+def id_of(content: str) -> str:
+    """The id of an item that was given none: 16 hex digits of BLAKE2b."""
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def content_of(fields: Mapping[str, Any]) -> str:
