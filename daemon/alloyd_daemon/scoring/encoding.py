@@ -142,8 +142,10 @@ def _pair(number: int, request: Continuation, tokenizer: Any, where: str) -> Spa
         if blanks:
             context, text = context[:-blanks], context[-blanks:] + text
     if context:
-        whole = _ids(context + text, tokenizer)
-        first = len(_ids(context, tokenizer))
+        before = _ids(context, tokenizer)
+        first = len(before)
+        # Where a token would span the seam the context keeps its own, so that all that follows it shares it.
+        whole = (*before, *_ids(context + text, tokenizer)[first:])
     else:
         ids = tuple(tokenizer.encode(text, add_special_tokens=False))
         begin = first_token(tokenizer)
