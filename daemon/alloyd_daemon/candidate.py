@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alloyd.errors import UsageError
+from alloyd.errors import PlanError, UsageError
 from alloyd.jobs import PlanSpec
 
 from .engine.prepare import Prepared, output_config, prepare
@@ -31,6 +31,11 @@ class Candidate:
         """The donor's folder, where tokenizer and generation config are."""
         plan = self.prepared.plan
         return self.prepared.checkpoints[plan.outline.donor].folder
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the plan warns of, for people."""
+        return tuple(self.prepared.plan.outline.warnings)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -76,8 +81,18 @@ def candidates_only(subjects: Iterable[Subject], *, runner: str) -> list[Candida
 
 
 def from_recipe(spec: PlanSpec, *, name: str, home: Path, settings: Settings) -> Candidate:
-    """The candidate of a recipe's last document. Raises what ``engine.prepare.prepare`` raises."""
-    return Candidate(name, prepare(spec, home=home, settings=settings)[-1])
+    """The candidate of a recipe's last document.
+
+    Raises PlanError where that uses the result of another document, and what ``engine.prepare.prepare`` raises.
+    """
+    prepared = prepare(spec, home=home, settings=settings)[-1]
+    for model, checkpoint in zip(prepared.plan.outline.models, prepared.checkpoints, strict=True):
+        if not checkpoint.prints:
+            raise PlanError(
+                f"{name} uses '{model.name}', which another document of the recipe makes",
+                hint="Such a recipe cannot be scored unwritten: merge it, and score the result.",
+            )
+    return Candidate(name, prepared)
 
 
 def from_checkpoint(

@@ -65,6 +65,37 @@ class Encoded:
                 )
         return answers
 
+    def gather(self) -> Gathering:
+        """An empty gathering of span scores."""
+        return Gathering(self)
+
+
+class Gathering:
+    """Puts scores of spans together: a request is answered when the last of its spans is."""
+
+    def __init__(self, encoded: Encoded) -> None:
+        self._spans = encoded.spans
+        self._missing: dict[int, int] = {}
+        for span in encoded.spans:
+            self._missing[span.request] = self._missing.get(span.request, 0) + 1
+        self._found: dict[int, dict[int, SpanScore]] = {}
+
+    def add(self, place: int, score: SpanScore) -> Likelihood | None:
+        """Take the score of span number ``place``, which was not taken before; its request's answer, if that is it."""
+        request = self._spans[place].request
+        found = self._found.setdefault(request, {})
+        found[place] = score
+        self._missing[request] -= 1
+        if self._missing[request]:
+            return None
+        del self._found[request]
+        parts = sorted(found.items())  # added in one order, whatever order they came in
+        return Likelihood(
+            logprob=sum(score.logprob for _, score in parts),
+            greedy=all(score.greedy for _, score in parts),
+            tokens=sum(len(self._spans[place].ids) - self._spans[place].first for place, _ in parts),
+        )
+
 
 def encode(
     requests: Sequence[Request],
