@@ -1,0 +1,85 @@
+"""What a score found, for people and scripts: each model's figures, and every model paired with the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..evaluator import Metric
+from .paired import Comparison, compare
+from .run import Questions, Scored
+from .summary import Figure, metrics_of, summarise
+
+
+def report(questions: Questions, scored: Mapping[str, Scored], runners: Mapping[str, str]) -> dict[str, Any]:
+    """The result of a job, as docs/protocol.md has it. ``scored`` and ``runners`` go by the names of the models.
+
+    Models are compared with the first of them that was scored.
+    """
+    whole = [name for name, one in scored.items() if one.error is None]
+    metrics = [
+        metrics_of(posed.task.metrics, scored[whole[0]].items[number]) if whole else ()
+        for number, posed in enumerate(questions.tasks)
+    ]
+    return {
+        "tasks": [
+            {
+                "name": name,
+                "evaluator": posed.task.evaluator,
+                "items": len(posed.task.items),
+                "metrics": [{"name": each.name, "better": each.better} for each in metrics[number]],
+            }
+            for number, (name, posed) in enumerate(zip(questions.names, questions.tasks, strict=True))
+        ],
+        "models": [
+            {
+                "name": name,
+                "runner": runners[name],
+                "error": one.error.to_dict() if one.error is not None else None,
+                "scores": [
+                    {"task": task, **_figure(figure)}
+                    for number, task in enumerate(questions.names)
+                    if one.error is None
+                    for figure in summarise(metrics[number], one.items[number])
+                ],
+            }
+            for name, one in scored.items()
+        ],
+        "comparisons": [
+            {"model": name, "against": whole[0], "task": task, **each}
+            for name in whole[1:]
+            for number, task in enumerate(questions.names)
+            for each in _compared(metrics[number], scored[whole[0]], scored[name], number)
+        ],
+    }
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {
+        "metric": figure.metric.name,
+        "value": figure.value,
+        "low": figure.low,
+        "high": figure.high,
+        "n": figure.n,
+        "interval": figure.interval,
+    }
+
+
+def _compared(metrics: tuple[Metric, ...], first: Scored, second: Scored, task: int) -> list[dict[str, Any]]:
+    pairs = (compare(metric, first.items[task], second.items[task]) for metric in metrics)
+    return [_comparison(each) for each in pairs if each is not None]
+
+
+def _comparison(one: Comparison) -> dict[str, Any]:
+    return {
+        "metric": one.metric.name,
+        "difference": one.difference,
+        "low": one.low,
+        "high": one.high,
+        "wins": one.wins,
+        "losses": one.losses,
+        "ties": one.ties,
+        "p": one.p,
+        "n": one.n,
+        "verdict": one.verdict,
+    }
