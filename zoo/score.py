@@ -14,8 +14,14 @@ from typing import Any, Final
 
 import torch
 
-from alloyd_daemon.evaluator import EVALUATORS, summarise
-from alloyd_daemon.task import read_task
+from alloyd_daemon.candidate import from_checkpoint
+from alloyd_daemon.evaluator import Choices
+from alloyd_daemon.runner import RUNNERS, RunOptions
+from alloyd_daemon.scoring.run import InMemory, Posed, Questions
+from alloyd_daemon.scoring.run import score as score_candidates
+from alloyd_daemon.scoring.summary import Figure, summarise
+from alloyd_daemon.settings import Settings
+from alloyd_daemon.tasks import resolve
 
 from .merges import Merge, Tensors, merged, read_tensors, write_checkpoint
 from .problems import TASKS, Split
@@ -50,16 +56,36 @@ Score = dict[str, Any]
 
 def score(directory: Path, task: str, split: Split) -> Score:
     """Exact match of one checkpoint folder on one committed task file."""
-    items = EVALUATORS.get("exact_match")(
-        directory, read_task(FOLDER / f"{task}.{split}.jsonl"), batch_size=BATCH_SIZE
-    )
-    summary = summarise(items)
+    figure = exact_match(directory, FOLDER / f"{task}.{split}.jsonl")
     return {
-        "score": round(summary.mean, 4),
-        "low": round(summary.low, 4),
-        "high": round(summary.high, 4),
-        "n": summary.n,
+        "score": round(figure.value, 4),
+        "low": round(figure.low or 0.0, 4),
+        "high": round(figure.high or 0.0, 4),
+        "n": figure.n,
     }
+
+
+def exact_match(directory: Path, file: Path) -> Figure:
+    """Exact match of one checkpoint folder on one task file."""
+    settings = Settings()
+    questions = Questions([Posed(*each) for each in resolve([f"exact_match:{file}"], Choices())])
+    with TemporaryDirectory() as home:
+        candidate = from_checkpoint(directory, name=directory.name, home=Path(home), settings=settings)
+        options = RunOptions(
+            scratch=Path(home),
+            memory=settings.memory_bytes(),
+            threads=torch.get_num_threads(),
+            batch_size=BATCH_SIZE,
+        )
+        running = score_candidates([candidate], questions, RUNNERS.get("resident"), options, InMemory())
+        try:
+            while True:
+                next(running)
+        except StopIteration as end:
+            (scored,) = end.value
+    if scored.error is not None:
+        raise scored.error
+    return summarise(questions.tasks[0].task.metrics, scored.items[0])[0]
 
 
 def score_merge(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .aio import AsyncClient
     from .api import Client
     from .errors import AlloydError
-    from .jobs import Event, Job, JobState, MergeSpec, PlanSpec, ScoreSpec, VerifySpec
+    from .jobs import Event, Job, JobState, MergeSpec, PlanSpec, ScoreSpec, Subject, VerifySpec
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,7 @@ __all__ = [
     "MergeSpec",
     "PlanSpec",
     "ScoreSpec",
+    "Subject",
     "VerifySpec",
     "__version__",
 ]
@@ -44,6 +45,7 @@ _HOMES = {
     "MergeSpec": "jobs",
     "PlanSpec": "jobs",
     "ScoreSpec": "jobs",
+    "Subject": "jobs",
     "VerifySpec": "jobs",
 }
 

@@ -101,9 +101,14 @@ class AsyncClient:
         """See :meth:`alloyd.Client.verify`."""
         return await self._result(await self.submit(VerifySpec(os.path.abspath(path))))
 
-    async def score(self, models: Sequence[PathLike], task: PathLike, **options: Any) -> Job:
+    async def score(
+        self,
+        models: Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
+        tasks: PathLike | Sequence[PathLike],
+        **options: Any,
+    ) -> Job:
         """See :meth:`alloyd.Client.score`."""
-        return await self.submit(score_spec(models, task, options))
+        return await self.submit(score_spec(models, tasks, options))
 
     async def wait(self, job: str, *, timeout: float | None = None) -> Job:
         """See :meth:`alloyd.Client.wait`."""

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import zmq
 
-from . import __version__, recipe_file, spawn, wire
+from . import __version__, recipe_file, spawn, task_name, wire
 from . import follow as _follow
 from .errors import AlloydError, DaemonUnreachable, VersionMismatch, WaitTimedOut
 from .jobs import Event, Job, JobState, MergeSpec, PlanSpec, ScoreSpec, Spec, VerifySpec, spec_fields
@@ -86,7 +86,7 @@ class Client:
     # Work
 
     def submit(self, spec: Spec) -> Job:
-        """Add a job. A merge that waits, runs or is paused with the same spec is continued instead of doubled."""
+        """Add a job. A merge or score that waits, runs or is paused with the same spec is continued, not doubled."""
         return self._ask(wire.Submit(spec_fields(spec), wire.new_token()), Job)
 
     def merge(self, recipe: PathLike | Mapping[str, Any], out: PathLike, **options: Any) -> Job:
@@ -106,9 +106,18 @@ class Client:
         """Read a checkpoint again and compare it with its manifest; waits for it. DigestMismatch when it differs."""
         return self._result(self.submit(VerifySpec(os.path.abspath(path))))
 
-    def score(self, models: Sequence[PathLike], task: PathLike, **options: Any) -> Job:
-        """Submit a job that scores ``models`` on ``task``; ``options`` are fields of :class:`alloyd.ScoreSpec`."""
-        return self.submit(score_spec(models, task, options))
+    def score(
+        self,
+        models: Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
+        tasks: PathLike | Sequence[PathLike],
+        **options: Any,
+    ) -> Job:
+        """Submit a job that scores ``models`` on ``tasks``.
+
+        A model is a checkpoint folder, a GGUF file, or a recipe as :meth:`merge` takes it; a mapping gives them names.
+        A task is a JSONL file or ``EVALUATOR:SOURCE``. ``options`` are fields of :class:`alloyd.ScoreSpec`.
+        """
+        return self.submit(score_spec(models, tasks, options))
 
     def wait(self, job: str, *, timeout: float | None = None) -> Job:
         """The job once it is done.
@@ -326,10 +335,38 @@ def plan_spec(
     return _convert({**recipe_fields(recipe), **options, "out": place, "kind": "plan"}, PlanSpec)
 
 
-def score_spec(models: Sequence[PathLike], task: PathLike, options: Mapping[str, Any]) -> ScoreSpec:
+def score_spec(
+    models: Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
+    tasks: PathLike | Sequence[PathLike],
+    options: Mapping[str, Any],
+) -> ScoreSpec:
     """The spec of a scoring; see :meth:`Client.score`."""
-    places = tuple(os.path.abspath(model) for model in models)
-    return _convert({**options, "models": places, "task": os.path.abspath(task), "kind": "score"}, ScoreSpec)
+    if isinstance(models, Mapping):
+        subjects = [subject_fields(model, name) for name, model in models.items()]
+    else:
+        subjects = [subject_fields(model, "") for model in models]
+    named = [tasks] if isinstance(tasks, str | os.PathLike) else tasks
+    fields = {
+        **options,
+        "subjects": subjects,
+        "tasks": [task_name.absolute(os.fspath(task), Path.cwd()) for task in named],
+        "kind": "score",
+    }
+    return _convert(fields, ScoreSpec)
+
+
+def subject_fields(model: PathLike | Mapping[str, Any], name: str) -> dict[str, str]:
+    """What is to be scored, as fields of :class:`alloyd.jobs.Subject`: a recipe's text, or an absolute path.
+
+    A file whose name ends in .yaml, .yml or .json is a recipe, and so is a text that holds a line break. Without a
+    ``name`` it is called by its path.
+    """
+    text = "recipe" if isinstance(model, Mapping) else os.fspath(model)
+    if isinstance(model, Mapping) or "\n" in text or text.endswith((".yaml", ".yml", ".json")):
+        fields = recipe_fields(model)
+        called = name or (text if "recipe_name" in fields else "recipe")
+        return {"name": called, "recipe": fields["recipe"], "base_dir": fields["base_dir"]}
+    return {"name": name or text, "path": os.path.abspath(text)}
 
 
 def recipe_fields(recipe: PathLike | Mapping[str, Any]) -> dict[str, Any]:

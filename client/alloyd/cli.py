@@ -117,10 +117,7 @@ def parser() -> argparse.ArgumentParser:
             how.add_argument("--detach", action="store_true", help="print the job's id and leave")
         return one
 
-    def recipe(one: argparse.ArgumentParser) -> None:
-        one.add_argument("recipe", metavar="RECIPE", help="a YAML file as mergekit reads it; - is stdin")
-        one.add_argument("place", metavar="OUT", nargs="?", help="the folder to make")
-        one.add_argument("--out", "-o", metavar="OUT", help="the same, as an option")
+    def memory(one: argparse.ArgumentParser) -> None:
         one.add_argument(
             "--memory",
             metavar="SIZE",
@@ -129,6 +126,12 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument(
             "--threads", type=int, metavar="N", help="threads (default: one more than there are cores)"
         )
+
+    def recipe(one: argparse.ArgumentParser) -> None:
+        one.add_argument("recipe", metavar="RECIPE", help="a YAML file as mergekit reads it; - is stdin")
+        one.add_argument("place", metavar="OUT", nargs="?", help="the folder to make")
+        one.add_argument("--out", "-o", metavar="OUT", help="the same, as an option")
+        memory(one)
         one.add_argument("--shard-size", metavar="SIZE", help="most bytes of one output file (default: 5GB)")
         one.add_argument(
             "--reader", choices=("auto", "mmap", "pread"), default="auto", help="how sources are read"
@@ -142,14 +145,34 @@ def parser() -> argparse.ArgumentParser:
     recipe(work("plan", "Say what a merge would read, write and need, without moving a byte."))
     one = work("verify", "Read a checkpoint again and compare it with its manifest.")
     one.add_argument("path", metavar="DIR")
-    one = work("score", "Score models on a task, item by item.")
-    one.add_argument("models", metavar="MODEL", nargs="+", help="checkpoint folders")
-    one.add_argument("--task", required=True, metavar="FILE", help="JSONL with an item a line")
+    one = work("score", "Score models and recipes on tasks, item by item, each against the first.")
     one.add_argument(
-        "--evaluator", default="exact_match", metavar="NAME", help="how to score (default: exact_match)"
+        "models",
+        metavar="MODEL",
+        nargs="+",
+        help="a checkpoint folder, a .gguf file, or a recipe (.yaml), never written",
     )
-    one.add_argument("--limit", type=int, metavar="N", help="only the first N items")
-    one.add_argument("--batch-size", type=int, metavar="N", help="items at a time")
+    one.add_argument(
+        "--task",
+        required=True,
+        action="append",
+        metavar="[EVALUATOR:]FILE",
+        help="JSONL with an item a line; again for more",
+    )
+    one.add_argument(
+        "--runner", default="auto", metavar="NAME", help="how models are run (default: what suits them)"
+    )
+    one.add_argument("--quantise", metavar="TYPE", help="quantise weights first, such as to nf4 or int8")
+    one.add_argument("--limit", type=int, metavar="N", help="only the first N items of each task")
+    one.add_argument("--batch-size", type=int, metavar="N", help="requests at a time")
+    one.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the evaluator or runner",
+    )
+    memory(one)
     one.add_argument("--out", "-o", metavar="FILE", help="write every item's record there, as JSONL")
 
     one = verb("ps", "cli_jobs", "List jobs that wait, run or are paused.")

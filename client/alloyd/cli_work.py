@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from . import render
+from . import render, render_scores
 from .api import Client, ended_well, merge_spec, plan_spec, score_spec
 from .console import Console
 from .errors import AlloydError, Interrupted, JobError, UsageError
@@ -46,7 +46,24 @@ def verify(options: argparse.Namespace, console: Console) -> int:
 
 def score(options: argparse.Namespace, console: Console) -> int:
     """Print the scores."""
-    settings = {"evaluator": options.evaluator, "limit": options.limit, "batch_size": options.batch_size}
+    chosen: dict[str, str] = {}
+    for text in options.option:
+        key, equals, value = text.partition("=")
+        if not equals or not key or key in chosen:
+            raise UsageError(
+                f"--option {text} is not KEY=VALUE, each key once", hint="Such as --option pattern='[0-9]+'."
+            )
+        chosen[key] = value
+    settings = {
+        "runner": options.runner,
+        "quantise": options.quantise,
+        "limit": options.limit,
+        "batch_size": options.batch_size,
+        "threads": options.threads,
+        "options": chosen,
+    }
+    if options.memory is not None:
+        settings["memory"] = parse_size(options.memory)
     return _work(options, console, score_spec(options.models, options.task, settings))
 
 
@@ -114,7 +131,7 @@ class _View:
         self.stopping = False
         if job.reason or job.attempts:
             console.say(f"{job.id} is {job.state.value}" + (f": {job.reason}" if job.reason else ""))
-        elif job.kind == "merge":
+        elif job.kind in KEPT:
             console.say(job.id)
         if job.summary is not None:
             self._plan(job.summary)
@@ -155,7 +172,8 @@ class _View:
         if name in self._told:
             return
         self._told.add(name)
-        for line in render.plan_lines(summary):
+        lines = render_scores.run_lines if self._job.kind == "score" else render.plan_lines
+        for line in lines(summary):
             self._say(line)
 
     def _say(self, line: str) -> None:
@@ -199,7 +217,7 @@ def _tell_result(options: argparse.Namespace, console: Console, job: Job) -> Non
 
 
 def _tell_scores(options: argparse.Namespace, console: Console, result: dict[str, Any]) -> None:
-    for line in render.scores_table(result, near=os.getcwd()):
+    for line in render_scores.scores_table(result):
         console.show(line)
     items = result.get("items")
     if options.out and items:

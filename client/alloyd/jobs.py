@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -54,14 +55,35 @@ class VerifySpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kin
     path: str
 
 
-class ScoreSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="score"):
-    """Score each of ``models`` (checkpoint directories) on the items of ``task`` (a JSONL file)."""
+class Subject(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is scored: ``path`` (a checkpoint folder or a GGUF file, absolute), or ``recipe`` (YAML text).
 
-    models: tuple[str, ...]
-    task: str
-    evaluator: str = "exact_match"
+    ``name`` is what people call it; relative model paths of the recipe start at ``base_dir``.
+    """
+
+    name: str
+    path: str = ""
+    recipe: str = ""
+    base_dir: str = ""
+
+
+class ScoreSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="score"):
+    """Score each of ``subjects`` on ``tasks``: ``EVALUATOR:SOURCE``, or a JSONL file whose keys tell its kind.
+
+    ``runner`` says how models are run; ``auto`` chooses. ``quantise`` names the type that weights are quantised to
+    first, ``options`` are those of evaluators, by name. ``memory`` (bytes) and ``threads`` default to the daemon's
+    settings, ``batch_size`` and ``limit`` (the first items of each task) to what runner and task hold.
+    """
+
+    subjects: tuple[Subject, ...]
+    tasks: tuple[str, ...]
+    runner: str = "auto"
+    quantise: str | None = None
+    options: dict[str, str] = {}
     limit: int | None = None
     batch_size: int | None = None
+    memory: int | None = None
+    threads: int | None = None
 
 
 Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec
@@ -174,14 +196,27 @@ def spec_fields(spec: Spec) -> dict[str, Any]:
     """
     plain: dict[str, Any] = msgspec.to_builtins(spec)
     for key, value in plain.items():
-        for each in value if isinstance(value, list) else (value,):
-            if isinstance(each, str) and not _is_text(each):
+        for each in _texts(value):
+            if not _is_text(each):
                 raise UsageError(
                     f"{key} is not text in UTF-8: {each!a}",
                     hint="Rename it, or name it by a link.",
                     key=key,
                 )
     return plain
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _texts(key)
+            yield from _texts(each)
 
 
 def _is_text(value: str) -> bool:

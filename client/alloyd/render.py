@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from . import render_scores
+from .columns import columns
 from .jobs import Event, Job, JobState
 from .units import format_duration, format_size
 
@@ -93,20 +95,41 @@ def job_lines(job: Job) -> list[str]:
     if job.ended is not None:
         rows.append(("ended", format_time(job.ended)))
     rows.append(("attempts", str(job.attempts)))
-    rows += [(name, str(value)) for name, value in (job.result or {}).items() if value not in ([], None)]
+    scored = job.kind == "score" and job.result is not None
+    facts = {"items": (job.result or {}).get("items")} if scored else job.result or {}
+    rows += [(name, str(value)) for name, value in facts.items() if value not in ([], None)]
     lines = [job.id, *(f"  {name:<14} {text}" for name, text in rows)]
+    if scored:
+        lines += ["scores", *(f"  {line}" for line in render_scores.scores_table(job.result or {}))]
     if job.error is not None:
         lines += [f"error: {job.error.get('message', '')}"]
         lines += [f"hint: {job.error['hint']}"] if job.error.get("hint") else []
     if job.summary is not None:
-        lines += ["plan", *plan_lines(job.summary, full=True)]
+        if job.kind == "score":
+            lines += ["plan", *render_scores.run_lines(job.summary)]
+        else:
+            lines += ["plan", *plan_lines(job.summary, full=True)]
     spec = dict(job.spec)
-    recipe = spec.pop("recipe", "")
-    asked = {name: value for name, value in spec.items() if value not in (None, "", False) and name != "kind"}
-    lines += ["asked", *(f"  {name:<14} {value}" for name, value in asked.items())]
-    if recipe:
-        lines += ["recipe", *(f"  {line}" for line in str(recipe).splitlines())]
+    recipes = {"recipe": spec.pop("recipe", "")}
+    for each in spec.pop("subjects", ()):
+        recipes[f"recipe {each['name']}"] = each.get("recipe", "")
+        spec.setdefault("models", []).append(each.get("path") or each["name"])
+    asked = {
+        name: value for name, value in spec.items() if value not in (None, "", False, {}) and name != "kind"
+    }
+    lines += ["asked", *(f"  {name:<14} {_listed(value)}" for name, value in asked.items())]
+    for name, recipe in recipes.items():
+        if recipe:
+            lines += [name, *(f"  {line}" for line in str(recipe).splitlines())]
     return lines
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={each}" for key, each in value.items())
+    return str(value)
 
 
 def event_line(event: Event) -> str:
@@ -120,6 +143,10 @@ def event_line(event: Event) -> str:
             text += f": {body['error'].get('message', '')}"
     elif event.kind == "note":
         text = f"{body.get('level')}: {body.get('text')}"
+    elif event.kind == "planned" and "runs" in body:
+        text = "planned: " + "; ".join(
+            f"{each['runner']} runs {', '.join(each['models'])}" for each in body["runs"]
+        )
     elif event.kind == "planned":
         read, write = body.get("bytes_read") or 0, body.get("bytes_write") or 0
         text = f"planned: read {format_size(read)}, write {format_size(write)}"
@@ -131,32 +158,12 @@ def event_line(event: Event) -> str:
     return f"{event.seq or '-':>6}  {format_time(event.at)}  {event.job:<12} {text}"
 
 
-def scores_table(result: Mapping[str, Any], *, near: str) -> list[str]:
-    """Scores as a table with their 95 % intervals; models below the folder ``near`` go by their relative paths."""
-    rows = [("MODEL", "SCORE", "95% INTERVAL", "ITEMS")]
-    for model in result.get("models", []):
-        name = str(model["name"]).removeprefix(near.rstrip("/") + "/")
-        interval = f"{model['low']:.4f} to {model['high']:.4f}"
-        rows.append((name, f"{model['score']:.4f}", interval, str(model["n"])))
-    return columns(rows)
-
-
 def verified(result: Mapping[str, Any]) -> str:
     """What a check of a checkpoint found."""
     tensors, path = result.get("tensors", 0), result.get("path")
     if result.get("manifest"):
         return f"{path}: all {tensors} tensors ({format_size(result.get('bytes_read') or 0)}) are as the manifest says"
     return f"{path}: headers and index of {tensors} tensors agree; there is no manifest to compare their bytes with"
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with their cells under each other; the last column is as long as it likes."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
-    lines: list[str] = []
-    for row in rows:
-        cells: Iterable[str] = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
-        lines.append("  ".join([*cells, row[-1]]).rstrip())
-    return lines
 
 
 def format_share(job: Job) -> str:
@@ -200,5 +207,7 @@ def format_time(when: datetime) -> str:
 def _one_line(job: Job) -> str:
     if job.error is not None and job.state is JobState.FAILED:
         return str(job.error.get("message", ""))
-    place = job.out or str(job.spec.get("path") or job.spec.get("recipe_name") or job.spec.get("task") or "")
+    place = job.out or str(
+        job.spec.get("path") or job.spec.get("recipe_name") or _listed(job.spec.get("tasks", ()))
+    )
     return f"{place} ({job.reason})" if job.reason else place

@@ -154,7 +154,11 @@ def torch_tensor(data: Any, dtype: str, shape: tuple[int, ...]) -> Any:
         return torch.empty(shape, dtype=getattr(torch, TORCH_NAMES[dtype]))
     numpy = library("numpy", user=USER, extra="daemon")
     flat = numpy.frombuffer(data, dtype=numpy.uint8)
-    return torch.from_numpy(flat if flat.flags.writeable else flat.copy()).view(getattr(torch, TORCH_NAMES[dtype])).reshape(shape)
+    return (
+        torch.from_numpy(flat if flat.flags.writeable else flat.copy())
+        .view(getattr(torch, TORCH_NAMES[dtype]))
+        .reshape(shape)
+    )
 
 
 def _build(torch: Any, config: Mapping[str, Any], dtype: str | None) -> Any:

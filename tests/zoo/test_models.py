@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from alloyd_daemon.evaluator import EVALUATORS, summarise
-from alloyd_daemon.task import read_task
 from zoo.merges import Merge, merged, read_tensors, write_checkpoint
-from zoo.score import BATCH_SIZE, NAMES, SCORES, UNTUNED
+from zoo.score import NAMES, SCORES, UNTUNED, exact_match
 from zoo.tasks import FOLDER
 from zoo.tokenizer import build_tokenizer
 from zoo.train import MODELS
@@ -45,8 +43,7 @@ def test_the_committed_tokenizers_are_the_built_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_parent_scores_what_is_committed(name: str) -> None:
     committed = json.loads(SCORES.read_text())["parents, search"][name]["l2_arithmetic"]["score"]
-    scores = EVALUATORS.get("exact_match")(MODELS / name, read_task(GOAL), batch_size=BATCH_SIZE)
-    assert summarise(scores).mean == pytest.approx(committed, abs=SLIP)
+    assert exact_match(MODELS / name, GOAL).value == pytest.approx(committed, abs=SLIP)
 
 
 @pytest.mark.parametrize("merge", [UNTUNED[0], UNTUNED[2]], ids=lambda merge: merge.label)
@@ -54,5 +51,4 @@ def test_a_merge_scores_what_is_committed(merge: Merge, tmp_path: Path) -> None:
     committed = json.loads(SCORES.read_text())["merges, search"][merge.label]["l2_arithmetic"]["score"]
     tensors = {name: read_tensors(MODELS / name) for name in merge.weights}
     write_checkpoint(merged(read_tensors(MODELS / "base"), tensors, merge), MODELS / "base", tmp_path)
-    scores = EVALUATORS.get("exact_match")(tmp_path, read_task(GOAL), batch_size=BATCH_SIZE)
-    assert summarise(scores).mean == pytest.approx(committed, abs=SLIP)
+    assert exact_match(tmp_path, GOAL).value == pytest.approx(committed, abs=SLIP)

@@ -1,97 +1,258 @@
-"""The job `score`: checkpoints on one task with one evaluator, every item kept, an interval on every mean."""
+"""The job `score`: checkpoints, GGUF files and recipes that were never written, on one task or several.
+
+Every item's score is on disk as soon as it is known. A job that was killed goes on from there, in the same batches, and
+ends with the same bytes. A model that cannot be scored costs itself; the job is done if at least one was.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Generator
+import shutil
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from alloyd.errors import UsageError
-from alloyd.jobs import Finished, Progress, Report, ScoreSpec
+from blake3 import blake3
 
-from ..evaluator import EVALUATORS, ItemScore, summarise
+from alloyd import __version__
+from alloyd.errors import AlloydError, SourceChanged, UsageError, raise_all
+from alloyd.jobs import Finished, Note, Planned, PlanSpec, Progress, Report, ScoreSpec
+
+from .. import tasks
+from ..candidate import Candidate, GgufFile, Subject, from_checkpoint, from_recipe
+from ..checkpoints.fingerprint import check_unchanged
+from ..engine.findings import open_findings
+from ..evaluator import Choices
 from ..job import JOBS, Context, JobKind
-from ..task import read_task
+from ..runner import RUNNERS, RunOptions
+from ..scoring.choose import Group, group
+from ..scoring.records import Journal, write_items
+from ..scoring.report import report
+from ..scoring.run import Posed, Questions, Scored, score
 
 
-def _records(context: Context) -> Path:
-    return context.home / "scores" / f"{context.job_id}.jsonl"
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What a job leaves on disk: its journal while it runs, every item's record at its end, and room to work in."""
 
+    journal: Path
+    items: Path
+    scratch: Path
 
-def _finished(path: Path, models: tuple[str, ...], ids: list[str]) -> dict[str, list[ItemScore]]:
-    """The models that an earlier run of the job scored to the end."""
-    found: dict[str, list[ItemScore]] = {model: [] for model in models}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        record = json.loads(line)
-        found[record["model"]].append(ItemScore(record["id"], record["score"], record["output"]))
-    return {model: scores for model, scores in found.items() if [each.id for each in scores] == ids}
-
-
-def _keep(path: Path, scored: dict[str, list[ItemScore]]) -> None:
-    """Replace the records in one step, so that a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".partial")
-    with fresh.open("w", encoding="utf-8") as file:
-        for model, scores in scored.items():
-            for each in scores:
-                record = {"model": model, "id": each.id, "score": each.score, "output": each.output}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    @staticmethod
+    def of(context: Context) -> _Files:
+        folder = context.home / "scores"
+        name = context.job_id
+        return _Files(folder / f"{name}.journal", folder / f"{name}.jsonl", folder / f"{name}.scratch")
 
 
 def run(spec: ScoreSpec, context: Context) -> Generator[Report, None, None]:
-    """Score each model in turn; the result's ``items`` names a JSONL file with one record for every item.
+    """Score every subject; docs/protocol.md says what the result holds.
 
-    A model is kept once all its items are scored, so that a run that was stopped continues with the next one:
-    a model that is begun again is run in the same batches, and so gets the same scores.
+    Raises
+    ------
+    AlloydError
+        Before work: what is wrong with tasks, subjects, runner and options. After it: what the subjects were lost to,
+        where none could be scored; SourceChanged where a source changed meanwhile.
     """
-    evaluate = EVALUATORS.get(spec.evaluator)
-    task = read_task(Path(spec.task))
-    for name, value in (("limit", spec.limit), ("batch size", spec.batch_size)):
+    _check(spec)
+    subjects = _subjects(spec, context)
+    questions, groups, settings = _pose(spec, context, subjects)
+    files = _Files.of(context)
+    memory = spec.memory if spec.memory is not None else context.settings.memory_bytes()
+    yield Planned(_summary(questions, groups, memory))
+    for subject in subjects:
+        if isinstance(subject, Candidate):
+            yield from (Note("warning", f"{subject.name}: {text}") for text in subject.warnings)
+    with (
+        open_findings(context.home, context.settings.cache_bytes()) as findings,
+        Journal(files.journal, _identity(spec, subjects, questions)) as journal,
+    ):
+        if journal.stale:
+            yield Note(
+                "warning", "models or tasks are not what they were when this job stopped: it begins anew"
+            )
+            shutil.rmtree(files.scratch, ignore_errors=True)
+        done, total = 0, len(subjects) * len(questions.requests)
+        found: dict[str, Scored] = {}
+        for number, each in enumerate(groups):
+            options = RunOptions(
+                scratch=files.scratch / str(number),
+                memory=memory,
+                threads=spec.threads or context.settings.thread_count(),
+                batch_size=spec.batch_size,
+                quantise=spec.quantise,
+                findings=findings,
+                settings=settings,
+            )
+            options.scratch.mkdir(parents=True, exist_ok=True)
+            running = score(each.subjects, questions, each.runner, options, journal)
+            scored = yield from _counted(running, done, total)
+            done += len(each.subjects) * len(questions.requests)
+            found |= {subject.name: one for subject, one in zip(each.subjects, scored, strict=True)}
+        _check_unchanged(subjects, files)
+        lost = [each.error for each in found.values() if each.error is not None]
+        if len(lost) == len(found):
+            journal.forget_lost()  # so that a resumed job tries again
+            raise_all(lost)
+    names = [each.name for each in subjects]
+    runners = {subject.name: each.runner.name for each in groups for subject in each.subjects}
+    write_items(files.items, questions.names, found, order=names)
+    shutil.rmtree(files.scratch, ignore_errors=True)
+    files.journal.unlink(missing_ok=True)
+    result = report(questions, {name: found[name] for name in names}, runners)
+    yield Finished({**result, "quantise": spec.quantise, "items": str(files.items)})
+
+
+def discard(_: ScoreSpec, context: Context) -> None:
+    """Remove what a cancelled score left behind."""
+    files = _Files.of(context)
+    shutil.rmtree(files.scratch, ignore_errors=True)
+    for each in (files.journal, files.items, files.items.with_name(f"{files.items.name}.new")):
+        each.unlink(missing_ok=True)
+
+
+def _check(spec: ScoreSpec) -> None:
+    for name, value in (("batch size", spec.batch_size), ("number of threads", spec.threads)):
         if value is not None and value < 1:
-            raise UsageError(f"the {name} must be at least 1, not {value}", hint=f"Leave the {name} out.")
-    if len(set(spec.models)) != len(spec.models) or not spec.models:
+            raise UsageError(
+                f"the {name} must be at least 1, not {value}", hint="Leave it out for the usual."
+            )
+    names = [each.name for each in spec.subjects]
+    if not names or len(set(names)) != len(names):
         raise UsageError(
             "a score needs one model or more, each named once", hint="alloy score MODEL... --task FILE"
         )
-    ids = [item.id for item in task.items[: spec.limit]]
-    path = _records(context)
-    scored = _finished(path, spec.models, ids)
-    total = len(ids) * len(spec.models)
-    done = len(ids) * len(scored)
-    for model in spec.models:
-        if model in scored:
-            continue
-        yield Progress(done, total, "items", model)
-        scores: list[ItemScore] = []
-        for each in evaluate(Path(model), task, batch_size=spec.batch_size, limit=spec.limit):
-            scores.append(each)
-            done += 1
-            yield Progress(done, total, "items", model)
-        scored[model] = scores
-        _keep(path, scored)
-    summaries = {model: summarise(scored[model]) for model in spec.models}
-    yield Finished(
-        {
-            "evaluator": spec.evaluator,
-            "task": task.name,
-            "models": [
-                {"name": model, "score": each.mean, "low": each.low, "high": each.high, "n": each.n}
-                for model, each in summaries.items()
-            ],
-            "items": str(path),
-        }
+
+
+def _subjects(spec: ScoreSpec, context: Context) -> tuple[Subject, ...]:
+    """What is to be scored, opened. Raises all that is wrong with it, together."""
+    home, settings = context.home, context.settings
+    tokenizer = spec.options.get("tokenizer")
+    found: list[Subject] = []
+    problems: list[AlloydError] = []
+    for each in spec.subjects:
+        try:
+            if each.recipe:
+                plan = PlanSpec(
+                    each.recipe,
+                    each.base_dir,
+                    memory=spec.memory,
+                    threads=spec.threads,
+                    recipe_name=each.name,
+                )
+                found.append(from_recipe(plan, name=each.name, home=home, settings=settings))
+            elif each.path.endswith(".gguf"):
+                place = Path(tokenizer) if tokenizer else None
+                found.append(GgufFile(each.name, Path(each.path), place))
+            else:
+                found.append(
+                    from_checkpoint(
+                        Path(each.path), name=each.name, home=home, settings=settings, memory=spec.memory
+                    )
+                )
+        except AlloydError as problem:
+            problems.append(problem)
+    raise_all(problems)
+    return tuple(found)
+
+
+def _pose(
+    spec: ScoreSpec, context: Context, subjects: Sequence[Subject]
+) -> tuple[Questions, tuple[Group, ...], dict[str, str]]:
+    """The tasks' questions, who runs which subjects, and the runners' own options."""
+    own = {key for _, each in RUNNERS.items() for key in each.reads}
+    choices = Choices(
+        limit=spec.limit,
+        options={key: value for key, value in spec.options.items() if key not in own},
+        functions=context.settings.scoring.functions,
     )
+    questions = Questions([Posed(*each) for each in tasks.resolve(spec.tasks, choices)])
+    groups = group(subjects, runner=spec.runner, quantise=spec.quantise, generates=bool(questions.prompts))
+    settings = {key: value for key, value in spec.options.items() if key in own}
+    for key in settings:
+        if not any(key in each.runner.reads for each in groups):
+            names = ", ".join(sorted({each.runner.name for each in groups}))
+            raise UsageError(f"the runner {names} has no option '{key}'", hint="Leave it out.", key=key)
+    return questions, groups, settings
 
 
-def discard(spec: ScoreSpec, context: Context) -> None:
-    """Remove what a cancelled score left behind."""
-    path = _records(context)
-    for each in (path, path.with_suffix(".partial")):
-        each.unlink(missing_ok=True)
+def _summary(questions: Questions, groups: Sequence[Group], memory: int) -> dict[str, Any]:
+    sources = {
+        str(checkpoint.path): {"name": model.name, "path": str(checkpoint.path), "bytes": checkpoint.nbytes}
+        for each in groups
+        for subject in each.subjects
+        if isinstance(subject, Candidate)
+        for model, checkpoint in zip(
+            subject.prepared.plan.outline.models, subject.prepared.checkpoints, strict=True
+        )
+    }
+    return {
+        "runs": [
+            {"runner": each.runner.name, "models": [subject.name for subject in each.subjects]}
+            for each in groups
+        ],
+        "tasks": [
+            {"name": name, "evaluator": posed.task.evaluator, "items": len(posed.task.items)}
+            for name, posed in zip(questions.names, questions.tasks, strict=True)
+        ],
+        "requests": len(questions.requests),
+        "models": list(sources.values()),
+        "memory": memory,
+    }
+
+
+def _counted(
+    running: Generator[Progress | Note, None, tuple[Scored, ...]], done: int, total: int
+) -> Generator[Report, None, tuple[Scored, ...]]:
+    """What a group says, its progress as a part of the whole."""
+    try:
+        while True:
+            said = next(running)
+            if isinstance(said, Progress):
+                said = Progress(done + said.done, total, said.unit, said.what)
+            yield said
+    except StopIteration as end:
+        scored: tuple[Scored, ...] = end.value
+        return scored
+    finally:
+        running.close()
+
+
+def _identity(spec: ScoreSpec, subjects: Sequence[Subject], questions: Questions) -> str:
+    """What the scores follow from, as a digest."""
+    facts = [
+        __version__,
+        [spec.runner, spec.quantise, spec.batch_size, sorted(spec.options.items())],
+        [[each.name, _content(each)] for each in subjects],
+        [
+            [posed.task.evaluator, [[item.id, item.content] for item in posed.task.items]]
+            for posed in questions.tasks
+        ],
+    ]
+    return blake3(json.dumps(facts).encode()).hexdigest()
+
+
+def _content(subject: Subject) -> str:
+    if isinstance(subject, Candidate):
+        return subject.prepared.plan.identity
+    facts = subject.path.stat()
+    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
+
+
+def _check_unchanged(subjects: Sequence[Subject], files: _Files) -> None:
+    """Raise SourceChanged where a source is not what it was; then nothing is kept that mixes two states of it."""
+    try:
+        for subject in subjects:
+            if isinstance(subject, Candidate):
+                one = subject.prepared
+                for checkpoint, seen in zip(one.checkpoints, one.fingerprints, strict=True):
+                    check_unchanged(checkpoint, seen)
+    except SourceChanged:
+        shutil.rmtree(files.scratch, ignore_errors=True)
+        files.journal.unlink(missing_ok=True)
+        raise
 
 
 JOBS.register("score", JobKind(spec=ScoreSpec, run=run, discard=discard))

@@ -235,7 +235,7 @@ class Store:
     # Jobs
 
     def submit(self, spec: Spec, token: str, *, at_most: int) -> Job:
-        """Add a job; the same ``token``, or a merge that waits, runs or is paused with the same spec, is that job.
+        """Add a job; the same ``token``, or a merge or score of the same spec that has not ended, is that job.
 
         Raises
         ------
@@ -247,7 +247,7 @@ class Store:
         text = _json(fields)
         with self._writing("submit"):
             row = self._db.execute(JOB_BY_TOKEN, (token,)).fetchone()
-            if row is None and kind == "merge":
+            if row is None and kind in ("merge", "score"):
                 row = self._db.execute(SAME_JOB, (kind, text)).fetchone()
                 if row is not None and row["state"] == JobState.PAUSED:
                     self._set(row, JobState.QUEUED, "submitted again")

@@ -435,7 +435,7 @@ def _sources(job: Job) -> dict[str, int]:
     """The paths a job reads, as far as its spec and plan tell, each with the least bytes it must hold."""
     models = [model for model in (job.summary or {}).get("models", []) if isinstance(model, dict)]
     found = {str(model["path"]): int(model.get("bytes") or 0) for model in models if model.get("path")}
-    for path in (job.spec.get("path"), *job.spec.get("models", [])):
+    for path in (job.spec.get("path"), *(each.get("path") for each in job.spec.get("subjects", []))):
         if path:
             found.setdefault(str(path), 0)
     return found
