@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
+
+from alloyd.jobs import Progress
 
 from ..checkpoints.checkpoint import Tensor
 from ..checkpoints.header import ALIGNMENT
@@ -18,6 +20,7 @@ from ..checkpoints.reader import Reader, open_reader
 from .findings import FindingCache
 from .merge import merge
 from .plan import TensorPlan, tensor_identity
+from .sink import Sink
 
 if TYPE_CHECKING:
     from ..candidate import Candidate
@@ -63,17 +66,25 @@ class Weights:
             self._digests[name] = blake3(text.encode()).hexdigest()
         return self._digests[name]
 
-    def of(self, names: Iterable[str]) -> dict[str, Merged]:
+    def of(self, names: Collection[str]) -> dict[str, Merged]:
         """Merge the tensors ``names``, together.
 
         Raises AlloydError as :func:`engine.merge.merge` does.
         """
         wanted = [self._tensors[name] for name in names]
         sink = _MemorySink(wanted)
-        plan = replace(self._plan, tensors=tuple(wanted))
-        for _ in merge(plan, self._readers, sink, self._findings, digests=False):
+        for _ in self.pour(names, sink):
             pass
         return {each.name: Merged(each.dtype, each.shape, sink.data[each.slot]) for each in wanted}
+
+    def pour(self, names: Collection[str], sink: Sink) -> Generator[Progress, None, None]:
+        """Merge the tensors ``names`` into ``sink``, block by block, and yield progress in bytes.
+
+        Raises AlloydError as :func:`engine.merge.merge` does.
+        """
+        wanted = tuple(self._tensors[name] for name in names)
+        plan = replace(self._plan, tensors=wanted)
+        yield from merge(plan, self._readers, sink, self._findings, digests=False)
 
     def drop(self, name: str) -> None:
         """Give back the page cache of the tensor's sources, where nothing was cached before."""

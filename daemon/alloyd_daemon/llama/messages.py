@@ -11,16 +11,16 @@ from msgspec import Struct
 class Load(Struct, frozen=True, tag_field="order", tag="load"):
     """Open the model file ``path``, instead of one that is open, with room for ``cells`` tokens.
 
-    A message of ``batch`` tokens, of which ``outputs`` are asked for logits, belonging to ``sequences`` sequences, is
-    the largest that may follow. ``flash``: flash attention. ``full_cache``: keys and values in float32, not float16.
-    ``gpu_layers``: how many layers a GPU takes, where the library was built for one; -1 is all.
+    No message has more than ``batch`` tokens or ``sequences`` sequences; the logits of one take at most ``logits``
+    bytes. ``flash``: flash attention. ``full_cache``: keys and values in float32, not float16. ``gpu_layers``: how many
+    layers a GPU takes, where the library was built for one; -1 is all.
     """
 
     path: str
     cells: int
     batch: int
-    outputs: int
     sequences: int
+    logits: int
     threads: int
     flash: bool
     full_cache: bool
@@ -62,14 +62,16 @@ class Detokenize(Struct, frozen=True, tag_field="order", tag="detokenize"):
 class Loaded(Struct, frozen=True, tag_field="reply", tag="loaded"):
     """The model is open.
 
-    ``vocabulary``: how many tokens it knows; ``context``: how many it was trained on at once. ``texts``: whether the
-    file can turn text into tokens. ``begin``, ``end``: the tokens that begin and end a text, -1 where there is none;
-    ``begin_text``: the first as text. ``ends``: every token that ends an answer. ``branches``: whether sequences can
-    share their first tokens (a recurrent model's cannot). ``offloads``: whether the library was built for a GPU.
+    ``vocabulary``: how many tokens it knows; ``context``: how many it was trained on at once; ``outputs``: how many of
+    one message may be asked for their logits. ``texts``: whether the file can turn text into tokens. ``begin`` and
+    ``end``: the tokens that begin and end a text, -1 where there is none; ``begin_text``: the first as text. ``ends``:
+    every token that ends an answer. ``branches``: whether sequences can share their first tokens (a recurrent model's
+    cannot). ``offloads``: whether the library was built for a GPU.
     """
 
     vocabulary: int
     context: int
+    outputs: int
     texts: bool
     begin: int
     begin_text: str

@@ -87,12 +87,16 @@ class Model:
             raise
 
     def _open(self, order: Load) -> None:
+        self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+        self._tokens = int(llama_cpp.llama_vocab_n_tokens(self._vocabulary))
+        room = order.logits // (4 * max(self._tokens, 1))
+        self._outputs = max(order.sequences, min(order.batch, room))
         wanted = llama_cpp.llama_context_default_params()
         wanted.n_ctx = order.cells
         wanted.n_batch = order.batch
         wanted.n_ubatch = min(order.batch, MOST_UBATCH)
         wanted.n_seq_max = order.sequences
-        wanted.n_outputs_max = max(order.outputs, order.sequences)
+        wanted.n_outputs_max = self._outputs
         wanted.n_threads = wanted.n_threads_batch = order.threads
         wanted.flash_attn_type = int(order.flash)
         wanted.type_k = wanted.type_v = FLOAT32 if order.full_cache else FLOAT16
@@ -132,6 +136,7 @@ class Model:
         return Loaded(
             vocabulary=self._tokens,
             context=int(llama_cpp.llama_model_n_ctx_train(self._model)),
+            outputs=self._outputs,
             texts=texts,
             begin=begin,
             begin_text=(said or b"").decode("utf-8", "replace"),

@@ -1,0 +1,159 @@
+"""A GGUF file that becomes one candidate after another: only tensors that differ are merged, quantised and written.
+
+The file has no name: it lies in memory (a memfd), or on disk where memory has no room for it, and is gone with the last
+process that has it open. llama.cpp maps it, so that what is written into it is seen by a model that is loaded already.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import ml_dtypes
+import numpy as np
+
+from alloyd.errors import DiskFull
+from alloyd.jobs import Progress
+from alloyd.units import format_size
+
+from ..checkpoints.journal import Block
+from ..checkpoints.libc import allocate
+from ..engine.in_memory import Weights
+from ..engine.plan import TensorPlan
+from ..gguf.encode import encode
+from ..gguf.layout import GgufLayout
+from ..gguf.placement import Placement
+
+LARGEST_BLOCK: Final = 2**21
+"""Elements of the largest block of a merge."""
+DTYPES: Final = {
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F16": np.dtype(np.float16),
+    "F32": np.dtype(np.float32),
+    "F64": np.dtype(np.float64),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+}
+
+
+class Image:
+    """One such file of ``layout``.
+
+    Raises
+    ------
+    DiskFull
+        There is no room for it.
+    """
+
+    def __init__(self, layout: GgufLayout, folder: Path, *, in_memory: bool) -> None:
+        self.layout = layout
+        self._held: dict[str, str] = {}
+        self.handle = -1
+        where = "memory" if in_memory else str(folder)
+        try:
+            if in_memory:
+                self.handle = os.memfd_create("alloyd candidate", os.MFD_CLOEXEC)
+            else:
+                self.handle = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            os.ftruncate(self.handle, layout.size)
+            allocate(self.handle, layout.size)
+            _write(self.handle, 0, memoryview(layout.header))
+            for constant in layout.constants:
+                _write(self.handle, constant.offset, memoryview(constant.data))
+        except OSError as error:
+            self.close()
+            raise DiskFull(
+                f"{where} has no room for a candidate of {format_size(layout.size)}: {error.strerror}",
+                hint="Quantise to a smaller type, or make room.",
+                path=where,
+            ) from error
+
+    def __enter__(self) -> Image:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self.handle >= 0:
+            os.close(self.handle)
+            self.handle = -1
+
+    @property
+    def path(self) -> str:
+        """The file's name for a process that was given the descriptor."""
+        return f"/proc/self/fd/{self.handle}"
+
+    def become(self, weights: Weights) -> Generator[Progress, None, int]:
+        """Make the file the candidate of ``weights``, whose tensors are those of the layout in the same order.
+
+        Yields progress in bytes and returns how many bytes of merged tensors were written.
+
+        Raises
+        ------
+        SourceError
+            A value that the tensor's type cannot hold.
+        AlloydError
+            Whatever the merge raises; what the file holds of the tensors in hand is then unknown, and is written anew.
+        """
+        plans = {name: weights.plan_of(name) for name in weights.names}
+        placements = dict(zip(plans, self.layout.placements, strict=True))
+        digests = {name: weights.digest(name) for name in plans if placements[name].parts}
+        changed = [name for name, digest in digests.items() if self._held.get(name) != digest]
+        for name in changed:
+            self._held.pop(name, None)
+        if not changed:
+            return 0
+        sink = _QuantisingSink(
+            self.handle, [plans[name] for name in changed], [placements[name] for name in changed]
+        )
+        yield from weights.pour(changed, sink)
+        self._held |= {name: digests[name] for name in changed}
+        return sum(plans[name].nbytes for name in changed)
+
+
+def sink_bytes(workers: int) -> int:
+    """Private bytes of so many merge threads that quantise: values as float32, twice where rows change places."""
+    return workers * 12 * LARGEST_BLOCK
+
+
+class _QuantisingSink:
+    """Quantises each block as it comes, in the merge's own threads, and writes it to its places."""
+
+    def __init__(self, handle: int, plans: Sequence[TensorPlan], placements: Sequence[Placement]) -> None:
+        self._handle = handle
+        self._tensors = {
+            plan.slot: (DTYPES[plan.dtype], placement)
+            for plan, placement in zip(plans, placements, strict=True)
+        }
+
+    def open(self) -> tuple[Block, ...]:
+        return ()
+
+    def write(self, slot: int, start: int, data: memoryview) -> None:
+        dtype, placement = self._tensors[slot]
+        values = np.frombuffer(data, dtype=dtype).astype(np.float32)
+        first = start // dtype.itemsize
+        for extent in placement.extents(first, len(values)):
+            encoded = np.empty(extent.size, np.uint8)
+            rows = values[extent.first - first :][: extent.elements]
+            encode(extent, rows, encoded, tensor=placement.source)
+            _write(self._handle, extent.offset, encoded.data)
+
+    def record(self, block: Block) -> None:
+        pass
+
+    def checkpoint(self) -> None:
+        pass
+
+
+def _write(handle: int, offset: int, view: memoryview) -> None:
+    while view:
+        written = os.pwrite(handle, view, offset)
+        view, offset = view[written:], offset + written

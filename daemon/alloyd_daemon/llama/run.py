@@ -1,0 +1,239 @@
+"""Runs subjects one after the other: makes the file each candidate, asks the engine; a crash costs one candidate."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from alloyd.errors import AlloydError, MemoryTooSmall, PlanError, SourceError
+from alloyd.jobs import Note, Progress
+from alloyd.units import format_size
+
+from ..candidate import Candidate, GgufFile, Subject
+from ..engine.in_memory import Weights, population
+from ..gguf.architecture import architecture_of
+from ..gguf.hyperparameters import Hyperparameters
+from ..gguf.layout import GgufLayout, describe
+from ..gguf.library import ggml_base
+from ..runner import Answered, Lost, Outcome, RunOptions
+from ..scoring.encoding import context_length, encode
+from ..scoring.requests import Request
+from .engine import EngineRefused
+from .image import Image, sink_bytes
+from .language import Language, from_file, from_folder
+from .messages import Load
+from .options import EngineOptions
+from .questions import LOGITS, Questions, ask, compose
+from .warm import WarmEngine
+
+ENGINE: Final = 128 * 2**20
+"""Private bytes of the engine's process with its libraries, and of what it computes with."""
+TICK: Final = 0.1
+"""Seconds between reports while a candidate is merged."""
+TYPES: Final = {"F32": "F32", "F16": "F16"}
+"""The type of a candidate's file when nobody asks for one, by its element type; BF16 for any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A candidate as it will be run: its file, what it is asked, and whether the file has room in memory."""
+
+    layout: GgufLayout
+    questions: Questions
+    in_memory: bool
+
+
+def run_subjects(
+    subjects: Sequence[Subject], requests: Sequence[Request], options: RunOptions
+) -> Generator[Outcome, None, None]:
+    """Run ``subjects``; see :class:`alloyd_daemon.runner.Runner`. Candidates of one layout share file and engine.
+
+    Raises
+    ------
+    UsageError, RecipeError
+        A library is not installed, or an option or type is unknown.
+    MemoryTooSmall
+        The budget is below the least that works.
+    TaskError
+        A request does not fit into a candidate's context.
+    """
+    ggml_base()
+    run = _Run(requests, options)
+    lost: set[int] = set()
+    ready: dict[int, _Ready] = {}
+    for number, subject in enumerate(subjects):
+        if isinstance(subject, GgufFile):
+            continue
+        try:
+            ready[number] = run.prepare(subject)
+        except MemoryTooSmall:
+            raise
+        except (SourceError, PlanError) as error:
+            lost.add(number)
+            yield Lost(number, error)
+    warnings = dict.fromkeys(text for each in ready.values() for text in each.layout.warnings)
+    yield from (Note("warning", text) for text in warnings)
+    candidates = [subject for subject in subjects if isinstance(subject, Candidate)]
+    with population(candidates) as sources, run:
+        weights = iter(sources.members)
+        for number, subject in enumerate(subjects):
+            mine = next(weights) if isinstance(subject, Candidate) else None
+            if number in lost:
+                continue
+            try:
+                if mine is None:
+                    assert isinstance(subject, GgufFile)
+                    yield from run.file(number, subject, len(subjects))
+                else:
+                    yield from run.candidate(number, mine, ready[number], len(subjects))
+            except AlloydError as error:
+                run.warm.forget()
+                yield Lost(number, error)
+
+
+class _Run:
+    """What is shared by the subjects of one run: languages, layouts, the warm file and its engine."""
+
+    def __init__(self, requests: Sequence[Request], options: RunOptions) -> None:
+        self._requests = requests
+        self._options = options
+        self._settings = EngineOptions.read(options.settings)
+        # One thread too many makes all others wait for it at every step.
+        self._threads = min(options.threads, len(os.sched_getaffinity(0)))
+        self._questions: dict[tuple[Path, str], Questions] = {}
+        self._layouts: dict[object, GgufLayout] = {}
+        self._image: Image | None = None
+        self.warm = WarmEngine()
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.warm.forget()
+        if self._image is not None:
+            self._image.close()
+
+    def prepare(self, candidate: Candidate) -> _Ready:
+        """Everything that headers, configs and requests can reveal."""
+        config = candidate.config
+        layout = self._layout(candidate, config)
+        key = (candidate.folder, json.dumps(config, sort_keys=True))
+        if key not in self._questions:
+            language = from_folder(candidate.folder, config)
+            self._questions[key] = self._compose(language, context_length(config))
+        questions = self._questions[key]
+        return _Ready(layout, questions, self._place(candidate, layout, questions, config))
+
+    def _layout(self, candidate: Candidate, config: Mapping[str, Any]) -> GgufLayout:
+        tensors = tuple((each.name, each.dtype, each.shape) for each in candidate.prepared.plan.tensors)
+        kind = self._options.quantise or TYPES.get(tensors[0][1], "BF16")
+        key = (candidate.folder, json.dumps(config, sort_keys=True), tensors)
+        if key not in self._layouts:
+            self._layouts[key] = describe(tensors, config, candidate.folder, kind, filename=candidate.name)
+        return self._layouts[key]
+
+    def _compose(self, language: Language, context: int | None, *, share: bool = True) -> Questions:
+        encoded = encode(self._requests, language.tokenizer, context, where=self._options.where)
+        return compose(encoded, language, context, batch_size=self._options.batch_size, share=share)
+
+    def _place(
+        self, candidate: Candidate, layout: GgufLayout, questions: Questions, config: Mapping[str, Any]
+    ) -> bool:
+        """Whether the candidate's file has room in memory; on disk it needs none but the page cache."""
+        found = Hyperparameters(config, architecture_of(config).defaults)
+        width = 4 if self._settings.full_cache else 2
+        cache = 2 * found.layers * found.kv_heads * found.head_dim * width * questions.cells
+        budget = candidate.prepared.plan.budget
+        least = ENGINE + cache + 2 * LOGITS + budget.peak + sink_bytes(budget.threads)
+        if least > self._options.memory:
+            raise MemoryTooSmall(
+                f"{candidate.name} needs {format_size(least)} of memory beside its file and was given "
+                f"{format_size(self._options.memory)}",
+                hint=f"Give it --memory {-(-least // 2**20)}MiB or more.",
+                least=least,
+            )
+        return least + layout.size <= self._options.memory
+
+    def candidate(
+        self, number: int, weights: Weights, ready: _Ready, subjects: int
+    ) -> Generator[Outcome, None, None]:
+        """Make the file the candidate, and ask it."""
+        known = self._known(number)
+        if len(known) == len(self._requests):
+            return
+        if self._image is None or self._image.layout is not ready.layout:
+            self._forget_image()
+            self._image = Image(ready.layout, self._options.scratch, in_memory=ready.in_memory)
+            self.warm = WarmEngine(self._image.handle)
+        name = weights.candidate.name
+        said = 0.0
+        for _ in self._image.become(weights):
+            # Nothing is answered meanwhile; this lets the job be stopped between blocks.
+            if time.monotonic() - said > TICK:
+                said = time.monotonic()
+                yield self._progress(number, len(known), subjects, name)
+        order = ready.questions.load(self._image.path, self._threads, self._settings)
+        yield from self._asked(number, order, ready.questions, subjects, name)
+
+    def file(self, number: int, subject: GgufFile, subjects: int) -> Generator[Outcome, None, None]:
+        """Open the file, and ask it."""
+        if len(self._known(number)) == len(self._requests):
+            return
+        self._forget_image()
+        path = str(subject.path)
+        least = Load(
+            path=path,
+            cells=256,
+            batch=256,
+            sequences=1,
+            logits=0,
+            threads=self._threads,
+            flash=self._settings.flash,
+            full_cache=self._settings.full_cache,
+            gpu_layers=0,
+        )
+        try:
+            engine, loaded = self.warm.ready(least)
+        except EngineRefused as error:
+            raise SourceError(
+                f"{path} is no model that llama.cpp can run: {error.message}",
+                hint="It may be cut short or damaged, or be made for a newer llama.cpp.",
+                path=path,
+            ) from error
+        folder = subject.tokenizer or self._settings.tokenizer
+        language = (
+            from_folder(folder, ends=loaded.ends) if folder else from_file(engine, loaded, subject.name)
+        )
+        questions = self._compose(language, loaded.context or None, share=loaded.branches)
+        order = questions.load(path, self._threads, self._settings)
+        yield from self._asked(number, order, questions, subjects, subject.name)
+
+    def _asked(
+        self, number: int, order: Load, questions: Questions, subjects: int, name: str
+    ) -> Generator[Outcome, None, None]:
+        known = self._known(number)
+        engine, loaded = self.warm.ready(order, changed=True)
+        done = len(known)
+        for request, answer in ask(engine, questions, known, loaded.outputs):
+            done += 1
+            yield Answered(number, request, answer)
+            yield self._progress(number, done, subjects, name)
+
+    def _forget_image(self) -> None:
+        self.warm.forget()
+        if self._image is not None:
+            self._image.close()
+            self._image = None
+        self.warm = WarmEngine()
+
+    def _known(self, number: int) -> set[int]:
+        return {request for subject, request in self._options.known if subject == number}
+
+    def _progress(self, number: int, done: int, subjects: int, name: str) -> Progress:
+        size = len(self._requests)
+        return Progress(number * size + done, subjects * size, "items", name)
