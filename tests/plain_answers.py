@@ -37,7 +37,9 @@ def answers(name: str, requests: Sequence[Request], *, most_tokens: int = 16) ->
         scores[place] = SpanScore(total, bool((logprobs.argmax(-1) == asked).all()))
     found: dict[int, Answer] = dict(encoded.likelihoods(scores))
     for prompt in encoded.prompts:
-        found[prompt.request] = Written(_written(model, tokenizer, prompt.ids, prompt.most_tokens or most_tokens))
+        found[prompt.request] = Written(
+            _written(model, tokenizer, prompt.ids, prompt.most_tokens or most_tokens)
+        )
     return [found[number] for number in range(len(requests))]
 
 

@@ -12,9 +12,6 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from checkpoint_factory import read_safetensors, write_safetensors
-from zoo_candidates import MODELS, Plain, checkpoint, recipe, recipe_text, written
-
 from alloyd.errors import AlloydError, TaskError
 from alloyd.jobs import Progress
 from alloyd_daemon.candidate import Candidate
@@ -28,6 +25,8 @@ from alloyd_daemon.scoring.requests import (
     WholeText,
     Written,
 )
+from checkpoint_factory import read_safetensors, write_safetensors
+from zoo_candidates import MODELS, Plain, checkpoint, recipe, recipe_text, written
 
 STORY = "anna has 5 apples . ben has 2 apples . how many apples has anna ? :"
 LIKELIHOODS: tuple[Request, ...] = (
@@ -215,7 +214,10 @@ def test_answers_end_where_they_are_told_to(runner: str, merged: Path, plain: Pl
     words = whole.text.split()
     assert 1 < len(words) <= 8
     stop = words[-1]
-    stopped = [Prompt(STORY, most_tokens=8, stop=(stop,)), Prompt("2 + 2 :", most_tokens=8, stop=("nowhere",))]
+    stopped = [
+        Prompt(STORY, most_tokens=8, stop=(stop,)),
+        Prompt("2 + 2 :", most_tokens=8, stop=("nowhere",)),
+    ]
     (tmp_path / "stop").mkdir()
     answers, _ = run(runner, candidates, stopped, tmp_path / "stop")
     cut = answers[0, 0]

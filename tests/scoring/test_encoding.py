@@ -39,7 +39,10 @@ def tokenizer_of(kind: str) -> Any:
         made.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<unk>", "<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
+        vocab_size=400,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     made.train_from_iterator(CORPUS, trainer)
     if "first" in kind:
@@ -120,7 +123,9 @@ def test_windows_are_cut_as_the_harness_cuts_them(kind: str, text: str) -> None:
 
 
 def test_an_answer_is_whole_when_all_its_spans_are_known() -> None:
-    encoded = encode([WholeText("the cat sat " * 8), Continuation("the", " cat")], tokenizer_of("byte-level"), ROOM)
+    encoded = encode(
+        [WholeText("the cat sat " * 8), Continuation("the", " cat")], tokenizer_of("byte-level"), ROOM
+    )
     assert len(encoded.spans) > 2
     scores = {place: SpanScore(-1.0, True) for place in range(len(encoded.spans))}
     whole = encoded.likelihoods(scores)
@@ -134,7 +139,9 @@ def test_an_answer_is_whole_when_all_its_spans_are_known() -> None:
 
 def test_what_does_not_fit_is_named() -> None:
     tokenizer = tokenizer_of("byte-level")
-    with pytest.raises(TaskError, match=r"a\.jsonl, line 7: the item has \d+ tokens, the model's context holds 8"):
+    with pytest.raises(
+        TaskError, match=r"a\.jsonl, line 7: the item has \d+ tokens, the model's context holds 8"
+    ):
         encode([Continuation("the cat " * 9, "sat")], tokenizer, ROOM, where=lambda _: "a.jsonl, line 7")
     with pytest.raises(TaskError, match="request 0: the prompt has"):
         encode([Prompt("the cat " * 9)], tokenizer, ROOM)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-from ..candidate import Candidate
+from ..candidate import Subject, candidates_only
 from ..late import library
 from ..runner import RUNNERS, Outcome, Runner, RunOptions
 from ..scoring.requests import Request
 
 
 def run(
-    candidates: Sequence[Candidate], requests: Sequence[Request], options: RunOptions
+    subjects: Sequence[Subject], requests: Sequence[Request], options: RunOptions
 ) -> Generator[Outcome, None, None]:
-    """Answer ``requests`` for all candidates, as :func:`alloyd_daemon.streaming.sweep.sweep` says."""
+    """Answer ``requests`` for all subjects, as :func:`alloyd_daemon.streaming.sweep.sweep` says."""
     for name in ("torch", "transformers"):
         library(name, user="the runner 'stream'", extra="score")
     from ..streaming.ready import make_ready
     from ..streaming.sweep import LayerInput, sweep
 
-    ready = make_ready(candidates, requests, options)
+    ready = make_ready(candidates_only(subjects, runner="stream"), requests, options)
     yield from ready.notes()
     for each in sweep(ready):
         if not isinstance(each, LayerInput):
