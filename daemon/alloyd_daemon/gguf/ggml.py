@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 
 from alloyd.errors import SourceError
 
-from .element_type import ElementType
+from .element_type import TYPES, ElementType
 from .library import ggml_base
 
 LARGEST: Final = 1e6
 """No weight of a model that works is larger; the encoders square values, and abort or write nonsense on overflow."""
 
-# Encoded whole for comparison with others, or never meant for files.
-_NOT_IN_FILES: Final = frozenset(("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"))
-_TYPE_COUNT: Final = 64
+_NOT_ENCODED: Final = frozenset(("I8", "I16", "I32", "I64", "F64"))
 _PLAIN: Final = frozenset(("F32", "F16", "BF16"))
 _NEED_IMPORTANCE: Final = frozenset(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"))
 
@@ -47,27 +45,24 @@ _TO_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_in
 
 @functools.cache
 def types() -> Mapping[str, ElementType]:
-    """Every element type that can be encoded, by its name in capitals.
+    """Every element type that can be encoded and means the same to the library, by its name in capitals.
 
     Raises
     ------
     RecipeError
         llama_cpp is not installed or does not load.
     """
-    from .library import gguf
-
-    found: dict[str, ElementType] = {}
-    # The package's numbers and the library's must mean the same; a type that only one of them knows is left out.
-    numbers = {int(kind): kind.name for kind in gguf().GGMLQuantizationType}
     library = _functions()
-    for code, name in sorted(numbers.items()):
-        if name in _NOT_IN_FILES or code >= _TYPE_COUNT:
-            continue
-        block, size = library.ggml_blck_size(code), library.ggml_type_size(code)
-        said = library.ggml_type_name(code)
-        if block and size and said and said.decode().upper() == name:
-            found[name] = ElementType(code, name, block, size)
-    return MappingProxyType(found)
+    return MappingProxyType(
+        {
+            kind.name: kind
+            for kind in TYPES.values()
+            if kind.name not in _NOT_ENCODED
+            and (library.ggml_type_name(kind.code) or b"").decode().upper() == kind.name
+            and (library.ggml_blck_size(kind.code), library.ggml_type_size(kind.code))
+            == (kind.block, kind.size)
+        }
+    )
 
 
 def needs_importance(kind: ElementType) -> bool:

@@ -192,14 +192,14 @@ def _importance(
         matrices = len(target.matrices)
         weights = None if imatrix is None else imatrix.weights.get(name)
         if weights is not None:
-            if weights.shape == (matrices, target.row_length):
-                found[name] = weights
+            if weights.size == matrices * target.row_length:
+                found[name] = weights.reshape(matrices, target.row_length)
                 continue
             # llama.cpp, too, goes without for the embedding, whose activations nobody measures.
             if name != "token_embd.weight":
                 raise PlanError(
-                    f"the imatrix weighs {' x '.join(map(str, weights.shape))} columns of {name}, which has "
-                    f"{matrices} x {target.row_length}",
+                    f"the imatrix weighs {weights.size} columns of {name}, which has "
+                    f"{matrices * target.row_length}",
                     hint="Use an imatrix that was measured on a model of this shape.",
                     tensor=name,
                 )
