@@ -6,19 +6,26 @@ Everything but the bytes is known before a value is: names, dtypes and shapes fo
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alloyd_kernels.dtypes import CODES
+
 from .checkpoints.config import TORCH_NAMES
 from .late import library
 from .quantiser import Quantiser, StoredTensor
-from .skeleton import EXTRA, USER, Linear, Skeleton, torch_tensor
+from .skeleton import DTYPE_CODES, EXTRA, USER, Linear, Skeleton
+from .torch_bytes import tensor_bytes, torch_tensor
 
 
 @dataclass(frozen=True, slots=True)
 class QuantisedTensor:
-    """One merged tensor (name, dtype code, shape) and what is stored for it; ``linear`` where it is quantised."""
+    """One merged tensor (name, dtype code, shape) and what is stored for it; ``linear`` where it is quantised.
+
+    What is not quantised is stored in the model's dtype.
+    """
 
     name: str
     dtype: str
@@ -49,21 +56,31 @@ class QuantisedLayout:
     def encode(self, place: int, data: Any) -> Mapping[str, memoryview]:
         """The bytes of all that is stored for merged tensor number ``place``, by name.
 
-        ``data`` is the whole tensor's bytes, anything with a buffer; what is not quantised is given back as it is.
+        ``data`` is the whole tensor's bytes, anything with a buffer; what is stored as it is, is that buffer itself.
 
         Raises JobError for values that the quantiser cannot hold.
         """
         tensor = self.tensors[place]
-        if tensor.linear is None:
+        (first, *_) = tensor.stored
+        wanted = self.dtype if tensor.linear else first.dtype
+        if tensor.linear is None and wanted == tensor.dtype:
             return {tensor.name: memoryview(data).cast("B")}
         torch = library("torch", user=USER, extra=EXTRA)
-        values = torch_tensor(data, tensor.dtype, tensor.shape).to(getattr(torch, TORCH_NAMES[self.dtype]))
+        values = torch_tensor(data, tensor.dtype, tensor.shape).to(getattr(torch, TORCH_NAMES[wanted]))
+        if tensor.linear is None:
+            return {tensor.name: tensor_bytes(values)}
         return self.quantiser.encode(tensor.name, values.T if tensor.linear.transposed else values)
 
     def workspace(self, place: int) -> int:
         """Bytes of private memory that :meth:`encode` takes for one tensor, results included, its data not."""
         tensor = self.tensors[place]
-        return 0 if tensor.linear is None else self.quantiser.workspace(tensor.linear.shape)
+        (first, *_) = tensor.stored
+        if tensor.linear is None:
+            return 0 if first.dtype == tensor.dtype else first.nbytes
+        cast = (
+            0 if tensor.dtype == self.dtype and not tensor.linear.transposed else 2 * math.prod(tensor.shape)
+        )
+        return self.quantiser.workspace(tensor.linear.shape) + 2 * cast
 
     def config(self, config: bytes) -> bytes:
         """config.json of the quantised checkpoint, from that of the merged one."""
@@ -88,15 +105,23 @@ def quantised_layout(
         torch, transformers or the quantiser's library is not installed.
     """
     skeleton = Skeleton(config)
-    codes = {name: code for code, name in TORCH_NAMES.items()}
-    dtype = codes[str(skeleton.dtype).removeprefix("torch.")]
+    dtype = DTYPE_CODES[str(skeleton.dtype).removeprefix("torch.")]
     selection = skeleton.select(quantiser)
     found = []
     for name, code, shape in tensors:
-        linear = selection.linears.get(skeleton.place(name) or "")
-        stored: tuple[StoredTensor, ...] = (StoredTensor(name, code, shape),)
+        place = skeleton.place(name)
+        linear = selection.linears.get(place or "")
         if linear is not None:
             stored = quantiser.stored(name, dtype, linear.shape)
+        else:
+            stored = (StoredTensor(name, _kept(skeleton, place, code), shape),)
         found.append(QuantisedTensor(name, code, shape, stored, linear))
     skipped = tuple(sorted(selection.skipped)) if selection.unusual else None
     return QuantisedLayout(quantiser, dtype, tuple(found), skipped, selection.warnings)
+
+
+def _kept(skeleton: Skeleton, place: str | None, code: str) -> str:
+    """The dtype code in which a tensor is stored that is not quantised: transformers leaves it as it finds it."""
+    if place is None or code not in CODES:
+        return code
+    return DTYPE_CODES[str(skeleton.dtype_of(place)).removeprefix("torch.")]

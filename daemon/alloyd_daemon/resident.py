@@ -14,7 +14,7 @@ from alloyd.errors import PlanError, ShapeMismatch
 
 from .late import library
 from .quantiser import Quantiser
-from .skeleton import EXTRA, USER, Selection, Skeleton
+from .skeleton import DTYPE_CODES, EXTRA, USER, Selection, Skeleton
 
 
 class Resident:
@@ -62,6 +62,23 @@ class Resident:
         """Tensors that the quantiser left as they are, and why."""
         return self._selection.warnings
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that the filled model's weights take, known before it is filled; tied ones count once."""
+        tied = self.model.all_tied_weights_keys
+        return sum(self._bytes_of(place) for place in self._skeleton.shapes if place not in tied)
+
+    @property
+    def filling_bytes(self) -> int:
+        """The most bytes that filling or changing the model takes beside it: one tensor, and quantising it."""
+        linears = self._selection.linears.values()
+        spaces = [self._quantiser.workspace(each.shape) for each in linears] if self._quantiser else []
+        tensors = [
+            math.prod(shape) * self._skeleton.dtype_of(place).itemsize
+            for place, shape in self._skeleton.shapes.items()
+        ]
+        return max(tensors, default=0) + max(spaces, default=0)
+
     def fill(self, tensors: Iterable[tuple[str, Any]]) -> None:
         """Give the model its weights: every (checkpoint name, torch tensor) once, in any order.
 
@@ -93,6 +110,13 @@ class Resident:
     def update(self, tensors: Iterable[tuple[str, Any]]) -> None:
         """Replace the values of single tensors of a filled model. Raises as :meth:`fill` does."""
         self._put_all(tensors)
+
+    def _bytes_of(self, place: str) -> int:
+        linear = self._selection.linears.get(place)
+        if linear is None or self._quantiser is None:
+            return math.prod(self._skeleton.shapes[place]) * int(self._skeleton.dtype_of(place).itemsize)
+        dtype = DTYPE_CODES[str(self._skeleton.dtype).removeprefix("torch.")]
+        return sum(each.nbytes for each in self._quantiser.stored(place, dtype, linear.shape))
 
     def _put_all(self, tensors: Iterable[tuple[str, Any]]) -> None:
         with self._torch.no_grad():
@@ -144,15 +168,3 @@ class Resident:
 
 def _persistent(module: Any) -> Iterator[Any]:
     return (each for name, each in module._buffers.items() if name not in module._non_persistent_buffers_set)
-
-
-def held_bytes(model: Any) -> int:
-    """Bytes that a model's parameters and buffers hold, quantised scales included; tied ones count once."""
-    storages = {}
-    for each in (*model.parameters(), *model.buffers()):
-        state = getattr(each, "quant_state", None)
-        scales = [] if state is None else [state.absmax, *([state.state2.absmax] if state.nested else [])]
-        for tensor in (each, getattr(each, "SCB", None), *scales):
-            if tensor is not None and tensor.device.type != "meta":
-                storages[tensor.data_ptr()] = math.prod(tensor.shape) * tensor.element_size()
-    return sum(storages.values())

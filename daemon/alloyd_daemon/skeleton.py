@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from alloyd.errors import PlanError, did_you_mean
+from alloyd.errors import PlanError
 
 from .checkpoints.config import TORCH_NAMES
 from .late import library
@@ -15,6 +16,9 @@ from .quantiser import Quantiser
 
 USER: Final = "a model in memory"
 EXTRA: Final = "score"
+
+DTYPE_CODES: Final[Mapping[str, str]] = {name: code for code, name in TORCH_NAMES.items()}
+"""torch's name of a dtype to its code in safetensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Skeleton:
             return None
         raise PlanError(
             f"tensor '{name}' fits nowhere in {type(self.model).__name__}",
-            hint=did_you_mean(name, self._state) if len(self._state) < 2000 else "",
+            hint=_near(name, self._state),
             tensor=name,
         )
 
@@ -144,23 +148,6 @@ class Skeleton:
         return found
 
 
-def torch_tensor(data: Any, dtype: str, shape: tuple[int, ...]) -> Any:
-    """A torch tensor of this dtype code and shape over the bytes ``data``, anything with a buffer.
-
-    Nothing is copied, but for a buffer that must not be written: torch has no tensors of that kind.
-    """
-    torch = library("torch", user=USER, extra=EXTRA)
-    if not memoryview(data).nbytes:
-        return torch.empty(shape, dtype=getattr(torch, TORCH_NAMES[dtype]))
-    numpy = library("numpy", user=USER, extra="daemon")
-    flat = numpy.frombuffer(data, dtype=numpy.uint8)
-    return (
-        torch.from_numpy(flat if flat.flags.writeable else flat.copy())
-        .view(getattr(torch, TORCH_NAMES[dtype]))
-        .reshape(shape)
-    )
-
-
 def _build(torch: Any, config: Mapping[str, Any], dtype: str | None) -> Any:
     transformers = library("transformers", user=USER, extra=EXTRA)
     facts = {key: value for key, value in config.items() if key != "auto_map"}
@@ -174,7 +161,7 @@ def _build(torch: Any, config: Mapping[str, Any], dtype: str | None) -> Any:
     if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
         raise PlanError(
             f"transformers {transformers.__version__} does not know a model_type {kind!r}",
-            hint=did_you_mean(str(kind), transformers.CONFIG_MAPPING.keys()) if kind else "",
+            hint=_near(str(kind), transformers.CONFIG_MAPPING.keys()),
             key="model_type",
         )
     try:
@@ -190,6 +177,11 @@ def _build(torch: Any, config: Mapping[str, Any], dtype: str | None) -> Any:
             key="model_type",
         ) from error
     return model
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.8)
+    return f"Did you mean '{near[0]}'?" if near else "Look at the config.json of the model it was made from."
 
 
 def _warnings(refused: Mapping[str, str], quantiser: str) -> tuple[str, ...]:

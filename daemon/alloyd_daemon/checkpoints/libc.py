@@ -37,6 +37,7 @@ _renameat2 = _function(
 )
 _madvise = _function("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint)
+_malloc_trim = _function("malloc_trim", ctypes.c_size_t)
 _mincore = _function("mincore", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
 
 
@@ -91,6 +92,12 @@ def advise(address: int, size: int, advice: int) -> int:
     if _madvise is None:
         return errno.ENOSYS
     return 0 if _madvise(address, size, advice) == 0 else ctypes.get_errno()
+
+
+def release_heap() -> None:
+    """Give whole free pages of the heap back, where the C library keeps them (glibc does, between blocks in use)."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 def resident_pages(address: int, size: int) -> bytes | None:

@@ -18,8 +18,13 @@ from typing import Any, Final
 from alloyd.errors import JobError, PlanError
 
 from ..checkpoints.config import TORCH_NAMES
+from ..checkpoints.libc import release_heap
 from ..late import library
 from ..quantiser import QUANTISERS, Option, OptionValue, QuantiserKind, StoredTensor
+from ..torch_bytes import tensor_bytes
+
+USER: Final = "quantising to nf4, fp4 or int8"
+EXTRA: Final = "bitsandbytes"
 
 QUANTISABLE: Final = ("BF16", "F16", "F32")
 PIECE: Final = 1 << 20
@@ -38,19 +43,26 @@ LONGEST_FLOAT: Final = 24
 _ONE_THREAD: Final = threading.Lock()
 
 
+class _Quiet(logging.Filter):
+    """Drops remarks about what is as it should be: an optional kernel, and a cast in every product of int8."""
+
+    REMARKS: Final = ("Failed to load CPU gemm_4bit_forward", "MatMul8bitLt: inputs will be cast")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.msg.startswith(self.REMARKS)
+
+
+_QUIET: Final = _Quiet()
+
+
 def _bitsandbytes() -> Any:
-    """The library, its remark about an optional kernel kept quiet."""
-    logger = logging.getLogger("bitsandbytes")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        return library("bitsandbytes", user="quantising to nf4, fp4 or int8", extra="bitsandbytes")
-    finally:
-        logger.setLevel(before)
+    for name in ("bitsandbytes.backends.cpu.ops", "bitsandbytes.autograd._functions"):
+        logging.getLogger(name).addFilter(_QUIET)
+    return library("bitsandbytes", user=USER, extra=EXTRA)
 
 
 def _torch() -> Any:
-    return library("torch", user="quantising to nf4, fp4 or int8", extra="bitsandbytes")
+    return library("torch", user=USER, extra=EXTRA)
 
 
 @contextlib.contextmanager
@@ -63,11 +75,6 @@ def _one_thread(torch: Any) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
-
-
-def _bytes_of(torch: Any, tensor: Any) -> memoryview:
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
-    return memoryview(flat.numpy())
 
 
 def _check_dtype(name: str, dtype: str) -> None:
@@ -132,7 +139,6 @@ class FourBit:
 
     def encode(self, name: str, tensor: Any) -> Mapping[str, memoryview]:
         """The bytes of what :meth:`stored` lists."""
-        torch = _torch()
         packed, state = self._quantise(name, tensor)
         found = {
             name: packed,
@@ -147,7 +153,7 @@ class FourBit:
             }
             offset = state.offset.item()
         text = self._text(str(tensor.dtype).removeprefix("torch."), tensor.shape, offset)
-        return {key: _bytes_of(torch, value) for key, value in found.items()} | {
+        return {key: tensor_bytes(value) for key, value in found.items()} | {
             f"{name}.quant_state.bitsandbytes__{self.kind}": memoryview(text)
         }
 
@@ -188,20 +194,24 @@ class FourBit:
         )
 
     def workspace(self, shape: Sequence[int]) -> int:
-        """Packed weights and scales (twice, while pieces are joined) and one piece's scratch."""
+        """Packed weights, scales, and one piece's scratch."""
         elements = shape[0] * shape[1]
-        result = elements // 2 + elements // self.block_size * 8
-        return 2 * result + min(elements, PIECE) * PIECE_BYTES
+        return elements // 2 + elements // self.block_size * 8 + min(elements, PIECE) * PIECE_BYTES
 
     def _quantise(self, name: str, tensor: Any) -> tuple[Any, Any]:
         """Packed weights (uint8, one column) and bitsandbytes' QuantState."""
         torch, library = _torch(), _bitsandbytes().functional
-        pieces, scales = [], []
-        for piece in tensor.detach().contiguous().reshape(-1).split(PIECE):
-            packed, state = library.quantize_4bit(piece, blocksize=self.block_size, quant_type=self.kind)
-            pieces.append(packed)
-            scales.append(state.absmax)
-        packed, absmax = torch.cat(pieces), torch.cat(scales)
+        # What stays is allocated before what goes, so that holes on the heap are few.
+        packed = torch.empty((tensor.numel() // 2, 1), dtype=torch.uint8, device=tensor.device)
+        absmax = torch.empty(tensor.numel() // self.block_size, dtype=torch.float32, device=tensor.device)
+        code = library.get_4bit_type(self.kind, device=tensor.device)
+        pieces = tensor.detach().contiguous().reshape(-1).split(PIECE)
+        kept = zip(packed.split(PIECE // 2), absmax.split(PIECE // self.block_size), pieces, strict=True)
+        for weights, scales, piece in kept:
+            found, state = library.quantize_4bit(piece, blocksize=self.block_size, quant_type=self.kind)
+            weights.copy_(found)
+            scales.copy_(state.absmax)
+        release_heap()
         _check_finite(torch, name, absmax, self.kind)
         offset = nested = None
         if self.double_quant:
@@ -211,7 +221,7 @@ class FourBit:
         return packed, library.QuantState(
             absmax=absmax,
             shape=tensor.shape,
-            code=state.code,
+            code=code,
             blocksize=self.block_size,
             quant_type=self.kind,
             dtype=tensor.dtype,
@@ -245,8 +255,10 @@ class Int8:
         return "int8"
 
     def refusal(self, shape: Sequence[int]) -> str | None:
-        """Every matrix can be held."""
-        return f"has the shape {list(shape)}, which is no matrix" if len(shape) != 2 or 0 in shape else None
+        """Every matrix, but for one column: torch's product of 8-bit matrices is wrong there."""
+        if len(shape) != 2 or 0 in shape:
+            return f"has the shape {list(shape)}, which is no matrix"
+        return "has a single column" if shape[1] == 1 else None
 
     def stored(self, name: str, dtype: str, shape: Sequence[int]) -> tuple[StoredTensor, ...]:
         """Weights, one scale a row, and the number of the row-major format."""
@@ -260,12 +272,11 @@ class Int8:
 
     def encode(self, name: str, tensor: Any) -> Mapping[str, memoryview]:
         """The bytes of what :meth:`stored` lists."""
-        torch = _torch()
         weights, scales = self._quantise(name, tensor)
         module = name.removesuffix("weight")
         return {
-            name: _bytes_of(torch, weights),
-            f"{module}SCB": _bytes_of(torch, scales),
+            name: tensor_bytes(weights),
+            f"{module}SCB": tensor_bytes(scales),
             f"{module}weight_format": memoryview(b"\0"),
         }
 
@@ -292,21 +303,24 @@ class Int8:
         return _config(skipped, load_in_8bit=True, llm_int8_threshold=self.threshold)
 
     def workspace(self, shape: Sequence[int]) -> int:
-        """Weights and scales (twice, while pieces are joined) and one piece's scratch."""
+        """Weights, scales, and one piece's scratch."""
         elements = shape[0] * shape[1]
-        return 2 * (elements + 4 * shape[0]) + max(min(elements, PIECE), shape[1]) * PIECE_BYTES
+        return elements + 4 * shape[0] + max(min(elements, PIECE), shape[1]) * PIECE_BYTES
 
     def _quantise(self, name: str, tensor: Any) -> tuple[Any, Any]:
         """Weights (int8, rows by columns) and the largest magnitude of each row (float32)."""
         torch, library = _torch(), _bitsandbytes().functional
-        pieces, scales = [], []
-        for piece in tensor.detach().split(max(1, PIECE // tensor.shape[1])):
-            weights, largest, _ = library.int8_vectorwise_quant(piece.contiguous().to(torch.float16))
-            pieces.append(weights)
-            scales.append(largest)
-        largest = torch.cat(scales)
+        weights = torch.empty(tensor.shape, dtype=torch.int8, device=tensor.device)
+        largest = torch.empty(tensor.shape[0], dtype=torch.float32, device=tensor.device)
+        rows = max(1, PIECE // tensor.shape[1])
+        kept = zip(weights.split(rows), largest.split(rows), tensor.detach().split(rows), strict=True)
+        for place, scales, piece in kept:
+            found, scale, _ = library.int8_vectorwise_quant(piece.to(torch.float16).contiguous())
+            place.copy_(found)
+            scales.copy_(scale)
+        release_heap()
         _check_finite(torch, name, largest, "int8")
-        return torch.cat(pieces), largest
+        return weights, largest
 
 
 def _config(skipped: Sequence[str] | None, **changed: Any) -> dict[str, Any]:
@@ -331,12 +345,9 @@ def _config(skipped: Sequence[str] | None, **changed: Any) -> dict[str, Any]:
 def _replace(model: Any, skipped: Sequence[str], config: Mapping[str, Any]) -> None:
     """transformers' own replacement, as it is done before weights are loaded."""
     _bitsandbytes()
-    user = "quantising to nf4, fp4 or int8"
-    transformers = library("transformers", user=user, extra="bitsandbytes")
-    integration = library("transformers.integrations.bitsandbytes", user=user, extra="bitsandbytes")
-    with library("transformers.modeling_utils", user=user, extra="bitsandbytes").local_torch_dtype(
-        model.dtype
-    ):
+    transformers = library("transformers", user=USER, extra=EXTRA)
+    integration = library("transformers.integrations.bitsandbytes", user=USER, extra=EXTRA)
+    with library("transformers.modeling_utils", user=USER, extra=EXTRA).local_torch_dtype(model.dtype):
         integration.replace_with_bnb_linear(
             model,
             modules_to_not_convert=list(skipped),

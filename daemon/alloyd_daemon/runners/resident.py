@@ -24,7 +24,7 @@ from ..runner import RUNNERS, Answered, Lost, Outcome, Runner, RunOptions
 from ..scoring.encoding import Encoded, context_length, encode
 from ..scoring.requests import Request, Written
 from ..scoring.rows import batches_of, rows_of
-from ..skeleton import torch_tensor
+from ..torch_bytes import torch_tensor
 
 ALLOWED: Final = 900 * 1024 * 1024
 """Private bytes of the process with torch and transformers loaded, and of a batch's activations."""

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from ..engine.in_memory import Merged, Weights
-from ..skeleton import torch_tensor
+from ..torch_bytes import torch_tensor
 from .groups import Group
 from .schedule import Part
 
