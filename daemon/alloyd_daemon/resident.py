@@ -7,7 +7,7 @@ values for single tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from alloyd.errors import PlanError, ShapeMismatch
@@ -104,7 +104,7 @@ class Resident:
                 hint="The checkpoint's tensors do not match its config.json.",
                 tensor=first,
             )
-        self._restore_buffers()
+        self._skeleton.restore_buffers(self._device)
         self.model.eval()
 
     def update(self, tensors: Iterable[tuple[str, Any]]) -> None:
@@ -151,20 +151,3 @@ class Resident:
             module._buffers[leaf] = value
         else:
             setattr(module, leaf, self._torch.nn.Parameter(value, requires_grad=False))
-
-    def _restore_buffers(self) -> None:
-        """Compute what no checkpoint holds (rotary frequencies, scales of embeddings), as transformers does."""
-        for name, held in list(self.model.named_non_persistent_buffers()):
-            path, _, leaf = name.rpartition(".")
-            fresh = self._torch.empty_like(held, device=self._device)
-            self.model.get_submodule(path)._buffers[leaf] = fresh
-        for module in self.model.modules():
-            for each in (*module._parameters.values(), *_persistent(module)):
-                if each is not None:
-                    each._is_hf_initialized = True
-            module._is_hf_initialized = False
-        self.model.initialize_weights()
-
-
-def _persistent(module: Any) -> Iterator[Any]:
-    return (each for name, each in module._buffers.items() if name not in module._non_persistent_buffers_set)

@@ -133,6 +133,39 @@ class Skeleton:
             _warnings(refused, quantiser.name),
         )
 
+    def restore_buffers(self, device: Any) -> None:
+        """Compute on ``device`` what no checkpoint holds (rotary frequencies, scales of embeddings), as transformers
+        does; parameters stay as they are.
+
+        Raises PlanError for a buffer that does not follow from the config.
+        """
+        torch = library("torch", user=USER, extra=EXTRA)
+        # What is left of two different fillings was not computed.
+        first, second = (self._compute_buffers(torch, device, filling) for filling in (0, 1))
+        for name, value in first.items():
+            if not torch.equal(value, second[name]):
+                raise PlanError(
+                    f"the buffer '{name}' of {type(self.model).__name__} does not follow from its config",
+                    hint="Write the checkpoint and let transformers load it.",
+                    tensor=name,
+                )
+
+    def _compute_buffers(self, torch: Any, device: Any, filling: int) -> dict[str, Any]:
+        fresh = {}
+        for path, module in self.model.named_modules():
+            fleeting = module._non_persistent_buffers_set
+            for leaf, held in module._buffers.items():
+                if leaf in fleeting and held is not None:
+                    value = torch.full(held.shape, filling, dtype=held.dtype, device=device)
+                    module._buffers[leaf] = fresh[f"{path}.{leaf}"] = value
+            lasting = (each for leaf, each in module._buffers.items() if leaf not in fleeting)
+            for given in (*module._parameters.values(), *lasting):
+                if given is not None:
+                    given._is_hf_initialized = True
+            module._is_hf_initialized = False
+        self.model.initialize_weights()
+        return fresh
+
     def _linears(self, skipped: tuple[str, ...] | list[str]) -> list[Linear]:
         nn = library("torch.nn", user=USER, extra=EXTRA)
         conv = library("transformers.pytorch_utils", user=USER, extra=EXTRA).Conv1D

@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from ..quantiser import Quantiser
 from ..skeleton import Selection, Skeleton
-from .fitting import fit, parameters, restore_buffers
+from .fitting import fit, parameters
 from .forwards import Arguments, Inputs, acting, refusal, stop, until_stopped
 from .hollow import Hollow
 from .packing import Batch
@@ -70,7 +70,7 @@ class Anatomy:
         self.hidden_size: int = facts.hidden_size
         self.vocabulary: int = facts.vocab_size
         tensors = fit(self._skeleton, shapes)
-        restore_buffers(self._model, self.device)
+        self._skeleton.restore_buffers(self.device)
         self._path, self._layers = find_layers(self._model)
         self._names = {id(each): name for name, each in parameters(self._model).items()}
         parts = take_apart(self._model, self._path, self._layers, self._names, tensors, self.device)

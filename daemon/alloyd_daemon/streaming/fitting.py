@@ -1,10 +1,8 @@
-"""Which tensor of a checkpoint fills which parameter of a model on the meta device, and its buffers made real."""
+"""Which tensor of a checkpoint fills which parameter of a model on the meta device."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +10,6 @@ from torch import nn
 from alloyd.errors import AlloydError, PlanError, ShapeMismatch, raise_all
 
 from ..skeleton import Skeleton
-from .forwards import refusal
 
 
 def parameters(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -81,33 +78,3 @@ def fit(skeleton: Skeleton, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
         )
     raise_all(problems)
     return fitted
-
-
-def restore_buffers(model: Any, device: torch.device) -> None:
-    """Compute what no checkpoint holds (rotary frequencies, scales of embeddings), as transformers does.
-
-    Raises PlanError for a buffer that does not follow from the config.
-    """
-    made: list[dict[str, torch.Tensor]] = []
-    for fill in (0, 1):
-        fresh: dict[str, torch.Tensor] = {}
-        for path, module in model.named_modules():
-            for leaf in module._non_persistent_buffers_set:
-                held = module._buffers[leaf]
-                if held is not None:
-                    fresh[f"{path}.{leaf}"] = torch.full(held.shape, fill, dtype=held.dtype, device=device)
-                    module._buffers[leaf] = fresh[f"{path}.{leaf}"]
-            kept = (
-                each
-                for name, each in module._buffers.items()
-                if name not in module._non_persistent_buffers_set
-            )
-            for given in itertools.chain(module._parameters.values(), kept):
-                if given is not None:
-                    given.__dict__["_is_hf_initialized"] = True
-            module.__dict__["_is_hf_initialized"] = False
-        model.initialize_weights()
-        made.append(fresh)
-    for name, value in made[0].items():
-        if not torch.equal(value, made[1][name]):
-            raise refusal(model, f"its buffer '{name}' does not follow from its config")
