@@ -10,7 +10,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloyd_daemon.checkpoints.digest import PIECE, model_digest, piece_digests, tensor_digest
+from alloyd_daemon.checkpoints.digest import PIECE, PieceDigests, model_digest, piece_digests, tensor_digest
 from alloyd_daemon.checkpoints.journal import Block, Owner, read_journal, start_journal
 
 OWNER = Owner("identity", "layout")
@@ -110,4 +110,14 @@ def test_digests_do_not_depend_on_how_a_tensor_is_cut() -> None:
     assert len(whole) == 3
     assert tensor_digest(whole) == blake3(b"".join(whole)).hexdigest()
     assert piece_digests(b"") == ()
+
+
+@pytest.mark.parametrize("part", [1_000_003, PIECE // 8, PIECE, 3 * PIECE])
+def test_pieces_may_come_in_parts(part: int) -> None:
+    data = bytes(range(256)) * (9 * PIECE // 1024)
+    pieces = PieceDigests()
+    for start in range(0, len(data), part):
+        pieces.add(memoryview(data)[start : start + part])
+    assert pieces.finish() == piece_digests(data)
+    assert PieceDigests().finish() == ()
     assert model_digest({"b": "2", "a": "1"}) == blake3(b"1 a\n2 b\n").hexdigest()

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alloyd_kernels.delta_norms.cpu import measure_l1
 from alloyd_kernels.delta_norms.reference import l1_norms
@@ -306,6 +308,39 @@ def sparsifiers(
             masks.append(np.full(count, kind == KEEP))
     kinds = np.full(n, kind, dtype=np.int64)
     return (kinds, thresholds, np.full(n, 2**62), np.zeros(n, dtype=np.int64), keys), masks
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("normalize", [False, True])
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_a_few_task_vectors_in_registers_give_the_bits_of_many_in_memory(
+    n: int, normalize: bool, data: st.DataObject
+) -> None:
+    count = data.draw(st.sampled_from([1, 17, TILE + 5]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
+    values = rng.integers(-3, 4, (n + 2, count)).astype(np.float32) * rng.choice([0.0, 0.1, 1.0], (n + 2, 1))
+    odd = data.draw(st.sampled_from([0.0, 0.05]))
+    values = np.where(rng.random(values.shape) < odd, rng.choice([np.inf, -np.inf, np.nan]), values)
+    outputs = []
+    for sources in (n, n + 1):  # one more that drops everything changes nothing but the way
+        tensors = Tensors(list(values[: sources + 1].astype(np.float64)), [F32] * (sources + 1), F32)
+        kinds = np.array([KEEP, CUT, CUT, DROP, DROP])[:sources]
+        kinds[n:] = DROP
+        thresholds = np.full(sources, int(np.float32(0.15).view(np.int32)), dtype=np.int64)
+        weights = np.array([0.75, 1.0, -0.5, 0.0])[:sources].astype(np.float32)
+        weights[n:] = 0.0
+        room = scratch(sources)
+        combine_task_vectors(
+            tensors.addresses[0], tensors.codes[0], tensors.addresses[1:], tensors.codes[1:], count, 0,
+            kinds, thresholds, np.full(sources, 2**62), np.zeros(sources, dtype=np.int64),
+            np.zeros(sources, dtype=np.uint64), np.array([1.0, 2.5, 0.5, 1.0], dtype=np.float32)[:sources], weights,
+            np.float32(1.0), True, normalize, np.float32(0.7),
+            tensors.out_address, F32, room["rows"], room["draws"], room["seen"],
+        )  # fmt: skip
+        found = tensors.result().view(np.float32)
+        outputs.append(np.where(np.isnan(found), np.float32(np.nan), found).view(np.uint32))
+    np.testing.assert_array_equal(outputs[0], outputs[1])
 
 
 @pytest.mark.parametrize("kind", [KEEP, CUT, DRAW, DROP])

@@ -20,6 +20,36 @@ def piece_digests(data: memoryview | bytes) -> tuple[bytes, ...]:
     return tuple(blake3(view[start : start + PIECE]).digest() for start in range(0, len(view), PIECE))
 
 
+class PieceDigests:
+    """The same of bytes that come one part after the other: a part that was just computed with is still in a cache."""
+
+    def __init__(self) -> None:
+        self._open = blake3()
+        self._length = 0
+        self._done: list[bytes] = []
+
+    def add(self, data: memoryview) -> None:
+        """Take the next bytes (contiguous)."""
+        while data:
+            part = data[: PIECE - self._length]
+            self._open.update(part)
+            self._length += len(part)
+            data = data[len(part) :]
+            if self._length == PIECE:
+                self._close()
+
+    def finish(self) -> tuple[bytes, ...]:
+        """The digests, once all bytes have come."""
+        if self._length:
+            self._close()
+        return tuple(self._done)
+
+    def _close(self) -> None:
+        self._done.append(self._open.digest())
+        self._open = blake3()
+        self._length = 0
+
+
 def tensor_digest(pieces: Iterable[bytes]) -> str:
     """The digest of a whole tensor: BLAKE3 (hex) of its piece digests, joined in order."""
     return blake3(b"".join(pieces)).hexdigest()

@@ -29,6 +29,20 @@ class Block:
     out: int = 0
     out_code: int = 0
 
+    def part(self, begin: int, count: int, widths: Addresses, out_width: int) -> Block:
+        """``count`` elements from element ``begin`` of this block on (a multiple of LEAF).
+
+        ``widths`` (uint64 [n]) and ``out_width`` are bytes of one element.
+        """
+        return Block(
+            self.first + begin,
+            count,
+            self.addresses + np.uint64(begin) * widths,
+            self.codes,
+            self.out + begin * out_width,
+            self.out_code,
+        )
+
     def task_vectors(self, base: int, positions: npt.NDArray[np.intp]) -> tuple[Any, Any, Addresses, Codes]:
         """The first four arguments of every kernel on task vectors: the base, its code, the sources, their codes."""
         return self.addresses[base], self.codes[base], self.addresses[positions], self.codes[positions]

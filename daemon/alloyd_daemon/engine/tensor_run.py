@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from alloyd.errors import SourceError
-from alloyd_kernels.dtypes import CODES
+from alloyd_kernels.dtypes import CODES, LEAF
 
-from ..checkpoints.digest import piece_digests
+from ..checkpoints.digest import PieceDigests, piece_digests
 from ..checkpoints.header import ALIGNMENT
 from ..checkpoints.journal import Block as DoneBlock
 from ..checkpoints.reader import Reader
@@ -26,6 +26,10 @@ from .sink import Sink
 
 WINDOW = 64 * 1024 * 1024
 """Bytes of a source that may stay mapped behind the cursor, and that are asked for ahead of it."""
+
+
+STRIP = 4 * LEAF
+"""Elements that are blended and then digested while a cache still holds them: a few MiB of sources and output."""
 
 
 class Worker:
@@ -218,18 +222,34 @@ class TensorRun:
             views = self._views(first, count, worker, range(len(plan.sources)))
             out = worker.out(count * plan.width)
             block = self._block(first, count, views, out.__array_interface__["data"][0])
-            strange = self._blend.write(block, worker.scratch)
+            if self._digests:
+                strange, pieces, inputs = self._blend_and_digest(block, views, out.data, worker)
+            else:
+                strange, pieces, inputs = self._blend.write(block, worker.scratch), (), ()
             self._sink.write(plan.slot, start, out.data)
-            pieces = piece_digests(out.data) if self._digests else ()
-            inputs = (
-                tuple((position, piece_digests(view)) for position, view in views.items())
-                if self._digests
-                else ()
-            )
             facts = {"non_finite": strange} if strange else {}
         done = DoneBlock(plan.slot, start, start + count * plan.width, pieces, inputs, facts)
         self._sink.record(done)
         return done
+
+    def _blend_and_digest(
+        self, block: Block, views: Mapping[int, memoryview], out: memoryview, worker: Worker
+    ) -> tuple[int, tuple[bytes, ...], tuple[tuple[int, tuple[bytes, ...]], ...]]:
+        """Blend strip by strip and digest each: how many elements are strange, the output's pieces, the inputs'."""
+        assert self._blend is not None
+        written = PieceDigests()
+        read = {position: PieceDigests() for position in views}
+        widths = np.array(self._widths, dtype=np.uint64)
+        strange = 0
+        for begin in range(0, block.count, STRIP):
+            count = min(STRIP, block.count - begin)
+            part = block.part(begin, count, widths, self.plan.width)
+            strange += self._blend.write(part, worker.scratch)
+            for position, view in views.items():
+                width = self._widths[position]
+                read[position].add(view[begin * width : (begin + count) * width])
+            written.add(out[begin * self.plan.width : (begin + count) * self.plan.width])
+        return strange, written.finish(), tuple((each, pieces.finish()) for each, pieces in read.items())
 
     def _copied(self) -> int | None:
         """The source whose bytes are the output's, or ``None``."""

@@ -9,7 +9,9 @@ from ..dtypes import LEAF, TILE
 from ..sparsify.cpu import sparsify_tile
 from ..sparsify.kinds import CUT, KEEP
 from ..tile.cpu import load_tile, store_tile
-from ..tile.native import magnitude_bits
+from ..tile.native import bits_of, magnitude_bits
+
+_SIGN = np.uint32(0x80000000)
 
 
 @compiled
@@ -18,6 +20,47 @@ def delta_tile(address, code, base, start, size, row):  # type: ignore[no-untype
     load_tile(address, code, start, size, row)
     for j in range(size):
         row[j] -= base[j]
+
+
+@compiled
+def least_kept(kind, threshold, cut_leaf, leaf):  # type: ignore[no-untyped-def]
+    """The least magnitude bits that stay where keeping is one comparison, -1 where it is not."""
+    if kind == KEEP:
+        return np.int32(0)
+    if kind == CUT and leaf != cut_leaf:
+        return np.int32(threshold + np.int64(leaf > cut_leaf))
+    return np.int32(-1)
+
+
+@compiled
+def elect_tile(base, rows, leasts, scales, weights, normalize, factor, size, out):  # type: ignore[no-untyped-def]
+    """Write base + factor * the sum of those that agree with the sign of the whole sum, for one tile.
+
+    ``rows`` (decoded sources, float32 [TILE] each), ``leasts``, ``scales`` and ``weights`` are tuples: their length is
+    known when this is compiled, so that everything about an element stays in registers. The same values as the loops
+    of ``combine_task_vectors``, in the same order.
+    """
+    for j in range(size):
+        origin = base[j]
+        total = np.float32(0.0)
+        for i in range(len(rows)):
+            delta = rows[i][j] - origin
+            kept = delta if magnitude_bits(delta) >= leasts[i] else np.float32(0.0)
+            total += (kept * scales[i]) * weights[i]
+        flip = np.uint32(0) if total >= np.float32(0.0) else _SIGN
+        mixed = np.float32(0.0)
+        share = np.float32(0.0)
+        for i in range(len(rows)):
+            delta = rows[i][j] - origin
+            kept = delta if magnitude_bits(delta) >= leasts[i] else np.float32(0.0)
+            value = (kept * scales[i]) * weights[i]
+            agrees = np.int32(bits_of(value) ^ flip) > np.int32(0)
+            mixed = mixed + value if agrees else mixed
+            share = share + weights[i] if agrees else share
+        mixed /= share if normalize and share != np.float32(0.0) else np.float32(1.0)
+        # Where the sum is no number, nor is what comes of it.
+        mixed = mixed if total == total else total
+        out[j] = origin + mixed * factor
 
 
 @compiled
@@ -44,6 +87,26 @@ def combine_task_vectors(  # type: ignore[no-untyped-def]
     for start in range(0, count, TILE):
         size = min(TILE, count - start)
         load_tile(base, base_code, start, size, base_row)
+        if consensus and (n == 2 or n == 3):
+            leaf = (first + start) // LEAF
+            one = least_kept(kinds[0], thresholds[0], cut_leaves[0], leaf)
+            two = least_kept(kinds[1], thresholds[1], cut_leaves[1], leaf)
+            three = least_kept(kinds[n - 1], thresholds[n - 1], cut_leaves[n - 1], leaf)
+            if min(one, two, three) >= 0:
+                for i in range(n):
+                    load_tile(sources[i], codes[i], start, size, rows[i])
+                if n == 2:
+                    elect_tile(
+                        base_row, (rows[0], rows[1]), (one, two), (scales[0], scales[1]),
+                        (weights[0], weights[1]), normalize, factor, size, mixed,
+                    )  # fmt: skip
+                else:
+                    elect_tile(
+                        base_row, (rows[0], rows[1], rows[2]), (one, two, three), (scales[0], scales[1], scales[2]),
+                        (weights[0], weights[1], weights[2]), normalize, factor, size, mixed,
+                    )  # fmt: skip
+                strange += store_tile(mixed, size, out, out_code, start)
+                continue
         for j in range(size):
             total[j] = np.float32(0.0)
         for i in range(n):
