@@ -26,7 +26,7 @@ KINDS = ("byte-level", "byte-level with a first token", "metaspace with a first 
 
 @cache
 def tokenizer_of(kind: str) -> Any:
-    """A small tokenizer: of bytes (as GPT-2's and Llama 3's), of words with a leading blank (as Llama 2's), the zoo's."""
+    """A tokenizer of bytes (as GPT-2's and Llama 3's), of words with a leading blank (as Llama 2's), or the zoo's."""
     if kind == "zoo":
         return model_and_tokenizer("math")[1]
     made = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
@@ -56,7 +56,7 @@ def tokenizer_of(kind: str) -> Any:
 
 @cache
 def harness(kind: str) -> tuple[Any, list[Any]]:
-    """The harness's model of that tokenizer, and a list that it puts all token requests into instead of running them."""
+    """The harness's model of that tokenizer, and a list that it puts token requests into instead of running them."""
     from lm_eval.models.huggingface import HFLM
 
     model = HFLM(
