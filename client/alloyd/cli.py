@@ -175,6 +175,23 @@ def parser() -> argparse.ArgumentParser:
     memory(one)
     one.add_argument("--out", "-o", metavar="FILE", help="write every item's record there, as JSONL")
 
+    one = verb(
+        "split", "cli_tasks", "Split a task file, so that the same question is always in the same part."
+    )
+    one.add_argument("file", metavar="FILE", help="JSONL with an item a line")
+    one.add_argument(
+        "--into",
+        default="search=0.6,validation=0.2,test=0.2",
+        metavar="NAME=SHARE,...",
+        help="parts and their shares (default: %(default)s)",
+    )
+    one.add_argument("--by", metavar="KEY", help="what keeps items together (default: what is asked)")
+    one.add_argument("--salt", default="", metavar="TEXT", help="another split of the same items")
+    one.add_argument("--out", "-o", metavar="FOLDER", help="where the parts go (default: beside FILE)")
+    one.add_argument("--force", action="store_true", help="replace parts that are there")
+    one = verb("leaks", "cli_tasks", "Say which items of some task files stand in several of them.")
+    one.add_argument("files", metavar="FILE", nargs="+")
+
     one = verb("ps", "cli_jobs", "List jobs that wait, run or are paused.")
     one.add_argument("--all", "-a", action="store_true", help="ended ones too")
     one.add_argument("--quiet", "-q", action="store_true", help="only their ids")

@@ -40,6 +40,12 @@ class Record:
         """File and line, for messages."""
         return f"{self.path}, line {self.line}"
 
+    @property
+    def asked(self) -> str:
+        """What is asked: the content of the first of ``QUESTION_KEYS`` that is there, else of all."""
+        key = next((key for key in QUESTION_KEYS if key in self.fields), "")
+        return content_of({"": self.fields[key]}) if key else self.content
+
     def refuse(self, problem: str, hint: str = "", key: str = "") -> TaskError:
         """The error that says what is wrong with this line."""
         facts = {"key": key} if key else {}
@@ -81,10 +87,12 @@ class Record:
 
 
 def read(path: Path) -> tuple[Record, ...]:
-    """The items of a file.
+    """The items of a file. Raises TaskError: see :func:`load` and :func:`parse`."""
+    return parse(load(path), str(path))
 
-    Raises TaskError where it cannot be read, and what :func:`parse` raises.
-    """
+
+def load(path: Path) -> bytes:
+    """The bytes of a task file. Raises TaskError where it cannot be read, is no regular file, or is too large."""
     try:
         # Opening a pipe would wait for a writer.
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
@@ -99,7 +107,7 @@ def read(path: Path) -> tuple[Record, ...]:
     if not regular or len(data) > MAX_BYTES:
         what = f"is larger than {MAX_BYTES:,} bytes" if regular else "is no regular file"
         raise TaskError(f"the task file {path} {what}", hint="Give a file of items.", path=str(path))
-    return parse(data, str(path))
+    return data
 
 
 def parse(data: bytes, path: str) -> tuple[Record, ...]:
