@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloyd import render
+from alloyd import render, render_scores
 from alloyd.jobs import Event, Job, JobState, Pace
 from alloyd.render_live import Lines, describe
 
@@ -108,9 +108,92 @@ def test_events_as_lines(kind: str, body: dict[str, Any], text: str) -> None:
     assert render.event_line(Event(7, "merge-1", kind, NOW, body)).endswith(f"merge-1      {text}")
 
 
-def test_scores_with_their_intervals() -> None:
-    models = [{"name": "/here/a", "score": 0.5, "low": 0.4, "high": 0.6, "n": 100}]
-    assert render.scores_table({"models": models}, near="/here")[1] == "a      0.5000  0.4000 to 0.6000  100"
+def scores(
+    *metrics: str, value: float = 0.5, low: float | None = 0.4, task: str = "t"
+) -> list[dict[str, Any]]:
+    high = None if low is None else 0.6
+    return [
+        {"task": task, "metric": name, "value": value, "low": low, "high": high, "n": 100} for name in metrics
+    ]
+
+
+def test_scores_of_one_model_with_their_intervals() -> None:
+    tasks = [{"name": "t", "metrics": [{"name": "acc"}, {"name": "acc_norm"}]}]
+    models = [{"name": "a", "error": None, "scores": scores("acc", "acc_norm")}]
+    assert render_scores.scores_table({"models": models, "tasks": tasks, "comparisons": []}) == [
+        "MODEL  METRIC    SCORE   95% INTERVAL      ITEMS",
+        "a      acc       0.5000  0.4000 to 0.6000  100",
+        "a      acc_norm  0.5000  0.4000 to 0.6000  100",
+    ]
+
+
+def test_scores_of_several_models_task_by_task_against_the_first_that_was_scored() -> None:
+    tasks = [{"name": "t", "metrics": [{"name": "acc"}]}, {"name": "u", "metrics": [{"name": "acc"}]}]
+    both = [*scores("acc"), *scores("acc", task="u", low=None)]
+    models = [
+        {"name": "broken", "error": {"message": "its logits are NaN"}, "scores": []},
+        {"name": "a", "error": None, "scores": both},
+        {"name": "b", "error": None, "scores": both},
+    ]
+    pair = {
+        "model": "b",
+        "against": "a",
+        "metric": "acc",
+        "difference": 0.0,
+        "verdict": "no clear difference",
+    }
+    pairs = [
+        {**pair, "task": "t", "low": -0.1, "high": 0.1},
+        {**pair, "task": "u", "low": None, "high": None},
+    ]
+    assert render_scores.scores_table({"models": models, "tasks": tasks, "comparisons": pairs}) == [
+        "MODEL  TASK  METRIC  SCORE   95% INTERVAL      ITEMS  AGAINST a",
+        "a      t     acc     0.5000  0.4000 to 0.6000  100    -",
+        "b      t     acc     0.5000  0.4000 to 0.6000  100    +0.0000 (-0.1000 to +0.1000) no clear difference",
+        "a      u     acc     0.5000  -                 100    -",
+        "b      u     acc     0.5000  -                 100    +0.0000 no clear difference",
+        "broken could not be scored: its logits are NaN",
+    ]
+
+
+def test_a_score_in_full_shows_models_recipes_and_figures() -> None:
+    result = {
+        "models": [{"name": "a", "error": None, "scores": scores("acc")}],
+        "tasks": [{"name": "t", "metrics": [{"name": "acc"}]}],
+        "comparisons": [],
+        "items": "/home/scores/score-1.jsonl",
+    }
+    spec = {
+        "kind": "score",
+        "subjects": [
+            {"name": "a", "path": "/models/a", "recipe": ""},
+            {"name": "r.yaml", "path": "", "recipe": "merge_method: ties\n"},
+        ],
+        "tasks": ["/t.jsonl"],
+        "options": {"pattern": "x"},
+    }
+    summary = {
+        "runs": [{"runner": "resident", "models": ["a", "r.yaml"]}],
+        "tasks": [{"name": "t", "evaluator": "exact_match", "items": 7}],
+        "memory": 10**9,
+    }
+    whole = job(id="score-1", kind="score", state=JobState.DONE, spec=spec, result=result, summary=summary)
+    lines = render.job_lines(whole)
+    for line in (
+        "  items          /home/scores/score-1.jsonl",
+        "  a      acc     0.5000  0.4000 to 0.6000  100",
+        "  runner   resident: a, r.yaml",
+        "  task     t (exact_match, 7 items)",
+        "  models         /models/a, r.yaml",
+        "  tasks          /t.jsonl",
+        "  options        pattern=x",
+        "recipe r.yaml",
+        "  merge_method: ties",
+    ):
+        assert line in lines
+    assert render.jobs_table([whole], now=NOW)[1].endswith("/t.jsonl")
+    event = Event(7, "score-1", "planned", NOW, summary)
+    assert render.event_line(event).endswith("planned: resident runs a, r.yaml")
 
 
 def test_what_a_check_found() -> None:

@@ -1,115 +1,279 @@
-"""The job `score`: every item on record, an interval on every mean, and no model scored twice after a stop."""
+"""The job `score`: every item on record, models paired, nothing lost to a kill, bad input refused before work."""
+
+from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from alloyd.errors import AlloydError, TaskError, UsageError
-from alloyd.jobs import Finished, Progress, ScoreSpec
-from alloyd_daemon.evaluator import EVALUATORS, ItemScore
+from alloyd.api import score_spec
+from alloyd.errors import AlloydError, PlanError, Problems, SourceError, TaskError, UsageError
+from alloyd.jobs import Finished, Note, Planned, Progress, Report, ScoreSpec
 from alloyd_daemon.job import JOBS, Context
+from alloyd_daemon.runner import RUNNERS
 from alloyd_daemon.settings import Settings
-from alloyd_daemon.task import Task
+from checkpoint_factory import Model, write_checkpoint, write_family
+from trial_runner import TrialRunner
 
-ITEMS = [{"id": str(place), "prompt": f"{place} + 1 :", "answer": str(place + 1)} for place in range(5)]
-
-
-@pytest.fixture
-def task(tmp_path: Path) -> str:
-    path = tmp_path / "sums.search.jsonl"
-    path.write_text("\n".join(json.dumps(item) for item in ITEMS), encoding="utf-8")
-    return str(path)
+DRIVER = Path(__file__).parents[1] / "score_driver.py"
+MODELS = Path(__file__).parents[2] / "zoo" / "models"
+SUMS = Path(__file__).parents[2] / "zoo" / "tasks" / "l2_arithmetic.search.jsonl"
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Context:
-    return Context(home=tmp_path / "home", settings=Settings(), job_id="j1")
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, which is the present one, with models `base`, `tune-0` and `tune-1`, a recipe, and two tasks."""
+    write_family(tmp_path, Model())
+    (tmp_path / "recipe.yaml").write_text(
+        "merge_method: linear\nmodels:\n"
+        "  - {model: tune-0, parameters: {weight: 0.5}}\n  - {model: tune-1, parameters: {weight: 0.5}}\n"
+    )
+    sums = [{"id": f"s{n}", "prompt": f"word{n} :", "answer": "4"} for n in range(10)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, sums)))
+    facts = [{"question": f"word{n}", "choices": ["word1", "word2"], "answer": n % 2} for n in range(6)]
+    (tmp_path / "facts.jsonl").write_text("\n".join(map(json.dumps, facts)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the models that exact match is asked to score; it answers at once, wrong on the second item."""
-    asked: list[str] = []
-
-    def answers(
-        model_dir: Path, task: Task, *, batch_size: int | None = None, limit: int | None = None
-    ) -> Iterator[ItemScore]:
-        asked.append(model_dir.name)
-        for item in task.items[:limit]:
-            yield ItemScore(item.id, int(item.id != "1"), "said")
-
-    EVALUATORS.open()
-    monkeypatch.setitem(EVALUATORS._found, "exact_match", answers)
-    return asked
+def trial(monkeypatch: pytest.MonkeyPatch) -> TrialRunner:
+    """The only runner there is."""
+    runner = TrialRunner()
+    RUNNERS.open()
+    monkeypatch.setattr(RUNNERS, "_found", {"resident": runner.runner()})
+    return runner
 
 
-def test_scores_come_with_intervals_and_a_record_of_every_item(
-    task: str, context: Context, scored: list[str]
+def context(place: Path, job: str = "score-1") -> Context:
+    return Context(place / "home", Settings(), job)
+
+
+def run(spec: ScoreSpec, where: Context) -> tuple[dict[str, Any], list[Report]]:
+    reports = list(JOBS.get("score").run(spec, where))
+    finished = reports[-1]
+    assert isinstance(finished, Finished)
+    return finished.result, reports
+
+
+def files(home: Path) -> dict[str, bytes]:
+    """What a job left, but for what other parts keep."""
+    return {path.name: path.read_bytes() for path in (home / "scores").rglob("*") if path.is_file()}
+
+
+def test_models_and_tasks_are_scored_and_every_model_is_paired(place: Path, trial: TrialRunner) -> None:
+    spec = score_spec(["base", "tune-0", "recipe.yaml"], ["sums.jsonl", "facts.jsonl"], {"batch_size": 3})
+    result, reports = run(spec, context(place))
+    planned = next(each for each in reports if isinstance(each, Planned)).summary
+    assert [each["models"] for each in planned["runs"]] == [["base", "tune-0", "recipe.yaml"]]
+    assert {Path(each["path"]).name for each in planned["models"]} == {"base", "tune-0", "tune-1"}
+    progress = [each for each in reports if isinstance(each, Progress)]
+    assert (progress[-1].done, progress[-1].total) == (3 * 22, 3 * 22)
+    assert trial.options is not None
+    assert trial.options.batch_size == 3
+    assert [each["name"] for each in result["tasks"]] == ["sums", "facts"]
+    assert [each["name"] for each in result["models"]] == ["base", "tune-0", "recipe.yaml"]
+    for model in result["models"]:
+        assert (model["runner"], model["error"]) == ("resident", None)
+        assert {(each["task"], each["metric"]) for each in model["scores"]} >= {
+            ("sums", "score"),
+            ("facts", "acc"),
+        }
+        for each in model["scores"]:
+            assert each["low"] <= each["value"] <= each["high"]
+    assert {(each["model"], each["against"]) for each in result["comparisons"]} == {
+        ("tune-0", "base"),
+        ("recipe.yaml", "base"),
+    }
+    lines = [json.loads(line) for line in Path(result["items"]).read_text().splitlines()]
+    assert len(lines) == 3 * 16
+    values = [each["values"]["score"] for each in lines if (each["model"], each["task"]) == ("base", "sums")]
+    (figure,) = (each["value"] for each in result["models"][0]["scores"] if each["task"] == "sums")
+    assert figure == sum(values) / len(values)
+    assert list(files(place / "home")) == ["score-1.jsonl"]
+
+
+def test_models_may_be_named(place: Path, trial: TrialRunner) -> None:
+    recipe = {"merge_method": "passthrough", "models": [{"model": "tune-0"}]}
+    spec = score_spec({"mother": "base", "child": recipe}, "sums.jsonl", {"limit": 2})
+    result, _ = run(spec, context(place))
+    assert [each["name"] for each in result["models"]] == ["mother", "child"]
+    assert [each["items"] for each in result["tasks"]] == [2]
+
+
+def test_a_model_that_cannot_be_scored_costs_itself(place: Path, trial: TrialRunner) -> None:
+    trial.broken = ["base"]
+    result, _ = run(score_spec(["base", "tune-0", "tune-1"], "sums.jsonl", {}), context(place))
+    assert result["models"][0]["error"]["message"] == "base is broken"
+    assert result["models"][0]["scores"] == []
+    assert [(each["model"], each["against"]) for each in result["comparisons"]] == [("tune-1", "tune-0")]
+
+
+def test_where_none_can_be_scored_the_job_fails_and_may_be_tried_again(
+    place: Path, trial: TrialRunner
 ) -> None:
-    reports = list(JOBS.get("score").run(ScoreSpec(models=("a", "b"), task=task), context))
-    assert [each.done for each in reports if isinstance(each, Progress)][-1] == 10
-    result = reports[-1]
-    assert isinstance(result, Finished)
-    assert result.result["task"] == "sums.search"
-    first = result.result["models"][0]
-    assert (first["name"], first["score"], first["n"]) == ("a", 0.8, 5)
-    assert 0 < first["low"] < 0.8 < first["high"] < 1
-    records = [json.loads(line) for line in Path(result.result["items"]).read_text().splitlines()]
-    assert [(each["model"], each["id"], each["score"]) for each in records[:2]] == [
-        ("a", "0", 1),
-        ("a", "1", 0),
-    ]
-    assert len(records) == 10
+    trial.broken = ["base", "tune-0"]
+    spec = score_spec(["base", "tune-0"], "sums.jsonl", {})
+    with pytest.raises(Problems, match="base is broken; tune-0 is broken"):
+        run(spec, context(place))
+    trial.broken = []
+    result, _ = run(spec, context(place))
+    assert [each["error"] for each in result["models"]] == [None, None]
 
 
-def test_a_stopped_score_goes_on_with_the_model_it_was_at(
-    task: str, context: Context, scored: list[str]
-) -> None:
-    spec = ScoreSpec(models=("a", "b"), task=task)
-    job = JOBS.get("score")
-    running = job.run(spec, context)
+@pytest.mark.parametrize("stop", [3, 11, 20])
+def test_a_stopped_job_goes_on_where_it_was(place: Path, trial: TrialRunner, stop: int) -> None:
+    spec = score_spec(["base", "tune-0"], ["sums.jsonl", "facts.jsonl"], {})
+    whole, _ = run(spec, context(place, "whole"))
+    asked = len(trial.ran)
+    trial.ran.clear()
+    running = JOBS.get("score").run(spec, context(place, "stopped"))
     for report in running:
-        if isinstance(report, Progress) and report.done == 7:
+        if isinstance(report, Progress) and report.done >= stop:
             running.close()
-            break
-    stopped = list(job.run(spec, context))
-    assert scored == ["a", "b", "b"]
-    fresh = list(job.run(spec, Context(context.home, context.settings, "j2")))
-    assert isinstance(stopped[-1], Finished)
-    assert isinstance(fresh[-1], Finished)
-    assert stopped[-1].result["models"] == fresh[-1].result["models"]
+    assert files(place / "home")["stopped.journal"]
+    result, _ = run(spec, context(place, "stopped"))
+    assert len(trial.ran) < asked + 8
+    written = files(place / "home")
+    assert written["stopped.jsonl"] == written["whole.jsonl"]
+    assert {**result, "items": ""} == {**whole, "items": ""}
 
 
-def test_a_cancelled_score_leaves_nothing(task: str, context: Context, scored: list[str]) -> None:
-    spec = ScoreSpec(models=("a",), task=task, limit=2)
-    job = JOBS.get("score")
-    list(job.run(spec, context))
-    assert job.discard is not None
-    job.discard(spec, context)
-    assert not [path for path in context.home.rglob("*") if path.is_file()]
+def test_a_job_whose_models_changed_meanwhile_begins_anew(place: Path, trial: TrialRunner) -> None:
+    spec = score_spec(["base", "tune-0"], "sums.jsonl", {})
+    running = JOBS.get("score").run(spec, context(place))
+    for report in running:
+        if isinstance(report, Progress) and report.done >= 8:
+            running.close()
+    write_checkpoint(place / "base", Model(), seed=7)
+    _, reports = run(spec, context(place))
+    assert [each.text for each in reports if isinstance(each, Note)] == [
+        "models or tasks are not what they were when this job stopped: it begins anew"
+    ]
+
+
+def test_a_source_that_changes_while_it_is_scored_is_told(place: Path, trial: TrialRunner) -> None:
+    running = JOBS.get("score").run(score_spec(["base"], "sums.jsonl", {}), context(place))
+    while not isinstance(next(running), Progress):
+        pass
+    write_checkpoint(place / "base", Model(), seed=7)
+    with pytest.raises(SourceError, match="changed"):
+        list(running)
+    assert files(place / "home") == {}
+
+
+def test_a_cancelled_score_leaves_nothing(place: Path, trial: TrialRunner) -> None:
+    spec = score_spec(["base"], "sums.jsonl", {})
+    discard = JOBS.get("score").discard
+    assert discard is not None
+    for stop in (True, False):
+        for report in (running := JOBS.get("score").run(spec, context(place))):
+            if stop and isinstance(report, Progress):
+                running.close()
+        assert files(place / "home")
+        discard(spec, context(place))
+        assert not any((place / "home" / "scores").iterdir())
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "said"),
+    ("models", "tasks", "options", "error", "said"),
     [
-        ({"models": ()}, UsageError, "one model or more"),
-        ({"models": ("a", "a")}, UsageError, "each named once"),
-        ({"limit": 0}, UsageError, "limit must be at least 1"),
-        ({"task": "/nowhere.jsonl"}, TaskError, "cannot read the task file"),
-        ({"evaluator": "exact_macth"}, AlloydError, "unknown evaluator"),
+        ([], ["sums.jsonl"], {}, UsageError, "one model or more"),
+        (["base", "base"], ["sums.jsonl"], {}, UsageError, "each named once"),
+        (["base"], [], {}, UsageError, "one task or more"),
+        (["base"], ["sums.jsonl"], {"limit": 0}, UsageError, "limit must be at least 1"),
+        (["base"], ["sums.jsonl"], {"batch_size": 0}, UsageError, "batch size must be at least 1"),
+        (["base"], ["sums.jsonl"], {"threads": -1}, UsageError, "threads must be at least 1"),
+        (["base"], ["nowhere.jsonl"], {}, TaskError, "nowhere.jsonl"),
+        (["base"], ["exact_macth:sums.jsonl"], {}, AlloydError, "unknown evaluator"),
+        (["base"], ["sums.jsonl"], {"runner": "residnt"}, AlloydError, "unknown runner"),
+        (["base"], ["sums.jsonl"], {"quantise": "nf5"}, UsageError, "nf5"),
+        (["base"], ["sums.jsonl"], {"options": {"patern": "x"}}, UsageError, "no option 'patern'"),
+        (["base", "gone", "away"], ["sums.jsonl"], {}, Problems, "gone.*away"),
+        (["several.yaml"], ["sums.jsonl"], {}, PlanError, "another document"),
     ],
 )
-def test_a_senseless_spec_is_refused_before_work(
-    changes: dict[str, object],
+def test_what_makes_no_sense_is_refused_before_work(
+    place: Path,
+    trial: TrialRunner,
+    models: list[str],
+    tasks: list[str],
+    options: dict[str, Any],
     error: type[AlloydError],
     said: str,
-    task: str,
-    context: Context,
-    scored: list[str],
 ) -> None:
-    spec = ScoreSpec(**({"models": ("a",), "task": task} | changes))  # type: ignore[arg-type]
-    with pytest.raises(error, match=said):
-        list(JOBS.get("score").run(spec, context))
-    assert scored == []
+    (place / "several.yaml").write_text(
+        "name: part\nmerge_method: passthrough\nmodels: [{model: base}]\n---\n"
+        "merge_method: linear\nmodels:\n"
+        "  - {model: part, parameters: {weight: 1}}\n  - {model: tune-0, parameters: {weight: 1}}\n"
+    )
+    with pytest.raises(error, match=said) as refused:
+        run(score_spec(models, tasks, options), context(place))
+    assert refused.value.hint or isinstance(refused.value, Problems)
+    assert trial.ran == []
+    assert not (place / "home" / "scores").exists()
+
+
+def kill_at_random(
+    place: Path, spec: ScoreSpec, *how: str, seed: int, kills: int, least: float, most: float
+) -> None:
+    """Kill the job's process at random moments until it ends; its files and result are those of a quiet run."""
+    (place / "spec.json").write_bytes(msgspec.json.encode(spec))
+    path = os.pathsep.join(part for part in sys.path if part)
+    moments = random.Random(seed)
+
+    def start(home: Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(DRIVER), str(home), str(place / "spec.json"), *how],
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    quiet, stderr = start(place / "quiet").communicate(timeout=120)
+    assert quiet, stderr
+    inside = 0
+    for _ in range(kills):
+        process = start(place / "killed")
+        journal = place / "killed" / "scores" / "score-1.journal"
+        had = journal.stat().st_size if journal.exists() else 0
+        while process.poll() is None and (not journal.exists() or journal.stat().st_size <= had):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(least, most))
+        inside += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert inside
+    said, stderr = start(place / "killed").communicate(timeout=120)
+    assert said, stderr
+    assert files(place / "killed") == files(place / "quiet")
+    assert said.replace("/killed/", "/quiet/") == quiet
+
+
+def test_a_job_killed_at_any_moment_ends_with_the_same_bytes(place: Path) -> None:
+    spec = score_spec(["base", "tune-0", "tune-1"], ["sums.jsonl", "facts.jsonl"], {"batch_size": 2})
+    kill_at_random(place, spec, "trial", seed=5, kills=4, least=0.0, most=0.15)
+
+
+def test_a_real_model_killed_and_resumed_gives_the_same_bytes(place: Path) -> None:
+    pytest.importorskip("transformers")
+    lang = (
+        f"merge_method: task_arithmetic\nbase_model: {MODELS / 'base'}\nmodels:\n"
+        f"  - {{model: {MODELS / 'math'}, parameters: {{weight: 1.0}}}}\n"
+        f"  - {{model: {MODELS / 'lang'}, parameters: {{weight: 1.0}}}}\n"
+    )
+    spec = score_spec(
+        {"math": MODELS / "math", "merged": lang},
+        [f"exact_match:{SUMS}", f"gold_answer:{SUMS}"],
+        {"runner": "resident", "batch_size": 4, "limit": 40, "threads": 1},
+    )
+    kill_at_random(place, spec, seed=3, kills=1, least=0.1, most=0.4)
