@@ -86,7 +86,8 @@ class Runner:
     ``run`` yields answers as they come, in any order, and progress in items (an item is one request of one
     candidate); closing it stops the work and keeps in ``scratch`` what a later run can use. It raises AlloydError
     for what concerns all candidates, and yields :class:`Lost` for what concerns one. ``generates`` says whether it
-    answers prompts; ``quantises`` which types it takes, for people; ``at_once`` whether a population is run together;
+    answers prompts; ``quantises`` which types it takes, and ``check_type`` raises AlloydError for a name that is none of
+    theirs and no type of it either (``None``: they are all); ``at_once`` whether a population is run together;
     ``reads`` the keys of ``RunOptions.settings`` that it knows, with what each is for.
     """
 
@@ -96,6 +97,7 @@ class Runner:
     generates: bool
     at_once: bool = False
     quantises: tuple[str, ...] = ()
+    check_type: Callable[[str], object] | None = None
     reads: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -68,7 +68,7 @@ def test_files_and_models_go_to_two_runners() -> None:
         ([FOLDER], {"runner": "residnet"}, "unknown runner 'residnet'", "'resident'"),
         ([RECIPE], {"runner": "stream", "generates": True}, "writes no text", "gguf, resident"),
         ([RECIPE], {"runner": "stream", "quantise": "Q8_0"}, "does not quantise to 'Q8_0'", "nf4"),
-        ([RECIPE], {"quantise": "nf5"}, "nothing here quantises to 'nf5'", "'nf4'"),
+        ([RECIPE], {"quantise": "nf5"}, "nothing quantises to 'nf5'", "'nf4'"),
         ([FILE], {"quantise": "nf4"}, "is a GGUF file", "--quantise"),
     ],
 )

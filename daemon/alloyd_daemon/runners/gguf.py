@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from ..candidate import Subject
+from ..gguf.types import file_type
 from ..llama.options import KEYS
 from ..llama.run import run_subjects
 from ..runner import RUNNERS, Outcome, Runner, RunOptions
@@ -33,7 +34,7 @@ RUNNERS.register(
         summary="quantised candidates and GGUF files, run by llama.cpp",
         run=run,
         generates=True,
-        quantises=("any llama.cpp type, such as Q4_K_M",),
+        check_type=file_type,
         reads=KEYS,
     ),
 )

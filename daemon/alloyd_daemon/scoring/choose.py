@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alloyd.errors import UsageError, did_you_mean
+from alloyd.errors import AlloydError, UsageError, did_you_mean
 
 from ..candidate import GgufFile, Subject
 from ..runner import RUNNERS, Runner
@@ -58,14 +59,18 @@ def group(
 
 def _suited(recipes: bool, quantise: str | None, generates: bool) -> Runner:
     order = ("stream", "resident", "gguf") if recipes and not generates else ("resident", "stream", "gguf")
-    here = [RUNNERS.get(name) for name in order if name in RUNNERS.names()]
-    for each in here:
-        if (each.generates or not generates) and (quantise is None or quantise in each.quantises):
-            return each
-    able = {name for each in here if each.generates or not generates for name in each.quantises}
-    if quantise is None:
+    able = [RUNNERS.get(name) for name in order if name in RUNNERS.names()]
+    able = [each for each in able if each.generates or not generates]
+    if not able:
         raise UsageError("no runner here can write text", hint="pip install 'alloyd[score]'")
-    raise UsageError(f"nothing here quantises to '{quantise}'", hint=did_you_mean(quantise, able))
+    refusals = [_refusal(each, quantise) for each in able]
+    for each, refusal in zip(able, refusals, strict=True):
+        if refusal is None:
+            return each
+    near = difflib.get_close_matches(str(quantise), [name for each in able for name in each.quantises], n=1)
+    if near:
+        raise UsageError(f"nothing quantises to '{quantise}'", hint=f"Did you mean '{near[0]}'?")
+    raise refusals[-1] or UsageError(f"nothing quantises to '{quantise}'")
 
 
 def _check(runner: Runner, quantise: str | None, generates: bool) -> None:
@@ -75,6 +80,20 @@ def _check(runner: Runner, quantise: str | None, generates: bool) -> None:
             f"the runner '{runner.name}' measures likelihoods and writes no text, which a task asks for",
             hint=f"Runners that write: {able}.",
         )
-    if quantise is not None and quantise not in runner.quantises:
-        hint = did_you_mean(quantise, runner.quantises) or "Leave --quantise out."
-        raise UsageError(f"the runner '{runner.name}' does not quantise to '{quantise}'", hint=hint)
+    refusal = _refusal(runner, quantise)
+    if refusal is not None:
+        raise refusal
+
+
+def _refusal(runner: Runner, quantise: str | None) -> AlloydError | None:
+    """Why ``runner`` cannot quantise to the type ``quantise``; ``None`` where it can, or none is asked for."""
+    if quantise is None or quantise in runner.quantises:
+        return None
+    if runner.check_type is not None:
+        try:
+            runner.check_type(quantise)
+        except AlloydError as refusal:
+            return refusal
+        return None
+    hint = did_you_mean(quantise, runner.quantises) or "Leave --quantise out."
+    return UsageError(f"the runner '{runner.name}' does not quantise to '{quantise}'", hint=hint)
