@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from alloyd_daemon.checkpoints.checkpoint import open_checkpoint
 from alloyd_daemon.checkpoints.journal import Block
 from alloyd_daemon.checkpoints.reader import open_reader
+from alloyd_daemon.checkpoints.safetensors_layout import lay_out
 from alloyd_daemon.engine.merge import Merged, merge
 from alloyd_daemon.engine.plan import Plan, make_plan
 from alloyd_daemon.recipes.outline import Assignment, Input, Model, Outline
@@ -37,14 +39,12 @@ class MemorySink:
     def open(self) -> tuple[Block, ...]:
         return tuple(self.done)
 
-    def write(self, slot: int, start: int, data: memoryview) -> None:
+    def put(self, block: Block, data: memoryview) -> None:
         with self._lock:
             self.writes += 1
             if self._fail_after is not None and self.writes > self._fail_after:
                 raise OSError("the disk of this test is full")
-        self.data[slot][start : start + data.nbytes] = np.frombuffer(data, dtype=np.uint8)
-
-    def record(self, block: Block) -> None:
+        self.data[block.tensor][block.start : block.stop] = np.frombuffer(data, dtype=np.uint8)
         with self._lock:
             self.done.append(block)
 
@@ -88,7 +88,12 @@ def plan_of(outline: Outline, *, threads: int = 2, block: int | None = None, buf
     """A plan with blocks of ``block`` elements instead of those the digests ask for."""
     checkpoints = [open_checkpoint(model.path) for model in outline.models]
     plan = make_plan(
-        outline, checkpoints, memory=MEMORY, threads=threads, shard_size=10**9, buffered=buffered
+        outline,
+        checkpoints,
+        memory=MEMORY,
+        threads=threads,
+        lay_out=partial(lay_out, shard_size=10**9),
+        buffered=buffered,
     )
     if block is not None:
         plan = replace(plan, tensors=tuple(replace(each, block=block) for each in plan.tensors))

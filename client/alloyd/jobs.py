@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from .errors import UsageError
+from .recipe_schema import Form
 
 SHARD_SIZE = 5_000_000_000
 
@@ -19,7 +20,8 @@ class MergeSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
     """Merge models as ``recipe`` (YAML text) says and write a checkpoint to ``out``.
 
     Paths are absolute; relative model paths of the recipe start at ``base_dir``. ``memory`` (bytes) and
-    ``threads`` default to the daemon's settings. ``reader`` is ``auto``, ``mmap`` or ``pread``.
+    ``threads`` default to the daemon's settings. ``reader`` is ``auto``, ``mmap`` or ``pread``. ``form`` is what the
+    output is stored as, whatever the recipe's ``out`` says.
     """
 
     recipe: str
@@ -32,6 +34,7 @@ class MergeSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
     lenient: bool = False
     force: bool = False
     recipe_name: str = ""
+    form: Form | None = None
 
 
 class PlanSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="plan"):
@@ -47,6 +50,7 @@ class PlanSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"
     lenient: bool = False
     force: bool = False
     recipe_name: str = ""
+    form: Form | None = None
 
 
 class VerifySpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="verify"):

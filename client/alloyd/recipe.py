@@ -8,6 +8,7 @@ from .errors import AlloydError, RecipeError, raise_all
 from .recipe_reader import RecipeReader
 from .recipe_schema import (
     Condition,
+    Form,
     InputModel,
     ModelRef,
     ModelToken,
@@ -24,6 +25,7 @@ from .strict_yaml import documents
 
 __all__ = [
     "Condition",
+    "Form",
     "InputModel",
     "ModelRef",
     "ModelToken",

@@ -13,8 +13,10 @@ from .errors import AlloydError, RecipeError, did_you_mean
 from .recipe_schema import (
     CHAT_TEMPLATES,
     DTYPES,
+    FORMATS,
     MAX_SEED,
     Condition,
+    Form,
     InputModel,
     ModelRef,
     ModelToken,
@@ -33,6 +35,12 @@ from .strict_yaml import Path as Place
 
 T = TypeVar("T")
 
+_OUT_KEYS: Final = {
+    "safetensors": ("format",),
+    "gguf": ("format", "type", "imatrix"),
+    "bitsandbytes": ("format", "type"),
+}
+_OUT_EXAMPLE: Final = "For example out: {format: gguf, type: Q4_K_M}."
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -408,6 +416,36 @@ class RecipeReader:
         )
         return None
 
+    def form(self, value: Plain, place: Place) -> Form | None:
+        """What the output is stored as: ``{format, type, ...}``."""
+        if value is None:
+            return None
+        format = value.get("format") if isinstance(value, dict) else None
+        if not isinstance(format, str) or format not in FORMATS:
+            known = f"one of {', '.join(FORMATS)}"
+            if not isinstance(value, dict) or format is None:
+                self.problem(
+                    place, f"{dotted(place)} must be a mapping whose key 'format' is {known}", _OUT_EXAMPLE
+                )
+            else:
+                near = did_you_mean(format, FORMATS) if isinstance(format, str) else _OUT_EXAMPLE
+                found = f"'{format}'" if isinstance(format, str) else kind_of(format)
+                self.problem((*place, "format"), f"{dotted(place)}.format must be {known}, not {found}", near)
+            return None
+        # The options of a bitsandbytes quantiser have names that only the daemon knows.
+        fields = self.mapping(value, place, None if format == "bitsandbytes" else _OUT_KEYS[format])
+        named = ("format", "type", "imatrix") if format == "gguf" else ("format", "type")
+        texts = {
+            key: self.text(fields[key], (*place, key)) for key in named[1:] if fields.get(key) is not None
+        }
+        if "type" in _OUT_KEYS[format] and fields.get("type") is None:
+            example = "Q4_K_M" if format == "gguf" else "nf4"
+            self.problem(place, f"{dotted(place)} needs the key 'type'", f"For example type: {example}.")
+            return None
+        scalars = {key: self.scalar(each, (*place, key)) for key, each in fields.items() if key not in named}
+        options = {key: each for key, each in scalars.items() if each is not None}
+        return Form(format, texts.get("type"), texts.get("imatrix"), options)
+
     def recipe(self) -> Recipe | None:
         """The whole document, or ``None`` when it has no method; problems are collected either way."""
         value = self.document.value
@@ -455,5 +493,6 @@ class RecipeReader:
             parameters=self.settings(fields.get("parameters"), ("parameters",)),
             seed=seed or 0,
             name=self.document_name(fields.get("name"), ("name",)),
+            out=self.form(fields.get("out"), ("out",)),
         )
         return msgspec.structs.replace(recipe, warnings=tuple(self.warnings))

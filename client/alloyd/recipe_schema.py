@@ -1,4 +1,4 @@
-"""The structs of a recipe: mergekit 0.1.5's ``MergeConfiguration``, plus ``seed`` and ``name``.
+"""The structs of a recipe: mergekit 0.1.5's ``MergeConfiguration``, plus ``seed``, ``name`` and ``out``.
 
 Values of parameters stay as written; which parameters a method has, and of what type, is known to the daemon alone.
 """
@@ -15,6 +15,7 @@ Scalar = bool | int | float | str
 
 DTYPES: Final = ("bfloat16", "float16", "float32", "float64")
 CHAT_TEMPLATES: Final = ("alpaca", "chatml", "exaone", "llama3", "mistral")
+FORMATS: Final = ("safetensors", "gguf", "bitsandbytes")
 MAX_SEED: Final = (1 << 63) - 1
 
 
@@ -120,8 +121,24 @@ class Tokenizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pad_to_multiple_of: int | None = None
 
 
+class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an output is stored as; ``type`` names the quantisation where the format has several.
+
+    Which types and options a format knows, and their defaults, is known to the daemon alone. ``imatrix`` is the path
+    of an importance matrix.
+    """
+
+    format: str = "safetensors"
+    type: str | None = None
+    imatrix: str | None = None
+    options: dict[str, Scalar] = {}
+
+    def __str__(self) -> str:
+        return self.format if self.type is None else f"{self.format} {self.type}"
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One merge. Exactly one of ``models``, ``slices`` and ``modules`` is filled."""
+    """One merge. Exactly one of ``models``, ``slices`` and ``modules`` is filled; ``out=None`` is safetensors."""
 
     merge_method: str
     models: tuple[InputModel, ...] = ()
@@ -136,6 +153,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Settings = {}
     seed: int = 0
     name: str | None = None
+    out: Form | None = None
     warnings: tuple[str, ...] = ()
 
     def referenced_models(self) -> tuple[ModelRef, ...]:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from alloyd.errors import PlanError, UsageError
 from alloyd.jobs import PlanSpec
+from alloyd.recipe import Form
 
 from .engine.prepare import Prepared, output_config, prepare
 from .settings import Settings
@@ -81,11 +84,12 @@ def candidates_only(subjects: Iterable[Subject], *, runner: str) -> list[Candida
 
 
 def from_recipe(spec: PlanSpec, *, name: str, home: Path, settings: Settings) -> Candidate:
-    """The candidate of a recipe's last document.
+    """The candidate of a recipe's last document, whatever form its ``out`` asks for.
 
     Raises PlanError where that uses the result of another document, and what ``engine.prepare.prepare`` raises.
     """
-    prepared = prepare(spec, home=home, settings=settings)[-1]
+    whole = structs.replace(spec, form=Form())
+    prepared = prepare(whole, home=home, settings=settings)[-1]
     for model, checkpoint in zip(prepared.plan.outline.models, prepared.checkpoints, strict=True):
         if not checkpoint.prints:
             raise PlanError(

@@ -14,8 +14,8 @@ from pathlib import Path
 from alloyd_daemon.checkpoints import place, staging
 from alloyd_daemon.checkpoints.digest import PIECE, piece_digests
 from alloyd_daemon.checkpoints.journal import Block
-from alloyd_daemon.checkpoints.layout import OutputLayout, lay_out
-from alloyd_daemon.checkpoints.sink import SafetensorsSink, already_published
+from alloyd_daemon.checkpoints.safetensors_layout import SafetensorsLayout, lay_out
+from alloyd_daemon.checkpoints.sink import StagedSink, already_published
 
 IDENTITY = "recipe, sources and version"
 SIDE_FILES = {
@@ -26,7 +26,7 @@ SIDE_FILES = {
 BLOCK = PIECE
 
 
-def layout() -> OutputLayout:
+def layout() -> SafetensorsLayout:
     """Three shards: a tensor of several blocks, small ones, an empty one, one of another dtype."""
     tensors = [
         ("big", "BF16", (PIECE + 1000, 1)),
@@ -43,7 +43,7 @@ def content(slot: int, nbytes: int) -> bytes:
     return random.Random(slot).randbytes(nbytes)
 
 
-def write_all(sink: SafetensorsSink, done: tuple[Block, ...]) -> int:
+def write_all(sink: StagedSink, done: tuple[Block, ...]) -> int:
     """Write every block that is not in ``done``; the number of blocks written."""
     known = {(block.tensor, block.start) for block in done}
     count = 0
@@ -53,8 +53,7 @@ def write_all(sink: SafetensorsSink, done: tuple[Block, ...]) -> int:
             part = data[start : start + BLOCK]
             if (number, start) in known:
                 continue
-            sink.write(number, start, part)
-            sink.record(Block(number, start, start + len(part), piece_digests(part), facts={"count": 1}))
+            sink.put(Block(number, start, start + len(part), piece_digests(part), facts={"count": 1}), part)
             count += 1
     return count
 
@@ -63,7 +62,7 @@ def run(final: Path, *, force: bool) -> int:
     """The whole job, as a daemon would repeat it after a restart; the number of blocks written."""
     if already_published(final, IDENTITY):
         return 0
-    sink = SafetensorsSink(final, layout(), identity=IDENTITY, force=force)
+    sink = StagedSink(final, layout(), identity=IDENTITY, force=force)
     try:
         count = write_all(sink, sink.open())
         sink.checkpoint()
@@ -73,9 +72,9 @@ def run(final: Path, *, force: bool) -> int:
     return count
 
 
-def make(final: Path, *, identity: str = IDENTITY, force: bool = False) -> SafetensorsSink:
+def make(final: Path, *, identity: str = IDENTITY, force: bool = False) -> StagedSink:
     """A sink for the fixed output."""
-    return SafetensorsSink(final, layout(), identity=identity, force=force)
+    return StagedSink(final, layout(), identity=identity, force=force)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -14,8 +14,8 @@ from alloyd.errors import DigestMismatch, SourceError
 from alloyd_daemon.checkpoints import files
 from alloyd_daemon.checkpoints.card import Parent, licence_of, licence_warnings, render_card
 from alloyd_daemon.checkpoints.files import side_files
-from alloyd_daemon.checkpoints.layout import lay_out
 from alloyd_daemon.checkpoints.manifest import SourceEntry, parse_manifest, render_manifest
+from alloyd_daemon.checkpoints.safetensors_layout import lay_out
 from alloyd_daemon.recipes.vocabulary import vocabulary_digest
 
 RECIPE = "merge_method: ties\nmodels:\n  - model: org/a\n  - model: ./b\n"

@@ -209,7 +209,7 @@ def test_a_second_process_waits_and_then_gives_up(final: Path, monkeypatch: pyte
     program = (
         "import sys, time, pathlib\n"
         "from checkpoints.sink_driver import *\n"
-        "sink = SafetensorsSink(pathlib.Path(sys.argv[1]), layout(), identity=IDENTITY, force=False)\n"
+        "sink = StagedSink(pathlib.Path(sys.argv[1]), layout(), identity=IDENTITY, force=False)\n"
         "sink.open()\n"
         "print('open', flush=True)\n"
         "sys.stdin.read()\n"

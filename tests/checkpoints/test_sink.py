@@ -12,9 +12,9 @@ from alloyd.errors import OutputError
 from alloyd_daemon.checkpoints.checkpoint import open_checkpoint
 from alloyd_daemon.checkpoints.digest import PIECE, piece_digests
 from alloyd_daemon.checkpoints.journal import Block
-from alloyd_daemon.checkpoints.layout import lay_out
+from alloyd_daemon.checkpoints.safetensors_layout import lay_out
 from alloyd_daemon.checkpoints.sink import (
-    SafetensorsSink,
+    StagedSink,
     already_published,
 )
 from checkpoints.sink_driver import (
@@ -96,8 +96,7 @@ def test_facts_and_inputs_come_back(final: Path) -> None:
     sink.open()
     data = memoryview(content(4, sink.layout.tensors[4].nbytes))
     block = Block(4, 0, len(data), piece_digests(data), ((1, (b"x" * 32,)),), {"non_finite": 3})
-    sink.write(4, 0, data)
-    sink.record(block)
+    sink.put(block, data)
     sink.close()
     again = make(final)
     assert again.open() == (block,)
@@ -133,9 +132,8 @@ def test_of_overlapping_blocks_the_last_counts(final: Path) -> None:
     sink = make(final)
     sink.open()
     data = memoryview(content(0, sink.layout.tensors[0].nbytes))
-    sink.write(0, 0, data)
     for start, stop in ((0, PIECE), (PIECE, 2 * PIECE), (0, 2 * PIECE)):
-        sink.record(Block(0, start, stop, piece_digests(data[start:stop])))
+        sink.put(Block(0, start, stop, piece_digests(data[start:stop])), data[start:stop])
     sink.close()
     again = make(final)
     assert [(block.start, block.stop) for block in again.open()] == [(0, 2 * PIECE)]
@@ -200,8 +198,7 @@ def test_many_threads_write_and_record(final: Path) -> None:
     def labour(number: int) -> None:
         for slot, start in work[number::3]:
             data = memoryview(content(slot, sink.layout.tensors[slot].nbytes))[start : start + PIECE]
-            sink.write(slot, start, data)
-            sink.record(Block(slot, start, start + len(data), piece_digests(data)))
+            sink.put(Block(slot, start, start + len(data), piece_digests(data)), data)
 
     threads = [threading.Thread(target=labour, args=(number,)) for number in range(3)]
     for each in threads:
@@ -217,10 +214,10 @@ def test_many_threads_write_and_record(final: Path) -> None:
 def test_writes_stay_inside_their_tensor(final: Path) -> None:
     sink = make(final)
     sink.open()
-    for start, size in ((-1, 4), (99_999, 2), (100_000, 1)):
+    for start, size in ((-PIECE, 4), (0, 100_001), (PIECE, 1), (1, 4)):
+        data = bytes(size)
         with pytest.raises(ValueError, match="not inside 'last'"):
-            sink.write(4, start, memoryview(bytes(size)))
-    sink.write(4, 100_000, memoryview(b""))
+            sink.put(Block(4, start, start + size, piece_digests(data)), memoryview(data))
     sink.discard()
 
 
@@ -249,7 +246,7 @@ def test_the_disk_reports_an_error_while_forcing_to_disk(
 
 
 def test_files_that_cannot_be_preallocated(final: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from alloyd_daemon.checkpoints import sink as module
+    from alloyd_daemon.checkpoints import staged_files as module
 
     monkeypatch.setattr(module, "allocate", lambda handle, size: False)
     publish(final)
@@ -266,10 +263,9 @@ def test_a_sink_that_is_not_open_says_so(final: Path) -> None:
 
 def test_an_output_of_one_file_has_no_index(final: Path) -> None:
     plan = lay_out([("a", "U8", (3,))], shard_size=100)
-    sink = SafetensorsSink(final, plan, identity="x", force=False)
+    sink = StagedSink(final, plan, identity="x", force=False)
     sink.open()
-    sink.write(0, 0, memoryview(b"abc"))
-    sink.record(Block(0, 0, 3, piece_digests(b"abc")))
+    sink.put(Block(0, 0, 3, piece_digests(b"abc")), memoryview(b"abc"))
     sink.publish({})
     sink.close()
     assert os.listdir(final) == ["model.safetensors"]

@@ -13,7 +13,7 @@ from alloyd.errors import DigestMismatch, HeaderError, SourceNotFound
 from alloyd.jobs import Finished, Note, Progress, VerifySpec
 from alloyd_daemon.checkpoints.digest import piece_digests, tensor_digest
 from alloyd_daemon.checkpoints.manifest import MANIFEST, SourceEntry, render_manifest
-from alloyd_daemon.checkpoints.sink import SafetensorsSink
+from alloyd_daemon.checkpoints.sink import StagedSink
 from alloyd_daemon.checkpoints.verify import Verified, verify
 from alloyd_daemon.job import JOBS
 from checkpoints import sink_driver
@@ -38,7 +38,7 @@ def output(tmp_path: Path) -> Path:
         sources=[SourceEntry("a", "00", 1)],
         side_files=sides | {"model.safetensors.index.json": plan.index},
     )
-    sink = SafetensorsSink(tmp_path / "out", plan, identity="x", force=False)
+    sink = StagedSink(tmp_path / "out", plan, identity="x", force=False)
     write_all(sink, sink.open())
     sink.publish(sides)
     sink.close()

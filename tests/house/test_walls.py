@@ -26,7 +26,7 @@ MAY_IMPORT = {
         "tokenizers",
     },
 }
-DOORS = ("methods", "quantisers", "architectures", "optimisers", "evaluators", "jobs")
+DOORS = ("methods", "quantisers", "architectures", "optimisers", "evaluators", "jobs", "output_formats")
 LONGEST = 500
 
 

@@ -17,7 +17,7 @@ from alloyd.errors import AlloydError, HeaderError, SourceError, SourceNotFound,
 from .fingerprint import FilePrint, file_print
 from .header import MAX_HEADER, Header, header_length, parse
 from .json_object import Lie, load_object
-from .layout import INDEX, SINGLE
+from .safetensors_layout import INDEX, SINGLE
 from .small_file import read_small
 
 _NUMBERED: Final = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")

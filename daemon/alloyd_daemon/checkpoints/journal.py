@@ -33,9 +33,9 @@ class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One finished block: bytes [start, stop) of output tensor number ``tensor``.
 
-    ``start`` is a multiple of ``digest.PIECE``; ``pieces`` are the piece digests of the output's bytes.
-    ``inputs`` has (place of the source in the assignment, its piece digests for this block). ``facts`` are
-    counts to add up.
+    ``start`` is a multiple of ``digest.PIECE``; ``pieces`` are the piece digests of the merged bytes. ``inputs`` has
+    (place of the source in the assignment, its piece digests for this block). ``facts`` are counts to add up.
+    ``stored`` has the digest of each run of the files that the block became, where it is stored in another form.
     """
 
     tensor: int
@@ -44,6 +44,7 @@ class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pieces: tuple[bytes, ...]
     inputs: tuple[tuple[int, tuple[bytes, ...]], ...] = ()
     facts: Mapping[str, int] = {}
+    stored: tuple[bytes, ...] = ()
 
 
 class Journal:

@@ -1,32 +1,33 @@
-"""Where every byte of the output goes, known before the first is written: shards, headers, offsets, index."""
+"""Where every byte of an output goes, known before the first is written: its files, its slots, and which bytes of a
+file a block of a merged tensor becomes.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
-
-from alloyd.errors import PlanError, UsageError
-
-from .header import ALIGNMENT, DTYPES, render, size_of
-
-SINGLE: Final = "model.safetensors"
-INDEX: Final = "model.safetensors.index.json"
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One file of the output: its name, its header's bytes, its size with header and data."""
+    """One file of the output: its name, its header's bytes, its size with header and data.
+
+    ``constants`` are (offset, bytes) of what else is known before the merge.
+    """
 
     filename: str
     header: bytes
     size: int
+    constants: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The place of one output tensor: shard number, absolute offset in that file, bytes."""
+    """The place of one stored tensor: shard number, absolute offset in that file, bytes.
+
+    ``dtype`` is the code of the file's format.
+    """
 
     name: str
     dtype: str
@@ -37,87 +38,81 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputLayout:
-    """The whole output: shards, one slot per tensor in the order given, and the index's bytes for several."""
+class Run:
+    """Consecutive bytes of one file of the output, which have one digest."""
 
-    shards: tuple[Shard, ...]
-    tensors: tuple[Slot, ...]
-    index: bytes | None
+    shard: int
+    offset: int
+    size: int
+
+
+class MergedTensor(Protocol):
+    """An output tensor as the merge makes it: name, dtype code, shape, bytes."""
 
     @property
-    def size(self) -> int:
-        """Bytes of all shards and the index."""
-        return sum(each.size for each in self.shards) + len(self.index or b"")
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def nbytes(self) -> int: ...
 
 
-def lay_out(
-    tensors: Sequence[tuple[str, str, tuple[int, ...]]],
-    *,
-    shard_size: int,
-    metadata: Mapping[str, str] | None = None,
-) -> OutputLayout:
-    """Lay tensors (name, dtype code, shape) out into shards of at most ``shard_size`` bytes of data.
+class Layout(Protocol):
+    """A whole output, as staging, plan and manifest see it."""
 
-    Tensors fill shards in the order given; one that is larger than ``shard_size`` has a shard of its own.
-    Inside a shard tensors of whole pages come first, so that they can be written past the page cache, then
-    wider dtypes before narrower ones, so that every tensor lies at a multiple of its element size. Names follow
-    Hugging Face: model.safetensors alone, else model-00001-of-0000N.safetensors with an index.
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The files with weights."""
 
-    Raises
-    ------
-    PlanError
-        Two tensors of one name, or elements that do not fill whole bytes.
-    UsageError
-        A shard size below one byte.
-    """
-    if shard_size < 1:
-        raise UsageError(f"a shard size of {shard_size} bytes makes no sense", hint="Give at least 1 byte.")
-    sizes = _sizes(tensors)
-    groups: list[list[int]] = [[]]
-    filled = 0
-    for place, size in enumerate(sizes):
-        if groups[-1] and filled + size > shard_size:
-            groups.append([])
-            filled = 0
-        groups[-1].append(place)
-        filled += size
-    shards: list[Shard] = []
-    slots: dict[int, Slot] = {}
-    for number, group in enumerate(groups):
-        group.sort(key=lambda place: (sizes[place] % ALIGNMENT != 0, -DTYPES[tensors[place][1]]))
-        header, infos = render([tensors[place] for place in group], {"format": "pt"} | dict(metadata or {}))
-        filename = SINGLE if len(groups) == 1 else f"model-{number + 1:05d}-of-{len(groups):05d}.safetensors"
-        for place, info in zip(group, infos, strict=True):
-            slots[place] = Slot(
-                info.name, info.dtype, info.shape, number, len(header) + info.start, info.stop - info.start
-            )
-        shards.append(Shard(filename, header, len(header) + (infos[-1].stop if infos else 0)))
-    ordered = tuple(slots[place] for place in range(len(tensors)))
-    index = None
-    if len(shards) > 1:
-        index = _index(ordered, shards)
-    return OutputLayout(tuple(shards), ordered, index)
+    @property
+    def tensors(self) -> Sequence[MergedTensor]:
+        """What the merge makes, by number."""
 
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """What the files hold."""
 
-def _sizes(tensors: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[int]:
-    seen: set[str] = set()
-    sizes = []
-    for name, dtype, shape in tensors:
-        if name in seen:
-            raise PlanError(f"two output tensors are called '{name}'", tensor=name)
-        seen.add(name)
-        try:
-            sizes.append(size_of(dtype, shape))
-        except ValueError as wrong:
-            raise PlanError(f"output tensor '{name}': {wrong}", tensor=name) from None
-    return sizes
+    @property
+    def encodes(self) -> bool:
+        """Whether what is stored differs from the merged tensors' bytes; blocks then have digests of both."""
+
+    @property
+    def sides(self) -> Mapping[str, bytes]:
+        """Small files that belong to the weights (an index), name to bytes."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know before the merge."""
+
+    @property
+    def identity(self) -> str:
+        """What the stored bytes follow from besides the merged tensors and the headers, as text."""
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Private bytes of the libraries that encoding loads."""
+
+    def unit(self, tensor: int) -> int:
+        """A block begins, and ends short of the tensor's end, at a multiple of so many elements."""
+
+    def worker_bytes(self, tensor: int, block: int) -> int:
+        """Private bytes a worker needs to encode a block of ``block`` elements."""
+
+    def state_bytes(self, tensor: int) -> int:
+        """Private bytes that encoding holds while the tensor is in flight."""
+
+    def runs(self, tensor: int, start: int, stop: int) -> Iterator[Run]:
+        """Where bytes [start, stop) of merged tensor number ``tensor`` are stored, in the order of their digests.
+
+        Raises
+        ------
+        ValueError
+            The range is not inside the tensor, or no block.
+        """
 
 
-def _index(slots: Sequence[Slot], shards: Sequence[Shard]) -> bytes:
-    index = {
-        "metadata": {"total_size": sum(each.nbytes for each in slots)},
-        "weight_map": {
-            each.name: shards[each.shard].filename for each in sorted(slots, key=lambda slot: slot.name)
-        },
-    }
-    return (json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+def size_of_output(layout: Layout) -> int:
+    """Bytes of all shards and of what belongs to them."""
+    return sum(each.size for each in layout.shards) + sum(len(data) for data in layout.sides.values())

@@ -5,15 +5,16 @@ Every byte of it follows from recipe, sources and version, as every other byte o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Final
 
 import msgspec
 
 from alloyd.errors import DigestMismatch
 
-from .digest import PIECE, bytes_digest, model_digest
-from .layout import OutputLayout
+from .digest import PIECE, bytes_digest, model_digest, tensor_digest
+from .layout import Layout, Run
 
 MANIFEST: Final = "alloyd_manifest.json"
 VERSION: Final = 1
@@ -27,6 +28,31 @@ class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: str
 
 
+class StoredEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One tensor as a file holds it, in the dtype codes of that file's format.
+
+    ``digest`` is over runs of consecutive bytes as ``tensor_digest`` is over pieces; ``runs`` has (bytes of a run, how
+    many of them follow each other). Without runs they are pieces.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    digest: str
+    runs: tuple[tuple[int, int], ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the files hold where it is not the merged tensors as they are.
+
+    ``form`` says what the encoding follows from besides the tensors; ``headers`` has the BLAKE3 of what stands before
+    the first tensor of each file whose header no index or config repeats.
+    """
+
+    form: str
+    headers: dict[str, str]
+    tensors: dict[str, StoredEntry]
+
+
 class SourceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model as the recipe names it, and the digest over the tensors that were read of it."""
 
@@ -36,7 +62,10 @@ class SourceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it: ``files`` has the BLAKE3 of every other file, ``digest`` is over all tensors; ``piece`` in bytes."""
+    """All of it: ``files`` has the BLAKE3 of every other file, ``digest`` is over all tensors; ``piece`` in bytes.
+
+    ``tensors`` are the merged ones; ``stored`` is there where the files hold them in another form.
+    """
 
     recipe: str
     seed: int
@@ -47,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tensors: dict[str, TensorEntry]
     piece: int = PIECE
     version: int = VERSION
+    stored: Stored | msgspec.UnsetType = msgspec.UNSET
 
 
 def render_manifest(
@@ -54,8 +84,9 @@ def render_manifest(
     recipe: str,
     seed: int,
     arithmetic: str,
-    layout: OutputLayout,
+    layout: Layout,
     digests: Mapping[str, str],
+    stored: Iterable[tuple[Run, bytes]] = (),
     sources: Sequence[SourceEntry],
     side_files: Mapping[str, bytes],
 ) -> bytes:
@@ -72,6 +103,8 @@ def render_manifest(
         The output's layout, for dtypes, shapes and the index.
     digests:
         Tensor name to ``tensor_digest``.
+    stored:
+        For a layout that encodes, every run of its files with its digest.
     sources:
         In recipe order.
     side_files:
@@ -86,10 +119,43 @@ def render_manifest(
         sources=tuple(sources),
         files=files,
         tensors={
-            slot.name: TensorEntry(slot.dtype, slot.shape, digests[slot.name]) for slot in layout.tensors
+            each.name: TensorEntry(each.dtype, each.shape, digests[each.name]) for each in layout.tensors
         },
+        stored=_stored(layout, stored) if layout.encodes else msgspec.UNSET,
     )
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def _stored(layout: Layout, found: Iterable[tuple[Run, bytes]]) -> Stored:
+    """The entries of all slots; every byte of each is covered by exactly one run.
+
+    Raises
+    ------
+    ValueError
+        It is not: a fault of the layout.
+    """
+    by_place = {(run.shard, run.offset): (run.size, digest) for run, digest in found}
+    entries = {}
+    for slot in layout.slots:
+        at, digests, runs = slot.offset, [], []
+        while at < slot.offset + slot.nbytes:
+            if (slot.shard, at) not in by_place:
+                raise ValueError(f"byte {at} of '{slot.name}' was not stored")
+            size, digest = by_place.pop((slot.shard, at))
+            at += size
+            digests.append(digest)
+            runs.append(size)
+        pieces = all(size == PIECE for size in runs[:-1]) and all(size <= PIECE for size in runs[-1:])
+        entries[slot.name] = StoredEntry(
+            slot.dtype, slot.shape, tensor_digest(digests), msgspec.UNSET if pieces else _counted(runs)
+        )
+    headers = {shard.filename: bytes_digest(shard.header) for shard in layout.shards}
+    return Stored(layout.identity, headers, entries)
+
+
+def _counted(sizes: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Each size with how many of it follow each other."""
+    return tuple((size, len(list(group))) for size, group in groupby(sizes))
 
 
 def parse_manifest(data: bytes, *, file: str) -> Manifest:

@@ -1,16 +1,16 @@
-"""Where merged blocks go: a staged, journalled, atomically published safetensors checkpoint.
+"""Where merged blocks go: a staged, journalled, atomically published folder of weights and side files.
 
-Lifetime of a sink: ``open``, many ``write`` and ``record`` from any thread, ``publish``, ``close``. After
-``close`` without ``publish`` the next sink of the same identity goes on where this one stopped.
+Lifetime of a sink: ``open``, many ``put`` from any thread, ``publish``, ``close``. After ``close`` without ``publish``
+the next sink of the same identity goes on where this one stopped. This one stores the blocks as they are; a sink that
+encodes them overrides ``put``.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -20,29 +20,26 @@ from alloyd.errors import DiskFull, OutputError, OutputExists
 
 from ..checkpoints import staging
 from ..faults import reach
-from .digest import PIECE, piece_digests
-from .header import ALIGNMENT
+from .digest import PIECE
 from .journal import Block, Journal, Owner, read_journal, start_journal
-from .layout import INDEX, OutputLayout
-from .libc import address_of, allocate, start_writeback
-from .mounts import is_network
+from .layout import Layout, Run, size_of_output
+from .staged_files import StagedFiles
 from .staging import already_published, check_output, discard_staging
 
-__all__ = ["SafetensorsSink", "already_published", "check_output", "discard_staging"]
+__all__ = ["StagedSink", "already_published", "check_output", "discard_staging"]
 
 _LEAST_SIDE: Final = 1024 * 1024
-_LEAST_DIRECT: Final = 1024 * 1024
 
 
-class SafetensorsSink:
-    """A checkpoint under construction.
+class StagedSink:
+    """An output under construction.
 
     Parameters
     ----------
     final:
         The folder that will appear, whole, by :meth:`publish`.
     layout:
-        Every byte's place, from ``layout.lay_out``.
+        Every byte's place.
     identity:
         What the output follows from (recipe, sources, version), as text. A staging folder of another identity
         is thrown away; one of this identity is continued.
@@ -53,20 +50,19 @@ class SafetensorsSink:
     """
 
     def __init__(
-        self, final: Path, layout: OutputLayout, *, identity: str, force: bool, expected_side_bytes: int = 0
+        self, final: Path, layout: Layout, *, identity: str, force: bool, expected_side_bytes: int = 0
     ) -> None:
         self.place = staging.Place.of(final)
         self.layout = layout
         self.identity = identity
         self.force = force
+        self.files = StagedFiles(self.place.staging, layout.shards)
         self._side_bytes = expected_side_bytes
         self._owner = Owner(identity, _layout_digest(layout))
         self._lock: int | None = None
         self._journal: Journal | None = None
-        self._handles: list[int] = []
-        self._direct: list[int | None] = []
-        self._covered: list[dict[int, int]] = [{} for _ in layout.tensors]
-        self._covering = threading.Lock()
+        self._recorded: list[dict[int, Block]] = [{} for _ in layout.tensors]
+        self._recording = threading.Lock()
         self._published = False
 
     def open(self) -> tuple[Block, ...]:
@@ -99,10 +95,11 @@ class SafetensorsSink:
                 if adopted is None:
                     fresh = True
                     self._clear()
-                self._reserve()
+                self._check_room()
+                self.files.reserve()
                 blocks = self._verified(adopted or ())
                 for block in blocks:
-                    self._covered[block.tensor][block.start] = block.stop
+                    self._recorded[block.tensor][block.start] = block
                 self._journal = start_journal(self.place.state / "journal", self._owner, blocks)
                 staging.sync_folder(self.place.state)
         except BaseException:
@@ -113,53 +110,21 @@ class SafetensorsSink:
             raise
         return blocks
 
-    def write(self, slot: int, start: int, data: memoryview) -> None:
-        """Write ``data`` at byte ``start`` of output tensor number ``slot``; safe from many threads, copies
-        nothing. Large data in whole pages goes past the page cache where the file system allows.
+    def put(self, block: Block, data: memoryview) -> None:
+        """Store a block, whose merged bytes are ``data``, and journal it; safe from many threads, copies nothing.
 
         Raises
         ------
         DiskFull, OutputError
             The operating system refuses.
         ValueError
-            The range is not inside the tensor.
+            The block is not inside its tensor.
         """
-        if not data.nbytes:
-            return
-        into = self.layout.tensors[slot]
-        if start < 0 or start + data.nbytes > into.nbytes:
-            raise ValueError(
-                f"{data.nbytes} bytes at {start} are not inside '{into.name}' of {into.nbytes} bytes"
-            )
-        handle, begin = self._handles[into.shard], into.offset + start
-        rest, position = data.cast("B"), begin
-        with staging.errors_of(self.place.staging / self.layout.shards[into.shard].filename):
-            if self._write_direct(into.shard, begin, rest):
-                return
-            while rest:
-                count = os.pwrite(handle, rest, position)
-                position += count
-                rest = rest[count:]
-        start_writeback(handle, begin, position - begin)
-
-    def _write_direct(self, shard: int, begin: int, data: memoryview) -> bool:
-        """Write past the page cache; False where that is not possible, and then nothing is known to be written.
-
-        Filling fresh page-cache pages costs more than the disk on many machines, and would push out what others keep
-        there; a direct write costs no processor time.
-        """
-        handle = self._direct[shard]
-        if handle is None or data.nbytes < _LEAST_DIRECT:
-            return False
-        if (begin | data.nbytes | address_of(data)) % ALIGNMENT:
-            return False
-        try:
-            return os.pwrite(handle, data, begin) == data.nbytes
-        except OSError as wrong:
-            if wrong.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-                raise
-            self._direct[shard] = None
-            return False
+        begin = 0
+        for run in self.layout.runs(block.tensor, block.start, block.stop):
+            self.files.write(run.shard, run.offset, data[begin : begin + run.size])
+            begin += run.size
+        self.record(block)
 
     def record(self, block: Block) -> None:
         """Journal a block whose bytes were written; safe from many threads.
@@ -171,8 +136,8 @@ class SafetensorsSink:
         """
         with staging.errors_of(self.place.staging):
             self._open_journal().append(block)
-        with self._covering:
-            self._covered[block.tensor][block.start] = block.stop
+        with self._recording:
+            self._recorded[block.tensor][block.start] = block
 
     def checkpoint(self) -> None:
         """Force all that was written and recorded to disk.
@@ -183,14 +148,24 @@ class SafetensorsSink:
             The operating system refuses.
         """
         with staging.errors_of(self.place.staging):
-            self._sync_shards()
+            self.files.sync()
             self._open_journal().sync()
+
+    def stored(self) -> Iterator[tuple[Run, bytes]]:
+        """Every run of the files that a recorded block or the layout filled, with its digest, in no order."""
+        for number, shard in enumerate(self.layout.shards):
+            for offset, data in shard.constants:
+                yield Run(number, offset, len(data)), blake3(data).digest()
+        for blocks in self._recorded:
+            for block in blocks.values():
+                runs = self.layout.runs(block.tensor, block.start, block.stop)
+                yield from zip(runs, self._digests(block), strict=True)
 
     def publish(self, side_files: Mapping[str, bytes], last: Sequence[str] = ("config.json",)) -> None:
         """Write the side files, force everything to disk, and let the output appear at ``final``.
 
-        Names in ``last`` (and the index, before them) appear after everything else where files appear one by
-        one.
+        Names in ``last`` (and what belongs to the weights, before them) appear after everything else where files
+        appear one by one.
 
         Raises
         ------
@@ -203,12 +178,10 @@ class SafetensorsSink:
         if self._published:
             return
         self._check_complete()
-        sides = dict(side_files)
-        if self.layout.index is not None:
-            sides[INDEX] = self.layout.index
+        sides = dict(side_files) | dict(self.layout.sides)
         files = self._in_order(sides, last)
         with staging.errors_of(self.place.staging):
-            self._sync_shards()
+            self.files.sync()
             self._remove_strangers(files)
             for name, data in sides.items():
                 path = self.place.staging / name
@@ -266,16 +239,7 @@ class SafetensorsSink:
         owner, blocks = read_journal(self.place.state / "journal")
         if owner != self._owner:
             return None
-        for shard in self.layout.shards:
-            try:
-                with open(self.place.staging / shard.filename, "rb") as file:
-                    known = file.read(len(shard.header)) == shard.header
-                    known = known and os.fstat(file.fileno()).st_size == shard.size
-            except OSError:
-                return None
-            if not known:
-                return None
-        return blocks
+        return blocks if self.files.begun else None
 
     def _clear(self) -> None:
         for folder, kept in ((self.place.staging, staging.STATE), (self.place.state, "lock")):
@@ -287,11 +251,8 @@ class SafetensorsSink:
                 else:
                     each.unlink()
 
-    def _reserve(self) -> None:
-        """Check for room, then take it: every shard with its full size and its header."""
-        paths = [self.place.staging / shard.filename for shard in self.layout.shards]
-        held = sum(path.stat().st_blocks * 512 for path in paths if path.exists())
-        need = self.layout.size + max(self._side_bytes, _LEAST_SIDE) - held
+    def _check_room(self) -> None:
+        need = size_of_output(self.layout) + max(self._side_bytes, _LEAST_SIDE) - self.files.held
         room = os.statvfs(self.place.staging)
         free = room.f_bavail * room.f_frsize
         if need > free:
@@ -302,15 +263,6 @@ class SafetensorsSink:
                 need=need,
                 free=free,
             )
-        for path, shard in zip(paths, self.layout.shards, strict=True):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            self._handles.append(handle)
-            self._direct.append(_open_direct(path))
-            if not allocate(handle, shard.size):
-                os.ftruncate(handle, shard.size)
-            header, position = memoryview(shard.header), 0
-            while position < len(header):
-                position += os.pwrite(handle, header[position:], position)
 
     def _verified(self, blocks: Iterable[Block]) -> tuple[Block, ...]:
         """The blocks whose bytes are on disk; of blocks that overlap, the one recorded last."""
@@ -327,35 +279,28 @@ class SafetensorsSink:
         return tuple(sorted(good, key=lambda each: (each.tensor, each.start)))
 
     def _on_disk(self, block: Block, buffer: memoryview) -> bool:
-        if not 0 <= block.tensor < len(self.layout.tensors):
+        if not 0 <= block.tensor < len(self.layout.tensors) or block.stop <= block.start:
             return False
-        slot = self.layout.tensors[block.tensor]
         size = block.stop - block.start
-        if block.start < 0 or block.start % PIECE or size <= 0 or block.stop > slot.nbytes:
-            return False
         if len(block.pieces) != -(-size // PIECE):
             return False
-        handle, position, end = self._handles[slot.shard], slot.offset + block.start, slot.offset + block.stop
-        for piece in block.pieces:
-            length, done = min(PIECE, end - position), 0
-            while done < length:
-                count = os.preadv(handle, [buffer[done:length]], position + done)
-                if count == 0:
-                    return False
-                done += count
-            if piece_digests(buffer[:length]) != (piece,):
-                return False
-            position += length
-        return True
+        try:
+            runs = tuple(self.layout.runs(block.tensor, block.start, block.stop))
+        except ValueError:
+            return False
+        return self.files.holds(runs, self._digests(block), buffer)
+
+    def _digests(self, block: Block) -> tuple[bytes, ...]:
+        return block.stored if self.layout.encodes else block.pieces
 
     def _check_complete(self) -> None:
-        for slot, covered in zip(self.layout.tensors, self._covered, strict=True):
-            done = sum(stop - start for start, stop in covered.items())
-            if done != slot.nbytes:
+        for tensor, blocks in zip(self.layout.tensors, self._recorded, strict=True):
+            done = sum(block.stop - block.start for block in blocks.values())
+            if done != tensor.nbytes:
                 raise OutputError(
-                    f"tensor '{slot.name}' is not complete: {done} of {slot.nbytes} bytes were recorded",
+                    f"tensor '{tensor.name}' is not complete: {done} of {tensor.nbytes} bytes were recorded",
                     path=str(self.place.final),
-                    tensor=slot.name,
+                    tensor=tensor.name,
                 )
 
     def _in_order(self, sides: Mapping[str, bytes], last: Sequence[str]) -> tuple[str, ...]:
@@ -371,7 +316,7 @@ class SafetensorsSink:
                 or "/" in parts
             ):
                 raise OutputError(f"'{name}' cannot be the name of a side file", path=str(self.place.final))
-        late = [name for name in (INDEX, *last) if name in sides]
+        late = [name for name in (*self.layout.sides, *last) if name in sides]
         return (*shards, *sorted(set(sides) - set(late)), *dict.fromkeys(late))
 
     def _remove_strangers(self, files: Sequence[str]) -> None:
@@ -384,11 +329,6 @@ class SafetensorsSink:
                 else:
                     each.unlink()
 
-    def _sync_shards(self) -> None:
-        for handle in self._handles:
-            os.fsync(handle)
-            reach("after-fsync-shard")
-
     def _open_journal(self) -> Journal:
         if self._journal is None:
             raise ValueError("the sink is not open")
@@ -398,12 +338,7 @@ class SafetensorsSink:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-        while self._handles:
-            os.close(self._handles.pop())
-        while self._direct:
-            direct = self._direct.pop()
-            if direct is not None:
-                os.close(direct)
+        self.files.close()
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -411,19 +346,12 @@ class SafetensorsSink:
             self._lock = None
 
 
-def _open_direct(path: Path) -> int | None:
-    """The file opened for writes past the page cache, ``None`` where that is not to be had."""
-    if is_network(path.parent):
-        return None
-    try:
-        return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
-    except (OSError, AttributeError):
-        return None
-
-
-def _layout_digest(layout: OutputLayout) -> str:
-    digest = blake3()
+def _layout_digest(layout: Layout) -> str:
+    digest = blake3(f"{layout.identity}\n".encode())
     for shard in layout.shards:
         digest.update(f"{shard.filename} {shard.size}\n".encode())
         digest.update(shard.header)
+        for offset, data in shard.constants:
+            digest.update(f"{offset} {len(data)}\n".encode())
+            digest.update(data)
     return digest.hexdigest()

@@ -43,17 +43,20 @@ class Budget:
     peak: int
 
 
-def allot(tensors: Sequence[Demand], *, memory: int, threads: int, buffered: bool) -> Budget:
+def allot(
+    tensors: Sequence[Demand], *, memory: int, threads: int, buffered: bool, libraries: int = 0
+) -> Budget:
     """The most workers and tensors in flight that fit into ``memory`` bytes.
 
-    ``buffered`` says that sources are read into buffers (``pread``) and not mapped.
+    ``buffered`` says that sources are read into buffers (``pread``) and not mapped; ``libraries`` are private bytes of
+    those that a plain merge does not load.
 
     Raises
     ------
     MemoryTooSmall
         Not even one worker on one tensor fits; names the least that does.
     """
-    digests = sum(each.pieces for each in tensors) * PER_OUTPUT_PIECE
+    digests = sum(each.pieces for each in tensors) * PER_OUTPUT_PIECE + libraries
     for workers in range(threads, 0, -1):
         for ahead in range(TENSORS_AHEAD if workers > 1 else 1, 0, -1):
             peak = _peak(tensors, workers, ahead, buffered=buffered) + digests

@@ -106,11 +106,8 @@ class _MemorySink:
     def open(self) -> tuple[Block, ...]:
         return ()
 
-    def write(self, slot: int, start: int, data: memoryview) -> None:
-        self.data[slot][start : start + data.nbytes] = np.frombuffer(data, dtype=np.uint8)
-
-    def record(self, block: Block) -> None:
-        pass
+    def put(self, block: Block, data: memoryview) -> None:
+        self.data[block.tensor][block.start : block.stop] = np.frombuffer(data, dtype=np.uint8)
 
     def checkpoint(self) -> None:
         pass

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -16,7 +16,7 @@ from alloyd_kernels.dtypes import CODES, ITEMSIZE, LEAF
 from ..checkpoints.checkpoint import Checkpoint, Tensor
 from ..checkpoints.digest import PIECE
 from ..checkpoints.fingerprint import Fingerprint
-from ..checkpoints.layout import OutputLayout, lay_out
+from ..checkpoints.layout import Layout, size_of_output
 from ..merge_method import METHODS, MergeMethod, Operands
 from ..recipes.outline import Assignment, Outline
 from .block import Scratch
@@ -39,6 +39,7 @@ class TensorPlan:
 
     ``sources`` are (model index, tensor) in recipe order. ``verbatim`` tensors are not of a float type: every source
     must hold the same bytes, which are copied. ``passes`` counts sweeps over the sources, the blend included, at most.
+    ``encoding`` and ``held`` are the private bytes that storing takes of a worker, and while the tensor is in flight.
     """
 
     slot: int
@@ -53,6 +54,8 @@ class TensorPlan:
     verbatim: bool
     passes: int
     block: int
+    encoding: int = 0
+    held: int = 0
 
     @property
     def read_once(self) -> int:
@@ -70,22 +73,24 @@ class TensorPlan:
         return self.nbytes // self.elements if self.elements else 1
 
     def worker_bytes(self, *, buffered: bool) -> int:
-        """Private bytes one worker needs for this tensor: output block, scratch, and source blocks when buffered."""
+        """Private bytes one worker needs for this tensor: output block, scratch, what storing takes, and source blocks
+        when buffered."""
         block = min(self.block, self.elements)
         read = (
             sum(block * (tensor.nbytes // self.elements) for _, tensor in self.sources)
             if self.elements
             else 0
         )
-        return block * self.width + Scratch.nbytes(len(self.sources)) + (read if buffered else 0)
+        own = block * self.width + Scratch.nbytes(len(self.sources)) + self.encoding
+        return own + (read if buffered else 0)
 
     def state_bytes(self, workers: int) -> int:
-        """Private bytes of this tensor's measurements while it is in flight."""
+        """Private bytes of this tensor's measurements, and of what storing holds, while it is in flight."""
         if self.verbatim or self.passes == 1:
-            return 0
+            return self.held
         n = len(self.sources)
         leaves = -(-self.elements // LEAF)
-        return self.method.state_bytes(n, leaves, workers)
+        return self.held + self.method.state_bytes(n, leaves, workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class Plan:
 
     outline: Outline
     tensors: tuple[TensorPlan, ...]
-    layout: OutputLayout
+    layout: Layout
     budget: Budget
     bytes_read: int
     bytes_sweep: int
@@ -110,6 +115,11 @@ class Plan:
         """Elements of the output."""
         return sum(each.elements for each in self.tensors)
 
+    @property
+    def bytes_write(self) -> int:
+        """Bytes of the output's weights."""
+        return size_of_output(self.layout)
+
 
 def make_plan(
     outline: Outline,
@@ -117,14 +127,15 @@ def make_plan(
     *,
     memory: int,
     threads: int,
-    shard_size: int,
+    lay_out: Callable[[Sequence[tuple[str, str, tuple[int, ...]]]], Layout],
     buffered: bool,
     fingerprints: Sequence[str] = (),
 ) -> Plan:
     """Lay the outline out over the checkpoints' bytes.
 
-    ``memory`` bytes and ``threads`` are upper bounds; ``buffered`` says that the reader copies (``pread``) instead of
-    mapping; ``fingerprints`` of the sources go into the plan's identity.
+    ``lay_out`` says where merged tensors (name, dtype code, shape) are stored. ``memory`` bytes and ``threads`` are
+    upper bounds; ``buffered`` says that the reader copies (``pread``) instead of mapping; ``fingerprints`` of the
+    sources go into the plan's identity.
 
     Raises
     ------
@@ -141,8 +152,9 @@ def make_plan(
         except AlloydError as problem:
             problems.append(problem)
     raise_all(problems)
-    layout = lay_out([(each.name, each.dtype, each.shape) for each in tensors], shard_size=shard_size)
-    budget = allot(tensors, memory=memory, threads=threads, buffered=buffered)
+    layout = lay_out([(each.name, each.dtype, each.shape) for each in tensors])
+    tensors = [_stored(each, layout) for each in tensors]
+    budget = allot(tensors, memory=memory, threads=threads, buffered=buffered, libraries=layout.fixed_bytes)
     return Plan(
         outline=outline,
         tensors=tuple(tensors),
@@ -152,6 +164,13 @@ def make_plan(
         bytes_sweep=sum(each.read_once * each.passes for each in tensors),
         identity=_identity(outline, tensors, layout, fingerprints),
     )
+
+
+def _stored(tensor: TensorPlan, layout: Layout) -> TensorPlan:
+    """The tensor with blocks that its place in the output can take, and what storing them needs."""
+    block = math.lcm(tensor.block, layout.unit(tensor.slot))
+    worker = layout.worker_bytes(tensor.slot, min(block, tensor.elements))
+    return replace(tensor, block=block, encoding=worker, held=layout.state_bytes(tensor.slot))
 
 
 def _output_dtype(outline: Outline, problems: list[AlloydError]) -> str | None:
@@ -271,10 +290,10 @@ def tensor_identity(tensor: TensorPlan, assignment: Assignment, prints: Sequence
 
 
 def _identity(
-    outline: Outline, tensors: Sequence[TensorPlan], layout: OutputLayout, fingerprints: Sequence[str]
+    outline: Outline, tensors: Sequence[TensorPlan], layout: Layout, fingerprints: Sequence[str]
 ) -> str:
     """A digest of all that the output's bytes follow from: a staging of another identity is not continued."""
-    digest = blake3(f"{ARITHMETIC} {outline.seed}\n".encode())
+    digest = blake3(f"{ARITHMETIC} {outline.seed} {layout.identity}\n".encode())
     for fingerprint in fingerprints:
         digest.update(f"{fingerprint}\n".encode())
     for shard in layout.shards:

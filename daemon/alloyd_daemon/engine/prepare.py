@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,21 +16,24 @@ from typing import Any, Literal, cast
 import msgspec
 
 from alloyd import recipe as recipes
-from alloyd.errors import AlloydError, DiskFull, OutputError, UsageError, raise_all
+from alloyd.errors import AlloydError, DiskFull, OutputError, RecipeError, UsageError, raise_all
 from alloyd.jobs import MergeSpec, PlanSpec
 
 from ..architecture import named_in, table_for
 from ..checkpoints.checkpoint import Checkpoint, Tensor, open_checkpoint
 from ..checkpoints.config import recut
 from ..checkpoints.fingerprint import Fingerprint, fingerprint
-from ..checkpoints.layout import OutputLayout
+from ..checkpoints.layout import Layout
 from ..checkpoints.place import check_sources
 from ..checkpoints.reader import open_reader
 from ..checkpoints.sink import already_published, check_output
+from ..checkpoints.staged_files import StagedFiles
 from ..checkpoints.staging import Place, errors_of
+from ..output_format import OUTPUT_FORMATS, OutputFormat, TensorSpec
+from ..output_format import Model as LaidOut
 from ..recipes.assign import assign
 from ..recipes.models import resolve
-from ..recipes.outline import Model
+from ..recipes.outline import Model, Outline
 from ..recipes.vocabulary import vocabulary_digest
 from ..settings import Settings
 from .plan import Plan, make_plan
@@ -44,7 +47,10 @@ Door = Literal["auto", "mmap", "pread"]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One document of a recipe, ready to merge: ``out`` is its own output folder, or ``None`` when only planning."""
+    """One document of a recipe, ready to merge: ``out`` is its own output folder, or ``None`` when only planning.
+
+    ``form`` is what its output is stored as, ``format`` the plug-in that does so.
+    """
 
     recipe: recipes.Recipe
     text: str
@@ -55,6 +61,22 @@ class Prepared:
     out: Path | None
     memory: int
     home: Path
+    form: recipes.Form
+    format: OutputFormat
+
+    @property
+    def rate(self) -> str:
+        """Under which name the speed of such merges is remembered."""
+        return (
+            f"{self.recipe.merge_method} {self.form}"
+            if self.plan.layout.encodes
+            else self.recipe.merge_method
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know, from the recipe and from the output's format."""
+        return [*self.plan.outline.warnings, *self.plan.layout.warnings]
 
     def summary(self) -> dict[str, Any]:
         """The plan for people and scripts; docs/protocol.md names the keys."""
@@ -68,22 +90,23 @@ class Prepared:
             "parameters": plan.parameters,
             "bytes_read": plan.bytes_read,
             "bytes_swept": plan.bytes_sweep,
-            "bytes_write": plan.layout.size,
+            "bytes_write": plan.bytes_write,
             "passes": plan.passes,
             "peak_memory": plan.budget.peak,
             "memory": self.memory,
-            "disk_needed": plan.layout.size + SIDE_BYTES,
+            "disk_needed": plan.bytes_write + SIDE_BYTES,
             "disk_free": free,
-            "seconds": seconds_for(self.home, self.recipe.merge_method, plan.bytes_sweep + plan.layout.size),
+            "seconds": seconds_for(self.home, self.rate, plan.bytes_sweep + plan.bytes_write),
             "threads": plan.budget.threads,
             "reader": ", ".join(sorted(set(self.doors))),
             "dtype": ", ".join(sorted({each.dtype for each in plan.tensors})),
             "shards": len(plan.layout.shards),
+            "format": str(self.form),
             "models": [
                 {"name": model.name, "path": str(model.path), "bytes": checkpoint.nbytes}
                 for model, checkpoint in zip(plan.outline.models, self.checkpoints, strict=True)
             ],
-            "warnings": list(plan.outline.warnings),
+            "warnings": self.warnings,
         }
 
 
@@ -104,13 +127,21 @@ def prepare(spec: MergeSpec | PlanSpec, *, home: Path, settings: Settings) -> tu
     name = spec.recipe_name or "recipe"
     documents = recipes.in_order(recipes.load(spec.recipe, name=name, lenient=spec.lenient), name=name)
     outs = _outputs(spec, [recipe for recipe, _ in documents])
+    last = _last([recipe for recipe, _ in documents])
+    used = {each for _, names in documents for each in names}
     prepared: list[Prepared] = []
     pending: dict[str, Checkpoint] = {}
     for recipe, _ in documents:
         out = outs[recipe.name]
-        one = _prepare_one(spec, recipe, out, pending, home, settings)
+        form = _form(spec, recipe, last=recipe.name == last.name)
+        one = _prepare_one(spec, recipe, form, out, pending, home, settings)
         prepared.append(one)
-        if recipe.name is not None and out is not None:
+        if recipe.name in used and not one.format.source:
+            raise RecipeError(
+                f"the result of document '{recipe.name}' is used by another one and cannot be {form}",
+                hint="Leave its 'out' out, so that it is safetensors.",
+            )
+        if recipe.name is not None and out is not None and one.format.source:
             pending[recipe.name] = _promised(one, out)
     if spec.out:
         _check_outputs(prepared, force=spec.force)
@@ -134,13 +165,24 @@ def _outputs(
     with errors_of(final):
         Place.of(final)  # has a name that those of its siblings can be made from
     parts = final.with_name(f"{final.name}.parts")
-    last = next((recipe for recipe in documents if recipe.name is None), documents[-1])
+    last = _last(documents)
     return {recipe.name: final if recipe is last else parts / str(recipe.name) for recipe in documents}
+
+
+def _last(documents: Sequence[recipes.Recipe]) -> recipes.Recipe:
+    """The document whose result is the recipe's."""
+    return next((recipe for recipe in documents if recipe.name is None), documents[-1])
+
+
+def _form(spec: MergeSpec | PlanSpec, recipe: recipes.Recipe, *, last: bool) -> recipes.Form:
+    """What a document's output is stored as: the spec's word counts for the last document."""
+    return (spec.form if last else None) or recipe.out or recipes.Form()
 
 
 def _prepare_one(
     spec: MergeSpec | PlanSpec,
     recipe: recipes.Recipe,
+    form: recipes.Form,
     out: Path | None,
     pending: Mapping[str, Checkpoint],
     home: Path,
@@ -175,16 +217,35 @@ def _prepare_one(
     prints = tuple(fingerprint(checkpoint) for checkpoint in checkpoints)
     doors = tuple(_door(checkpoint, cast(Door, spec.reader)) for checkpoint in checkpoints)
     memory = spec.memory if spec.memory is not None else settings.memory_bytes()
+    stored = OUTPUT_FORMATS.get(form.format)
+    configs = [checkpoint.config for checkpoint in checkpoints]
+
+    def lay_out(tensors: Sequence[TensorSpec]) -> Layout:
+        config = _config(outline, configs, [dtype for _, dtype, _ in tensors])
+        return stored.lay_out(
+            LaidOut(
+                tensors=tensors,
+                config=json.loads(config) if config else {},
+                folder=checkpoints[outline.donor].folder,
+                title=recipe.name or "",
+                form=form,
+                base_dir=Path(spec.base_dir),
+                shard_size=spec.shard_size,
+            )
+        )
+
     plan = make_plan(
         outline,
         checkpoints,
         memory=memory,
         threads=spec.threads or settings.thread_count(),
-        shard_size=spec.shard_size,
+        lay_out=lay_out,
         buffered="pread" in doors,
         fingerprints=[msgspec.json.encode(each).decode() for each in prints],
     )
-    return Prepared(recipe, spec.recipe, plan, tuple(checkpoints), prints, doors, out, memory, home)
+    return Prepared(
+        recipe, spec.recipe, plan, tuple(checkpoints), prints, doors, out, memory, home, form, stored
+    )
 
 
 def _door(checkpoint: Checkpoint, wanted: Door) -> Door:
@@ -196,10 +257,10 @@ def _door(checkpoint: Checkpoint, wanted: Door) -> Door:
 
 def _promised(prepared: Prepared, out: Path) -> Checkpoint:
     """The checkpoint that a plan will write, as far as its headers and config tell."""
-    layout: OutputLayout = prepared.plan.layout
+    layout = prepared.plan.layout
     tensors = {
         slot.name: Tensor(slot.name, slot.dtype, slot.shape, slot.shard, slot.offset, slot.nbytes)
-        for slot in layout.tensors
+        for slot in layout.slots
     }
     config = None
     if prepared.checkpoints[prepared.plan.outline.donor].config is not None:
@@ -208,11 +269,16 @@ def _promised(prepared: Prepared, out: Path) -> Checkpoint:
 
 
 def output_config(prepared: Prepared) -> bytes:
-    """config.json of the output."""
-    outline = prepared.plan.outline
+    """config.json of the merged model, before its weights are encoded."""
     configs = [checkpoint.config for checkpoint in prepared.checkpoints]
+    return _config(prepared.plan.outline, configs, [each.dtype for each in prepared.plan.tensors])
+
+
+def _config(
+    outline: Outline, configs: Sequence[Mapping[str, Any] | None], dtypes_of_all: Iterable[str]
+) -> bytes:
     table = table_for(named_in(configs[outline.donor]))
-    dtypes = {each.dtype for each in prepared.plan.tensors}
+    dtypes = set(dtypes_of_all)
     wanted = outline.out_dtype or outline.dtype
     return recut(
         configs,
@@ -244,12 +310,10 @@ def _check_outputs(prepared: Sequence[Prepared], *, force: bool) -> None:
                 # With force only: an output that is not replaced takes nothing from a source that lies in it.
                 if force:
                     check_sources(out, sources)
-                staged = sum(
-                    each.stat().st_blocks * 512 for each in Place.of(out).staging.glob("*.safetensors")
-                )
+                staged = StagedFiles(Place.of(out).staging, one.plan.layout.shards).held
                 existing = _existing(out)
                 device = existing.stat().st_dev
-                need[device] = need.get(device, 0) + max(one.plan.layout.size + SIDE_BYTES - staged, 0)
+                need[device] = need.get(device, 0) + max(one.plan.bytes_write + SIDE_BYTES - staged, 0)
                 free = _free(out)
                 if free is not None and need[device] > free:
                     problems.append(
@@ -288,5 +352,5 @@ def again(prepared: Prepared, spec: MergeSpec, settings: Settings) -> Prepared:
     for model, checkpoint in zip(prepared.plan.outline.models, prepared.checkpoints, strict=True):
         if not checkpoint.prints:
             named[model.name] = open_checkpoint(checkpoint.path)
-    fresh = _prepare_one(spec, prepared.recipe, prepared.out, named, prepared.home, settings)
+    fresh = _prepare_one(spec, prepared.recipe, prepared.form, prepared.out, named, prepared.home, settings)
     return replace(fresh, memory=prepared.memory)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
 from ..checkpoints.card import CARD, RECIPE, Parent, licence_of, licence_warnings, render_card
 from ..checkpoints.files import side_files as donor_files
 from ..checkpoints.manifest import MANIFEST, SourceEntry, render_manifest
+from ..checkpoints.sink import StagedSink
 from .merge import Merged
 from .plan import ARITHMETIC
 from .prepare import Prepared, output_config
 
 
-def side_files(one: Prepared, merged: Merged) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """Name to bytes of every file but the weights and their index, and what to tell the user about licences."""
+def side_files(one: Prepared, merged: Merged, sink: StagedSink) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """Name to bytes of every file but the weights and their index, and what to tell the user about licences.
+
+    ``sink`` knows what was stored.
+    """
     plan, recipe = one.plan, one.recipe
     files = donor_files(one.checkpoints[plan.outline.donor].folder)
     config = output_config(one)
     if config:
-        files["config.json"] = config
+        files["config.json"] = _configured(one, config)
     parents = [
         Parent(ref.path, ref.revision, licence_of(checkpoint.folder))
         for ref, checkpoint in zip(recipe.referenced_models(), one.checkpoints, strict=True)
@@ -31,10 +37,7 @@ def side_files(one: Prepared, merged: Merged) -> tuple[dict[str, bytes], tuple[s
         base=recipe.base_model.path if recipe.base_model is not None else None,
         dtype=", ".join(dtypes) or None,
         parameters=plan.parameters,
-        warnings=plan.outline.warnings,
-    )
-    sides = files | (
-        {"model.safetensors.index.json": plan.layout.index} if plan.layout.index is not None else {}
+        warnings=one.warnings,
     )
     files[MANIFEST] = render_manifest(
         recipe=one.text,
@@ -42,10 +45,19 @@ def side_files(one: Prepared, merged: Merged) -> tuple[dict[str, bytes], tuple[s
         arithmetic=str(ARITHMETIC),
         layout=plan.layout,
         digests=merged.tensors,
+        stored=sink.stored() if plan.layout.encodes else (),
         sources=[
             SourceEntry(model.name, merged.source_digest(place), len(merged.sources[place]))
             for place, model in enumerate(plan.outline.models)
         ],
-        side_files=sides,
+        side_files=files | dict(plan.layout.sides),
     )
     return files, licence_warnings(parents)
+
+
+def _configured(one: Prepared, config: bytes) -> bytes:
+    """config.json as the output's format wants it."""
+    if one.format.configure is None:
+        return config
+    changed = one.format.configure(json.loads(config), one.plan.layout)
+    return (json.dumps(changed, indent=2) + "\n").encode("ascii")

@@ -13,11 +13,8 @@ class Sink(Protocol):
     def open(self) -> tuple[Block, ...]:
         """Make ready; the blocks that are already there."""
 
-    def write(self, slot: int, start: int, data: memoryview) -> None:
-        """Write ``data`` at byte ``start`` of a tensor."""
-
-    def record(self, block: Block) -> None:
-        """Remember a block whose bytes were written."""
+    def put(self, block: Block, data: memoryview) -> None:
+        """Store a block, whose bytes are ``data``, and remember it."""
 
     def checkpoint(self) -> None:
         """Force all that was written to disk."""

@@ -108,7 +108,11 @@ class TensorRun:
         self._findings = findings
         self._marks = marks
         self._digests = digests
-        self._done = {block.start // plan.width for block in done}
+        self._done = {
+            first
+            for block in done
+            for first in range(block.start // plan.width, block.stop // plan.width, plan.block)
+        }
         self._program: Generator[Stage, Any, Blend] | None = None
         self._sweep: Sweep | None = None
         self._blend: Blend | None = None
@@ -213,7 +217,6 @@ class TensorRun:
                 self._check_equal(views)
             data = worker.out(count * plan.width).data
             data[:] = views[source]
-            self._sink.write(plan.slot, start, data)
             pieces = piece_digests(data) if self._digests else ()
             inputs = tuple((position, pieces) for position in views) if self._digests else ()
             facts: dict[str, int] = {}
@@ -222,14 +225,14 @@ class TensorRun:
             views = self._views(first, count, worker, range(len(plan.sources)))
             out = worker.out(count * plan.width)
             block = self._block(first, count, views, out.__array_interface__["data"][0])
+            data = out.data
             if self._digests:
-                strange, pieces, inputs = self._blend_and_digest(block, views, out.data, worker)
+                strange, pieces, inputs = self._blend_and_digest(block, views, data, worker)
             else:
                 strange, pieces, inputs = self._blend.write(block, worker.scratch), (), ()
-            self._sink.write(plan.slot, start, out.data)
             facts = {"non_finite": strange} if strange else {}
         done = DoneBlock(plan.slot, start, start + count * plan.width, pieces, inputs, facts)
-        self._sink.record(done)
+        self._sink.put(done, data)
         return done
 
     def _blend_and_digest(

@@ -14,7 +14,7 @@ from alloyd.jobs import Finished, MergeSpec, Note, Planned, Report
 
 from ..checkpoints.fingerprint import check_unchanged
 from ..checkpoints.reader import open_reader
-from ..checkpoints.sink import SafetensorsSink, already_published, discard_staging
+from ..checkpoints.sink import already_published, discard_staging
 from ..engine.findings import open_findings
 from ..engine.merge import Merged, merge
 from ..engine.prepare import SIDE_BYTES, Prepared, again, prepare
@@ -41,13 +41,13 @@ def _merge_one(one: Prepared, spec: MergeSpec, context: Context) -> Generator[Re
         raise ValueError("a merge needs an output")
     summary = one.summary()
     yield Planned(summary)
-    for warning in one.plan.outline.warnings:
+    for warning in one.warnings:
         yield Note("warning", warning)
     if already_published(out, one.plan.identity):
         return (yield from _already_there(out))
     with contextlib.ExitStack() as stack:
         findings = stack.enter_context(open_findings(context.home, context.settings.cache_bytes()))
-        sink = SafetensorsSink(
+        sink = one.format.sink(
             out, one.plan.layout, identity=one.plan.identity, force=spec.force, expected_side_bytes=SIDE_BYTES
         )
         stack.callback(sink.close)
@@ -68,7 +68,7 @@ def _merge_one(one: Prepared, spec: MergeSpec, context: Context) -> Generator[Re
             # What is staged mixes two states of a source: nothing may continue from it.
             sink.discard()
             raise
-        files, warnings = side_files(one, merged)
+        files, warnings = side_files(one, merged, sink)
         for warning in warnings:
             yield Note("warning", warning)
         if merged.non_finite:
@@ -76,10 +76,10 @@ def _merge_one(one: Prepared, spec: MergeSpec, context: Context) -> Generator[Re
         sink.publish(files)
     seconds = time.monotonic() - started
     if not merged.resumed_blocks:
-        remember(context.home, one.recipe.merge_method, one.plan.bytes_sweep + one.plan.layout.size, seconds)
+        remember(context.home, one.rate, one.plan.bytes_sweep + one.plan.bytes_write, seconds)
     return {
         "out": str(out),
-        "bytes_written": one.plan.layout.size,
+        "bytes_written": one.plan.bytes_write,
         "seconds": round(seconds, 3),
         "digest": merged.digest,
         "tensors": len(merged.tensors),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from alloyd.errors import PlanError, UsageError
 from alloyd_daemon.checkpoints.header import DTYPES, parse
-from alloyd_daemon.checkpoints.layout import lay_out
+from alloyd_daemon.checkpoints.safetensors_layout import lay_out
 
 TENSORS = st.lists(
     st.tuples(st.sampled_from(["BF16", "F32", "F64", "BOOL", "I64", "U8", "F8_E4M3"]), st.integers(0, 40)),
