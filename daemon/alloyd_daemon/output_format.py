@@ -52,7 +52,7 @@ class OutputFormat:
 
     ``lay_out`` raises, before a byte is written, whatever keeps a model from being stored so. ``sink`` is called as
     :class:`StagedSink` is. ``source`` says whether a checkpoint of this format can be merged again. ``configure``
-    changes what config.json says.
+    makes the output's config.json from that of the merged model.
     """
 
     name: str
@@ -60,7 +60,7 @@ class OutputFormat:
     lay_out: Callable[[Model], Layout]
     sink: type[StagedSink]
     source: bool = False
-    configure: Callable[[Mapping[str, Any], Layout], Mapping[str, Any]] | None = None
+    configure: Callable[[bytes, Layout], bytes] | None = None
 
 
 OUTPUT_FORMATS: Final[Door[OutputFormat]] = Door("output format", "alloyd_daemon.output_formats")

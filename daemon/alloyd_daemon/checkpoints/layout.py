@@ -4,9 +4,12 @@ file a block of a merged tensor becomes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from .header import size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ class Run:
     size: int
 
 
-class MergedTensor(Protocol):
-    """An output tensor as the merge makes it: name, dtype code, shape, bytes."""
+class Named(Protocol):
+    """A tensor's name, dtype code, shape and bytes; a slot is one, too."""
 
     @property
     def name(self) -> str: ...
@@ -59,6 +62,30 @@ class MergedTensor(Protocol):
     def nbytes(self) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class MergedTensor:
+    """An output tensor as the merge makes it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def width(self) -> int:
+        """Bytes of an element."""
+        return self.nbytes // max(1, self.elements)
+
+
+def merged_tensors(tensors: Sequence[tuple[str, str, tuple[int, ...]]]) -> tuple[MergedTensor, ...]:
+    """Names, dtype codes and shapes with their sizes."""
+    return tuple(MergedTensor(name, dtype, shape, size_of(dtype, shape)) for name, dtype, shape in tensors)
+
+
 class Layout(Protocol):
     """A whole output, as staging, plan and manifest see it."""
 
@@ -67,7 +94,7 @@ class Layout(Protocol):
         """The files with weights."""
 
     @property
-    def tensors(self) -> Sequence[MergedTensor]:
+    def tensors(self) -> Sequence[Named]:
         """What the merge makes, by number."""
 
     @property

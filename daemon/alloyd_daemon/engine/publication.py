@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from ..checkpoints.card import CARD, RECIPE, Parent, licence_of, licence_warnings, render_card
 from ..checkpoints.files import side_files as donor_files
 from ..checkpoints.manifest import MANIFEST, SourceEntry, render_manifest
@@ -22,7 +20,8 @@ def side_files(one: Prepared, merged: Merged, sink: StagedSink) -> tuple[dict[st
     files = donor_files(one.checkpoints[plan.outline.donor].folder)
     config = output_config(one)
     if config:
-        files["config.json"] = _configured(one, config)
+        configure = one.format.configure
+        files["config.json"] = config if configure is None else configure(config, plan.layout)
     parents = [
         Parent(ref.path, ref.revision, licence_of(checkpoint.folder))
         for ref, checkpoint in zip(recipe.referenced_models(), one.checkpoints, strict=True)
@@ -53,11 +52,3 @@ def side_files(one: Prepared, merged: Merged, sink: StagedSink) -> tuple[dict[st
         side_files=files | dict(plan.layout.sides),
     )
     return files, licence_warnings(parents)
-
-
-def _configured(one: Prepared, config: bytes) -> bytes:
-    """config.json as the output's format wants it."""
-    if one.format.configure is None:
-        return config
-    changed = one.format.configure(json.loads(config), one.plan.layout)
-    return (json.dumps(changed, indent=2) + "\n").encode("ascii")

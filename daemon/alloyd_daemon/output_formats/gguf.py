@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +16,8 @@ from blake3 import blake3
 from msgspec import structs
 from numpy.typing import NDArray
 
-from alloyd.errors import RecipeError
-
-from ..checkpoints.header import size_of
 from ..checkpoints.journal import Block
-from ..checkpoints.layout import Run, Shard, Slot
+from ..checkpoints.layout import MergedTensor, Run, Shard, Slot, merged_tensors
 from ..checkpoints.sink import StagedSink
 from ..gguf.encode import encode
 from ..gguf.imatrix import read_imatrix
@@ -45,32 +42,13 @@ _DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
-    """A tensor as the merge makes it."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    nbytes: int
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def width(self) -> int:
-        """Bytes of an element."""
-        return self.nbytes // max(1, self.elements)
-
-
-@dataclass(frozen=True, slots=True)
 class GgufOutput:
     """One GGUF file as a layout: a run is what a block becomes at consecutive bytes of the file."""
 
     file: GgufLayout
     filename: str
     identity: str
-    tensors: tuple[Merged, ...]
+    tensors: tuple[MergedTensor, ...]
     encodes = True
     fixed_bytes = LIBRARIES
 
@@ -165,7 +143,7 @@ class GgufSink(StagedSink):
             digests.append(digest.digest())
         self.record(structs.replace(block, stored=tuple(digests)))
 
-    def _encoded(self, extent: Extent, data: memoryview, merged: Merged) -> memoryview:
+    def _encoded(self, extent: Extent, data: memoryview, merged: MergedTensor) -> memoryview:
         if extent.part.type.name == merged.dtype and extent.order is None and not extent.part.shift:
             return data
         values = self._buffer("values", extent.elements * 4).view(np.float32)
@@ -210,11 +188,7 @@ def _lay_out(model: Model) -> GgufOutput:
     library = version("llama_cpp_python")
     weighted = f", imatrix {imatrix.digest}" if imatrix is not None else ""
     identity = f"gguf {kind}, llama_cpp_python {library}{weighted}"
-    return GgufOutput(file, filename, identity, _merged(model.tensors))
-
-
-def _merged(tensors: Sequence[tuple[str, str, tuple[int, ...]]]) -> tuple[Merged, ...]:
-    return tuple(Merged(name, dtype, shape, size_of(dtype, shape)) for name, dtype, shape in tensors)
+    return GgufOutput(file, filename, identity, merged_tensors(model.tensors))
 
 
 OUTPUT_FORMATS.register(
