@@ -10,10 +10,11 @@ PIP_FLAGS := --disable-pip-version-check --quiet
 KEY := $(shell { echo "$(CURDIR)"; sed '/^\[tool/,$$d' pyproject.toml; cat constraints.txt; } | cksum | cut -d ' ' -f 1)
 MERGEKIT_KEY := $(shell { echo "$(CURDIR)"; cat tests/parity/mergekit-constraints.txt; } | cksum | cut -d ' ' -f 1)
 
-.PHONY: help install dev mergekit demo test check bench soak format clean
+.PHONY: help install install-gguf gguf dev mergekit demo test check bench soak format clean
 
 help:
 	@echo "make install   .venv with alloy and alloyd in its bin"
+	@echo "make install-gguf  llama-cpp-python too, for GGUF: built once and kept; NATIVE=1 for this processor"
 	@echo "make demo      merge two small models and score the result"
 	@echo "make test      every test but the soak"
 	@echo "make check     ruff, mypy, the house tests"
@@ -48,13 +49,22 @@ $(MERGEKIT_VENV)/.installed-$(MERGEKIT_KEY):
 	@$(MERGEKIT_VENV)/bin/python -m pip install $(PIP_FLAGS) -c tests/parity/mergekit-constraints.txt mergekit
 	@touch $@
 
+install-gguf: install
+	@bash configs/gguf/install $(PY)
+
+# What the tests want of it; where it cannot be built they say so and skip, unless ALLOYD_REQUIRE names gguf.
+gguf: dev
+	@bash configs/gguf/install $(PY) || { \
+	echo '!!! no llama-cpp-python: every test that needs it will be skipped; `make install-gguf` says why' >&2; \
+	case "$$ALLOYD_REQUIRE" in *gguf*) exit 1;; esac; }
+
 demo: install
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash configs/demo/run
 
-test: dev
+test: dev gguf
 	$(PY) -m pytest
 
-soak: dev
+soak: dev gguf
 	$(PY) -m pytest -m soak --timeout 7200 --hypothesis-profile soak
 
 check: dev

@@ -18,6 +18,7 @@ from .errors import AlloydError, Interrupted, UsageError, did_you_mean
 EPILOG = """\
 examples:
   alloy merge ties.yaml merged          merge as the recipe says, into the folder merged
+  alloy merge ties.yaml merged --gguf Q4_K_M    as one quantised GGUF file
   alloy plan ties.yaml                  what that would read, write and need
   alloy merge ties.yaml merged --detach; alloy ps; alloy wait 1
 
@@ -129,6 +130,12 @@ def parser() -> argparse.ArgumentParser:
 
     def recipe(one: argparse.ArgumentParser) -> None:
         one.add_argument("recipe", metavar="RECIPE", help="a YAML file as mergekit reads it; - is stdin")
+        output(one)
+        one.add_argument(
+            "--lenient", action="store_true", help="warn of unknown keys instead of refusing them"
+        )
+
+    def output(one: argparse.ArgumentParser) -> None:
         one.add_argument("place", metavar="OUT", nargs="?", help="the folder to make")
         one.add_argument("--out", "-o", metavar="OUT", help="the same, as an option")
         memory(one)
@@ -136,13 +143,20 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument(
             "--reader", choices=("auto", "mmap", "pread"), default="auto", help="how sources are read"
         )
-        one.add_argument(
-            "--lenient", action="store_true", help="warn of unknown keys instead of refusing them"
+        form = one.add_mutually_exclusive_group()
+        form.add_argument("--gguf", metavar="TYPE", help="write one GGUF file of a type such as Q4_K_M")
+        form.add_argument(
+            "--bitsandbytes", metavar="TYPE", help="write a checkpoint quantised to nf4, fp4 or int8"
         )
+        one.add_argument("--imatrix", metavar="FILE", help="an importance matrix for --gguf")
         one.add_argument("--force", action="store_true", help="replace what is at OUT")
 
     recipe(work("merge", "Merge models as a recipe says."))
     recipe(work("plan", "Say what a merge would read, write and need, without moving a byte."))
+    one = work("convert", "Write a model in another form.")
+    one.add_argument("model", metavar="MODEL", help="a checkpoint folder, or a model's name")
+    output(one)
+    one.add_argument("--dtype", metavar="NAME", help="the type of its elements: bfloat16, float16, float32")
     one = work("verify", "Read a checkpoint again and compare it with its manifest.")
     one.add_argument("path", metavar="DIR")
     one = work("score", "Score models and recipes on tasks, item by item, each against the first.")

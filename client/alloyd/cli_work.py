@@ -1,4 +1,4 @@
-"""The verbs that make a job and wait for it: merge, plan, verify, score."""
+"""The verbs that make a job and wait for it: merge, convert, plan, verify, score."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import msgspec
 
 from . import render, render_scores
 from .api import Client, ended_well, merge_spec, plan_spec, score_spec
+from .cli_form import conversion, form_of
 from .console import Console
 from .errors import AlloydError, Interrupted, JobError, UsageError
 from .jobs import Event, Job, JobState, Spec, VerifySpec
@@ -31,6 +32,15 @@ def merge(options: argparse.Namespace, console: Console) -> int:
         raise UsageError("where should the merge go?", hint=f"alloy merge {options.recipe} FOLDER")
     spec = merge_spec(_recipe(options), place, _settings(options))
     return _work(options, console, spec)
+
+
+def convert(options: argparse.Namespace, console: Console) -> int:
+    """Write one model in another form and say where the result lies."""
+    place = _place(options)
+    if place is None:
+        raise UsageError("where should the model go?", hint=f"alloy convert {options.model} FOLDER --gguf Q4_K_M")
+    recipe = conversion(options.model, options.dtype, form_of(options))
+    return _work(options, console, merge_spec(recipe, place, _settings(options)))
 
 
 def plan(options: argparse.Namespace, console: Console) -> int:
@@ -254,7 +264,8 @@ def _recipe(options: argparse.Namespace) -> str:
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "reader": options.reader,
-        "lenient": options.lenient,
+        "lenient": getattr(options, "lenient", False),
+        "form": form_of(options),
         "force": options.force,
         "threads": options.threads,
     }

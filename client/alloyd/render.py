@@ -35,6 +35,8 @@ def plan_lines(summary: Mapping[str, Any], *, full: bool = False) -> list[str]:
             what += f" ({format_count(summary['parameters'])} parameters)"
         if summary.get("dtype"):
             what += f", {summary['dtype']}"
+        if summary.get("format", "safetensors") != "safetensors":
+            what += f" to {summary['format']}"
         shards = summary.get("shards")
         rows.append(("tensors", what + (f", {shards} file{'' if shards == 1 else 's'}" if shards else "")))
     if "bytes_read" in summary:

@@ -1,0 +1,64 @@
+"""What the command line says of an output's form, and the recipe of a conversion."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from .errors import RecipeError, UsageError, did_you_mean
+from .recipe_schema import DTYPES, ModelRef
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def form_of(options: argparse.Namespace) -> dict[str, Any] | None:
+    """The form that ``--gguf``, ``--imatrix`` and ``--bitsandbytes`` ask for; ``None`` leaves it to the recipe.
+
+    Raises
+    ------
+    UsageError
+        Options that do not go together.
+    """
+    if options.imatrix is not None and options.gguf is None:
+        raise UsageError(
+            "--imatrix is for GGUF", hint="Say --gguf TYPE too; in a recipe: out: {format: gguf, imatrix: FILE}."
+        )
+    if options.gguf is not None:
+        form: dict[str, Any] = {"format": "gguf", "type": options.gguf}
+        return form if options.imatrix is None else form | {"imatrix": os.path.abspath(options.imatrix)}
+    if options.bitsandbytes is not None:
+        return {"format": "bitsandbytes", "type": options.bitsandbytes}
+    return None
+
+
+def conversion(model: str, dtype: str | None, form: dict[str, Any] | None) -> dict[str, Any]:
+    """The recipe that takes every tensor of ``model`` (a path or org/name[@revision]) as it is.
+
+    Raises
+    ------
+    UsageError
+        Nothing would change, or the dtype is unknown.
+    RecipeError
+        ``model`` is neither a path nor a model's name.
+    """
+    if dtype is None and form is None:
+        raise UsageError("what should the model become?", hint="Say --gguf Q4_K_M, --bitsandbytes nf4 or --dtype.")
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"'{dtype}' is not a dtype to convert to", hint=did_you_mean(dtype, DTYPES))
+    if os.path.exists(model):
+        # As a mapping: a path may hold '+' and '@'.
+        half: dict[str, Any] = {"path": model}
+        name = Path(os.path.abspath(model)).name
+    else:
+        ref = ModelRef.parse(model)
+        if ref.lora is not None:
+            raise RecipeError(f"'{model}' has an adapter, and a conversion takes one model", hint="Merge it first.")
+        half = {"path": ref.path} | ({"revision": ref.revision} if ref.revision else {})
+        name = Path(ref.path).name
+    recipe: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": {"model": half}}]}
+    if dtype is not None:
+        recipe["out_dtype"] = dtype
+    return recipe | ({"name": name} if _NAME.fullmatch(name) else {})
