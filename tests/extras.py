@@ -12,7 +12,9 @@ def need(extra: str, *modules: str) -> None:
     """Go on only if every one of ``modules`` is installed; say it at the head of a test module."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
-            reason = f"{extra}: the library '{module}' is not installed; `make install-{extra}` or alloyd[{extra}]"
+            reason = (
+                f"{extra}: the library '{module}' is not installed; `make install-{extra}` or alloyd[{extra}]"
+            )
             if extra in os.environ.get("ALLOYD_REQUIRE", "").split(","):
                 pytest.fail(reason, pytrace=False)
             pytest.skip(reason, allow_module_level=True)

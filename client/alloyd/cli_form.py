@@ -24,7 +24,8 @@ def form_of(options: argparse.Namespace) -> dict[str, Any] | None:
     """
     if options.imatrix is not None and options.gguf is None:
         raise UsageError(
-            "--imatrix is for GGUF", hint="Say --gguf TYPE too; in a recipe: out: {format: gguf, imatrix: FILE}."
+            "--imatrix is for GGUF",
+            hint="Say --gguf TYPE too; in a recipe: out: {format: gguf, imatrix: FILE}.",
         )
     if options.gguf is not None:
         form: dict[str, Any] = {"format": "gguf", "type": options.gguf}
@@ -45,7 +46,9 @@ def conversion(model: str, dtype: str | None, form: dict[str, Any] | None) -> di
         ``model`` is neither a path nor a model's name.
     """
     if dtype is None and form is None:
-        raise UsageError("what should the model become?", hint="Say --gguf Q4_K_M, --bitsandbytes nf4 or --dtype.")
+        raise UsageError(
+            "what should the model become?", hint="Say --gguf Q4_K_M, --bitsandbytes nf4 or --dtype."
+        )
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"'{dtype}' is not a dtype to convert to", hint=did_you_mean(dtype, DTYPES))
     if os.path.exists(model):
@@ -55,7 +58,9 @@ def conversion(model: str, dtype: str | None, form: dict[str, Any] | None) -> di
     else:
         ref = ModelRef.parse(model)
         if ref.lora is not None:
-            raise RecipeError(f"'{model}' has an adapter, and a conversion takes one model", hint="Merge it first.")
+            raise RecipeError(
+                f"'{model}' has an adapter, and a conversion takes one model", hint="Merge it first."
+            )
         half = {"path": ref.path} | ({"revision": ref.revision} if ref.revision else {})
         name = Path(ref.path).name
     recipe: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": {"model": half}}]}

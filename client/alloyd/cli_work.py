@@ -38,7 +38,9 @@ def convert(options: argparse.Namespace, console: Console) -> int:
     """Write one model in another form and say where the result lies."""
     place = _place(options)
     if place is None:
-        raise UsageError("where should the model go?", hint=f"alloy convert {options.model} FOLDER --gguf Q4_K_M")
+        raise UsageError(
+            "where should the model go?", hint=f"alloy convert {options.model} FOLDER --gguf Q4_K_M"
+        )
     recipe = conversion(options.model, options.dtype, form_of(options))
     return _work(options, console, merge_spec(recipe, place, _settings(options)))
 

@@ -95,8 +95,14 @@ def _cure(library: str) -> str:
         required = importlib.metadata.requires("alloyd") or []
     except importlib.metadata.PackageNotFoundError:
         required = []
+    extras: dict[str, set[str]] = {}
     for line in required:
-        found = re.match(r"([\w-]+).*extra == ['\"](\w+)['\"]", line)
-        if found and found[1].replace("-", "_") == library.replace("-", "_"):
-            return f"pip install 'alloyd[{found[2]}]'"
+        found = re.match(r"([\w-]+).*extra == ['\"]([\w-]+)['\"]", line)
+        if found:
+            extras.setdefault(found[2], set()).add(found[1].replace("-", "_"))
+    # Of several the least: an extra lists what those that it builds on list, too.
+    wanted = library.replace("-", "_")
+    fitting = sorted((len(names), extra) for extra, names in extras.items() if wanted in names)
+    if fitting:
+        return f"pip install 'alloyd[{fitting[0][1]}]'"
     return f"pip install {library}"

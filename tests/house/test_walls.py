@@ -24,6 +24,9 @@ MAY_IMPORT = {
         "torch",
         "transformers",
         "tokenizers",
+        "gguf",
+        "llama_cpp",
+        "sentencepiece",
     },
 }
 DOORS = ("methods", "quantisers", "architectures", "optimisers", "evaluators", "jobs", "output_formats")

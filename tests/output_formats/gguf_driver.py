@@ -65,7 +65,7 @@ def run(final: Path, folder: Path, *, force: bool = False, units: int = 64) -> i
     sink = make(final, folder, force=force)
     try:
         known = {(block.tensor, block.start) for block in sink.open()}
-        todo = [each for each in blocks(sink, read_checkpoint(folder), units)]
+        todo = blocks(sink, read_checkpoint(folder), units)
         todo = [each for each in todo if (each[0].tensor, each[0].start) not in known]
         for block, data in todo:
             sink.put(block, data)

@@ -17,18 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checkpoint_factory import read_checkpoint
-from extras import need
-
-need("gguf", "llama_cpp", "gguf")
-
 from alloyd.errors import DiskFull, OutputExists, SourceError
 from alloyd_daemon.checkpoints import staged_files
 from alloyd_daemon.checkpoints.journal import Block
 from alloyd_daemon.checkpoints.sink import StagedSink
 from alloyd_daemon.gguf.encode import encode
+from checkpoint_factory import read_checkpoint
+from extras import need
 from output_formats import gguf_driver
 from output_formats.gguf_driver import IDENTITY, SIDE_FILES, TYPE, blocks, make, model, run
+
+need("gguf", "llama_cpp", "gguf")
 
 DRIVER = Path(str(gguf_driver.__file__))
 FILE = f"model-{TYPE}.gguf"
@@ -107,7 +106,9 @@ def put_all(sink: StagedSink, todo: list[tuple[Block, memoryview]], threads: int
 
 
 @pytest.mark.parametrize("place", [0.0, 0.35, 0.999])
-def test_damage_of_what_was_staged_is_found(source: Path, expected: bytes, tmp_path: Path, place: float) -> None:
+def test_damage_of_what_was_staged_is_found(
+    source: Path, expected: bytes, tmp_path: Path, place: float
+) -> None:
     final = tmp_path / "out"
     sink = make(final, source)
     sink.open()

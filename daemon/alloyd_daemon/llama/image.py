@@ -136,18 +136,15 @@ class _QuantisingSink:
     def open(self) -> tuple[Block, ...]:
         return ()
 
-    def write(self, slot: int, start: int, data: memoryview) -> None:
-        dtype, placement = self._tensors[slot]
+    def put(self, block: Block, data: memoryview) -> None:
+        dtype, placement = self._tensors[block.tensor]
         values = np.frombuffer(data, dtype=dtype).astype(np.float32)
-        first = start // dtype.itemsize
+        first = block.start // dtype.itemsize
         for extent in placement.extents(first, len(values)):
             encoded = np.empty(extent.size, np.uint8)
             rows = values[extent.first - first :][: extent.elements]
             encode(extent, rows, encoded, tensor=placement.source)
             _write(self._handle, extent.offset, encoded.data)
-
-    def record(self, block: Block) -> None:
-        pass
 
     def checkpoint(self) -> None:
         pass
