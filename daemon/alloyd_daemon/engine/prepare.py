@@ -7,7 +7,6 @@ missing models together, then all else that is wrong with it together.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from alloyd import recipe as recipes
-from alloyd.errors import AlloydError, DiskFull, OutputError, RecipeError, UsageError, raise_all
+from alloyd.errors import AlloydError, RecipeError, UsageError, raise_all
 from alloyd.jobs import MergeSpec, PlanSpec
 
 from ..architecture import named_in, table_for
@@ -24,11 +23,7 @@ from ..checkpoints.checkpoint import Checkpoint, Tensor, open_checkpoint
 from ..checkpoints.config import recut
 from ..checkpoints.fingerprint import Fingerprint, fingerprint
 from ..checkpoints.layout import Layout
-from ..checkpoints.place import check_sources
 from ..checkpoints.reader import open_reader
-from ..checkpoints.sink import already_published, check_output
-from ..checkpoints.staged_files import StagedFiles
-from ..checkpoints.staging import Place, errors_of
 from ..output_format import OUTPUT_FORMATS, OutputFormat, TensorSpec
 from ..output_format import Model as LaidOut
 from ..recipes.assign import assign
@@ -36,11 +31,9 @@ from ..recipes.models import resolve
 from ..recipes.outline import Model, Outline
 from ..recipes.vocabulary import vocabulary_digest
 from ..settings import Settings
+from .outputs import SIDE_BYTES, check_outputs, folders, form_of, free_bytes, last_of
 from .plan import Plan, make_plan
 from .rates import seconds_for
-
-SIDE_BYTES = 64 * 1024 * 1024
-"""Room that is kept for config, tokenizer, card and manifest of an output."""
 
 Door = Literal["auto", "mmap", "pread"]
 
@@ -81,7 +74,7 @@ class Prepared:
     def summary(self) -> dict[str, Any]:
         """The plan for people and scripts; docs/protocol.md names the keys."""
         plan = self.plan
-        free = _free(self.out) if self.out is not None else None
+        free = free_bytes(self.out) if self.out is not None else None
         return {
             "name": self.recipe.name,
             "out": str(self.out) if self.out is not None else None,
@@ -126,14 +119,14 @@ def prepare(spec: MergeSpec | PlanSpec, *, home: Path, settings: Settings) -> tu
         raise UsageError(f"{spec.threads} threads make no sense", hint="Give at least 1.")
     name = spec.recipe_name or "recipe"
     documents = recipes.in_order(recipes.load(spec.recipe, name=name, lenient=spec.lenient), name=name)
-    outs = _outputs(spec, [recipe for recipe, _ in documents])
-    last = _last([recipe for recipe, _ in documents])
+    outs = folders(spec, [recipe for recipe, _ in documents])
+    last = last_of([recipe for recipe, _ in documents])
     used = {each for _, names in documents for each in names}
     prepared: list[Prepared] = []
     pending: dict[str, Checkpoint] = {}
     for recipe, _ in documents:
         out = outs[recipe.name]
-        form = _form(spec, recipe, last=recipe.name == last.name)
+        form = form_of(spec, recipe, last=recipe.name == last.name)
         one = _prepare_one(spec, recipe, form, out, pending, home, settings)
         prepared.append(one)
         if recipe.name in used and not one.format.source:
@@ -144,39 +137,8 @@ def prepare(spec: MergeSpec | PlanSpec, *, home: Path, settings: Settings) -> tu
         if recipe.name is not None and out is not None and one.format.source:
             pending[recipe.name] = _promised(one, out)
     if spec.out:
-        _check_outputs(prepared, force=spec.force)
+        check_outputs(prepared, force=spec.force)
     return tuple(prepared)
-
-
-def _outputs(
-    spec: MergeSpec | PlanSpec, documents: Sequence[recipes.Recipe]
-) -> dict[str | None, Path | None]:
-    """Each document's output folder: the last one's is the spec's own, the others lie in its ``.parts`` sibling."""
-    if not spec.out:
-        return {
-            recipe.name: None if recipe is documents[-1] else Path(recipe.name or "part")
-            for recipe in documents
-        }
-    final = Path(spec.out)
-    if not final.is_absolute():
-        raise OutputError(
-            f"the output '{spec.out}' is not an absolute path", hint="The client makes it absolute."
-        )
-    with errors_of(final):
-        Place.of(final)  # has a name that those of its siblings can be made from
-    parts = final.with_name(f"{final.name}.parts")
-    last = _last(documents)
-    return {recipe.name: final if recipe is last else parts / str(recipe.name) for recipe in documents}
-
-
-def _last(documents: Sequence[recipes.Recipe]) -> recipes.Recipe:
-    """The document whose result is the recipe's."""
-    return next((recipe for recipe in documents if recipe.name is None), documents[-1])
-
-
-def _form(spec: MergeSpec | PlanSpec, recipe: recipes.Recipe, *, last: bool) -> recipes.Form:
-    """What a document's output is stored as: the spec's word counts for the last document."""
-    return (spec.form if last else None) or recipe.out or recipes.Form()
 
 
 def _prepare_one(
@@ -292,58 +254,6 @@ def _config(
 
 
 _NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
-
-
-def _check_outputs(prepared: Sequence[Prepared], *, force: bool) -> None:
-    problems: list[AlloydError] = []
-    need: dict[int, int] = {}
-    sources = [file for one in prepared for each in one.checkpoints if each.prints for file in each.files]
-    for one in prepared:
-        out = one.out
-        if out is None:
-            continue
-        try:
-            with errors_of(out):
-                if already_published(out, one.plan.identity):
-                    continue
-                check_output(out, force)
-                # With force only: an output that is not replaced takes nothing from a source that lies in it.
-                if force:
-                    check_sources(out, sources)
-                staged = StagedFiles(Place.of(out).staging, one.plan.layout.shards).held
-                existing = _existing(out)
-                device = existing.stat().st_dev
-                need[device] = need.get(device, 0) + max(one.plan.bytes_write + SIDE_BYTES - staged, 0)
-                free = _free(out)
-                if free is not None and need[device] > free:
-                    problems.append(
-                        DiskFull(
-                            f"the output needs {need[device]:,} bytes on the file system of {out},"
-                            f" which has {free:,} free",
-                            hint="Free some space or choose another output.",
-                            path=str(out),
-                            need=need[device],
-                            free=free,
-                        )
-                    )
-        except AlloydError as problem:
-            problems.append(problem)
-    raise_all(problems)
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder on the way to ``path`` that is there."""
-    while not path.exists():
-        path = path.parent
-    return path
-
-
-def _free(out: Path) -> int | None:
-    try:
-        room = os.statvfs(_existing(out))
-    except OSError:
-        return None
-    return room.f_bavail * room.f_frsize
 
 
 def again(prepared: Prepared, spec: MergeSpec, settings: Settings) -> Prepared:

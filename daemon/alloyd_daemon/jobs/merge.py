@@ -17,7 +17,8 @@ from ..checkpoints.reader import open_reader
 from ..checkpoints.sink import already_published, discard_staging
 from ..engine.findings import open_findings
 from ..engine.merge import Merged, merge
-from ..engine.prepare import SIDE_BYTES, Prepared, again, prepare
+from ..engine.outputs import SIDE_BYTES
+from ..engine.prepare import Prepared, again, prepare
 from ..engine.publication import side_files
 from ..engine.rates import remember
 from ..job import JOBS, Context, JobKind
