@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from . import __version__, spawn
 from .api import Client
@@ -169,21 +171,7 @@ def _examine(home: Home) -> Iterator[tuple[str, str, str]]:
     except AlloydError as error:
         yield "BAD", "home", error.message
     yield from _examine_daemon(home)
-    for name, needed in (
-        ("alloyd_daemon", "a daemon on this machine"),
-        ("numpy", "merging"),
-        ("numba", "merging"),
-        ("ml_dtypes", "merging"),
-        ("blake3", "merging and verifying"),
-        ("torch", "scoring"),
-        ("transformers", "scoring"),
-    ):
-        if importlib.util.find_spec(name) is None:
-            extra = "score" if needed == "scoring" else "daemon"
-            verdict = "note" if needed == "scoring" else "BAD"
-            yield verdict, name, f"absent; {needed} needs it: pip install 'alloyd[{extra}]'"
-        else:
-            yield "ok", name, "present"
+    yield from _examine_libraries()
     memory = total_memory()
     yield (
         "ok",
@@ -204,6 +192,38 @@ def _examine(home: Home) -> Iterator[tuple[str, str, str]]:
         "gpu",
         "an NVIDIA device is here" if gpu else "none seen; merging does not need one",
     )
+
+
+# Module, what needs it, the extra that brings it, and whether nothing works without it.
+_LIBRARIES: Final = (
+    ("alloyd_daemon", "a daemon on this machine", "daemon", True),
+    ("numpy", "merging", "daemon", True),
+    ("numba", "merging", "daemon", True),
+    ("ml_dtypes", "merging", "daemon", True),
+    ("blake3", "merging and verifying", "daemon", True),
+    ("torch", "scoring", "score", False),
+    ("transformers", "scoring", "score", False),
+    ("bitsandbytes", "writing and scoring NF4, FP4 and int8", "bitsandbytes", False),
+    ("gguf", "writing GGUF", "gguf", False),
+    ("llama_cpp", "writing and scoring GGUF", "gguf", False),
+    ("lm_eval", "tasks of lm-evaluation-harness", "lm-eval", False),
+)
+_DISTRIBUTIONS: Final = {"llama_cpp": "llama_cpp_python", "alloyd_daemon": "alloyd"}
+
+
+def _examine_libraries() -> Iterator[tuple[str, str, str]]:
+    for name, needed, extra, vital in _LIBRARIES:
+        if importlib.util.find_spec(name) is None:
+            cure = f"pip install 'alloyd[{extra}]'"
+            if name == "llama_cpp":
+                # A plain build for this processor crashes where the compiler gets AMX wrong.
+                cure = f"'make install-gguf' builds it with safe settings, or CMAKE_ARGS=-DGGML_NATIVE=OFF {cure}"
+            yield ("BAD" if vital else "note"), name, f"absent; {needed} needs it: {cure}"
+            continue
+        try:
+            yield "ok", name, f"{importlib.metadata.version(_DISTRIBUTIONS.get(name, name))}, for {needed}"
+        except importlib.metadata.PackageNotFoundError:
+            yield "ok", name, f"present, for {needed}"
 
 
 def _examine_daemon(home: Home) -> Iterator[tuple[str, str, str]]:

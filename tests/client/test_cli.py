@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pty
@@ -369,6 +370,12 @@ def test_doctor_tells_what_is_wrong(
     told = capfd.readouterr().out
     assert f"process {daemon.pid}" in told
     assert "BAD" not in told
+    for name in ("bitsandbytes", "gguf", "llama_cpp", "lm_eval"):
+        assert re.search(rf"(ok|note) +{name} +\S+", told)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "llama_cpp" else real(name))
+    assert main(["doctor"]) == 0
+    assert "writing and scoring GGUF needs it: 'make install-gguf'" in capfd.readouterr().out
     monkeypatch.setattr("alloyd.cli_service.network_file_system", lambda path: "NFS")
     assert main(["doctor", "--json"]) == 1
     findings = final(capfd.readouterr().out)["value"]
