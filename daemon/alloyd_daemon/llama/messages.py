@@ -105,7 +105,7 @@ class Text(Struct, frozen=True, tag_field="reply", tag="text"):
 
 
 class Refused(Struct, frozen=True, tag_field="reply", tag="refused"):
-    """llama.cpp said no; ``reason`` is its last complaint. A former model is closed, unless this is to ``Decode``."""
+    """llama.cpp said no; ``reason`` is its first complaint. A former model is closed, unless this is to ``Decode``."""
 
     reason: str
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from typing import Any, Final
 
@@ -25,14 +26,14 @@ ROWS_AT_ONCE: Final = 16
 
 
 class Refusal(Exception):
-    """llama.cpp said no; the text is its last complaint."""
+    """llama.cpp said no; the text is its first complaint."""
 
 
 class _Log:
-    """Keeps the library quiet but for warnings and errors, and remembers its last complaint."""
+    """Keeps the library quiet but for warnings and errors, and remembers what it complained of."""
 
     def __init__(self) -> None:
-        self.complaint = ""
+        self._complaints: list[str] = []
         self._level = 0
         # The library keeps the pointer, so the object must live as long as it.
         self._callback = llama_cpp.llama_log_callback(self._hear)
@@ -45,14 +46,18 @@ class _Log:
             return
         said = text.decode("utf-8", "replace")
         if self._level == LEVEL_ERROR and said.strip():
-            self.complaint = said.strip()
+            self._complaints.append(said.strip())
         sys.stderr.write(said)
         sys.stderr.flush()
 
+    def forget(self) -> None:
+        """Another order begins."""
+        self._complaints.clear()
+
     def refusal(self, what: str) -> Refusal:
-        """What went wrong, with the library's words for it where it had some."""
-        said, self.complaint = self.complaint, ""
-        return Refusal(said or what)
+        """What went wrong, in the library's first words for it, if it had some: later ones tell of consequences."""
+        said = self._complaints[0] if self._complaints else what
+        return Refusal(re.sub(r"^\w+: ", "", said))
 
 
 class Model:
@@ -71,6 +76,7 @@ class Model:
             Model._log = _Log()
             llama_cpp.llama_backend_init()
         self._complaints = Model._log
+        self._complaints.forget()
         wanted = llama_cpp.llama_model_default_params()
         wanted.n_gpu_layers = order.gpu_layers
         # Repacked weights would be copies: what is written into the file later would not be seen. They also crash
@@ -148,8 +154,10 @@ class Model:
 
     def decode(self, order: Decode) -> Decoded:
         """Run tokens and measure what was asked of their logits; :class:`Refusal` when llama.cpp cannot."""
+        self._complaints.forget()
         if order.fresh:
-            llama_cpp.llama_memory_clear(self._memory, False)
+            # With its data: a NaN that is left there would spoil what comes after, masked or not.
+            llama_cpp.llama_memory_clear(self._memory, True)
         outputs = np.frombuffer(order.outputs, np.int32)
         self._run(order, outputs)
         rows, targets = np.frombuffer(order.rows, np.int32), np.frombuffer(order.targets, np.int32)

@@ -1,0 +1,22 @@
+"""What people set of the engine is read strictly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alloyd.errors import UsageError
+from alloyd_daemon.llama.options import KEYS, EngineOptions
+
+
+def test_options_are_read_and_those_of_others_left_alone() -> None:
+    settings = {"kv": "f32", "flash": "on", "gpu_layers": "12", "tokenizer": "/models/one", "language": "de"}
+    assert EngineOptions.read(settings) == EngineOptions(True, True, 12, Path("/models/one"))
+    assert EngineOptions.read({}) == EngineOptions(False, False, -1, None)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_value_that_makes_no_sense_is_refused_by_name(key: str) -> None:
+    with pytest.raises(UsageError, match=key):
+        EngineOptions.read({key: "some"})
