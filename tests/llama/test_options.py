@@ -11,9 +11,16 @@ from alloyd_daemon.llama.options import KEYS, EngineOptions
 
 
 def test_options_are_read_and_those_of_others_left_alone() -> None:
-    settings = {"kv": "f32", "flash": "on", "gpu_layers": "12", "tokenizer": "/models/one", "language": "de"}
-    assert EngineOptions.read(settings) == EngineOptions(True, True, 12, Path("/models/one"))
-    assert EngineOptions.read({}) == EngineOptions(False, False, -1, None)
+    settings = {
+        "kv": "f32",
+        "flash": "on",
+        "gpu_layers": "12",
+        "imatrix": "/a.dat",
+        "tokenizer": "/models/one",
+        "language": "de",
+    }
+    assert EngineOptions.read(settings) == EngineOptions(True, True, 12, Path("/a.dat"), Path("/models/one"))
+    assert EngineOptions.read({}) == EngineOptions(False, False, -1, None, None)
 
 
 @pytest.mark.parametrize("key", KEYS)

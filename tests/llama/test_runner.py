@@ -24,6 +24,7 @@ from alloyd.errors import (
 from alloyd_daemon.candidate import Candidate, GgufFile, Subject, from_checkpoint
 from alloyd_daemon.engine.in_memory import population
 from alloyd_daemon.gguf.layout import describe
+from alloyd_daemon.gguf.types import file_types
 from alloyd_daemon.llama.image import Image
 from alloyd_daemon.runner import RUNNERS, Answered, Lost, Outcome, RunOptions
 from alloyd_daemon.scoring.encoding import encode
@@ -275,6 +276,20 @@ def test_logits_that_are_no_numbers_cost_one_candidate(
     answers, lost = _answers(_run([base, wrong, base], options))
     assert "not numbers" in lost[1].message
     assert answers[2] == answers[0]
+
+
+def test_every_type_it_names_is_one_of_llama_cpp() -> None:
+    assert sorted(RUNNERS.get("gguf").quantises) == sorted(file_types())
+
+
+def test_how_many_prompts_are_answered_at_once_changes_no_text(
+    checkpoint: Callable[[str], Candidate], options: RunOptions
+) -> None:
+    prompts = [Prompt(question) for question in QUESTIONS * 5]
+    subjects = [checkpoint("base")]
+    together, _ = _answers(RUNNERS.get("gguf").run(subjects, prompts, options))
+    alone, _ = _answers(RUNNERS.get("gguf").run(subjects, prompts, replace(options, batch_size=1)))
+    assert together == alone
 
 
 def test_closing_ends_the_engine(mixture: Callable[[float], Candidate], options: RunOptions) -> None:

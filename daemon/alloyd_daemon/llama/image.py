@@ -10,10 +10,6 @@ import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final
-
-import ml_dtypes
-import numpy as np
 
 from alloyd.errors import DiskFull
 from alloyd.jobs import Progress
@@ -23,20 +19,9 @@ from ..checkpoints.journal import Block
 from ..checkpoints.libc import allocate
 from ..engine.in_memory import Weights
 from ..engine.plan import TensorPlan
-from ..gguf.encode import encode
+from ..gguf.encoder import Encoder, chunks
 from ..gguf.layout import GgufLayout
 from ..gguf.placement import Placement
-
-LARGEST_BLOCK: Final = 2**21
-"""Elements of the largest block of a merge."""
-DTYPES: Final = {
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F16": np.dtype(np.float16),
-    "F32": np.dtype(np.float32),
-    "F64": np.dtype(np.float64),
-    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
-    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
-}
 
 
 class Image:
@@ -118,33 +103,28 @@ class Image:
         return sum(plans[name].nbytes for name in changed)
 
 
-def sink_bytes(workers: int) -> int:
-    """Private bytes of so many merge threads that quantise: values as float32, twice where rows change places."""
-    return workers * 12 * LARGEST_BLOCK
-
-
 class _QuantisingSink:
     """Quantises each block as it comes, in the merge's own threads, and writes it to its places."""
 
     def __init__(self, handle: int, plans: Sequence[TensorPlan], placements: Sequence[Placement]) -> None:
         self._handle = handle
+        self._encoder = Encoder()
         self._tensors = {
-            plan.slot: (DTYPES[plan.dtype], placement)
-            for plan, placement in zip(plans, placements, strict=True)
+            plan.slot: pair for plan, pair in zip(plans, zip(plans, placements, strict=True), strict=True)
         }
 
     def open(self) -> tuple[Block, ...]:
         return ()
 
     def put(self, block: Block, data: memoryview) -> None:
-        dtype, placement = self._tensors[block.tensor]
-        values = np.frombuffer(data, dtype=dtype).astype(np.float32)
-        first = block.start // dtype.itemsize
-        for extent in placement.extents(first, len(values)):
-            encoded = np.empty(extent.size, np.uint8)
-            rows = values[extent.first - first :][: extent.elements]
-            encode(extent, rows, encoded, tensor=placement.source)
-            _write(self._handle, extent.offset, encoded.data)
+        plan, placement = self._tensors[block.tensor]
+        first = block.start // plan.width
+        for extent in chunks(placement, first, first + data.nbytes // plan.width):
+            at = (extent.first - first) * plan.width
+            mine = data[at : at + extent.elements * plan.width]
+            _write(
+                self._handle, extent.offset, self._encoder.encode(extent, mine, plan.dtype, tensor=plan.name)
+            )
 
     def checkpoint(self) -> None:
         pass

@@ -13,6 +13,7 @@ KEYS: Final[Mapping[str, str]] = {
     "kv": "type of the cache of keys and values: f16 (as llama.cpp has it) or f32 (nearest to transformers)",
     "flash": "flash attention: off or on",
     "gpu_layers": "layers that a GPU takes, where llama.cpp was built for one: all, or a number",
+    "imatrix": "importance matrix that candidates are quantised with, a file of llama.cpp's imatrix program",
     "tokenizer": "folder of the Hugging Face tokenizer of a GGUF file, instead of the file's own vocabulary",
 }
 
@@ -24,6 +25,7 @@ class EngineOptions:
     full_cache: bool = False
     flash: bool = False
     gpu_layers: int = -1
+    imatrix: Path | None = None
     tokenizer: Path | None = None
 
     @staticmethod
@@ -40,15 +42,23 @@ class EngineOptions:
             raise UsageError(
                 f"the option gpu_layers is '{layers}', which is no number", hint="Write all or a number."
             )
-        folder = settings.get("tokenizer")
-        if folder is not None and not Path(folder).is_absolute():
-            raise UsageError(f"the option tokenizer is '{folder}', which is no absolute folder")
         return EngineOptions(
             full_cache=_one_of(settings, "kv", "f16", "f32"),
             flash=_one_of(settings, "flash", "off", "on"),
             gpu_layers=-1 if layers == "all" else int(layers),
-            tokenizer=None if folder is None else Path(folder),
+            imatrix=_path(settings, "imatrix"),
+            tokenizer=_path(settings, "tokenizer"),
         )
+
+
+def _path(settings: Mapping[str, str], key: str) -> Path | None:
+    value = settings.get(key)
+    if value is not None and not Path(value).is_absolute():
+        raise UsageError(
+            f"the option {key} is '{value}', which is no absolute path",
+            hint="A daemon runs in a folder of its own.",
+        )
+    return None if value is None else Path(value)
 
 
 def _one_of(settings: Mapping[str, str], key: str, no: str, yes: str) -> bool:

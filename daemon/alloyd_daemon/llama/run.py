@@ -17,14 +17,16 @@ from alloyd.units import format_size
 from ..candidate import Candidate, GgufFile, Subject
 from ..engine.in_memory import Weights, population
 from ..gguf.architecture import architecture_of
+from ..gguf.encoder import worker_bytes
 from ..gguf.hyperparameters import Hyperparameters
+from ..gguf.imatrix import read_imatrix
 from ..gguf.layout import GgufLayout, describe
 from ..gguf.library import ggml_base
 from ..runner import Answered, Lost, Outcome, RunOptions
 from ..scoring.encoding import context_length, encode
 from ..scoring.requests import Request
 from .engine import EngineRefused
-from .image import Image, sink_bytes
+from .image import Image
 from .language import Language, from_file, from_folder
 from .messages import Load
 from .options import EngineOptions
@@ -79,7 +81,7 @@ def run_subjects(
     warnings = dict.fromkeys(text for each in ready.values() for text in each.layout.warnings)
     yield from (Note("warning", text) for text in warnings)
     candidates = [subject for subject in subjects if isinstance(subject, Candidate)]
-    with population(candidates) as sources, run:
+    with population(candidates, options.findings) as sources, run:
         weights = iter(sources.members)
         for number, subject in enumerate(subjects):
             mine = next(weights) if isinstance(subject, Candidate) else None
@@ -105,6 +107,7 @@ class _Run:
         self._settings = EngineOptions.read(options.settings)
         # One thread too many makes all others wait for it at every step.
         self._threads = min(options.threads, len(os.sched_getaffinity(0)))
+        self._imatrix = read_imatrix(self._settings.imatrix) if self._settings.imatrix else None
         self._questions: dict[tuple[Path, str], Questions] = {}
         self._layouts: dict[object, GgufLayout] = {}
         self._image: Image | None = None
@@ -134,7 +137,9 @@ class _Run:
         kind = self._options.quantise or TYPES.get(tensors[0][1], "BF16")
         key = (candidate.folder, json.dumps(config, sort_keys=True), tensors)
         if key not in self._layouts:
-            self._layouts[key] = describe(tensors, config, candidate.folder, kind, filename=candidate.name)
+            self._layouts[key] = describe(
+                tensors, config, candidate.folder, kind, filename=candidate.name, imatrix=self._imatrix
+            )
         return self._layouts[key]
 
     def _compose(self, language: Language, context: int | None, *, share: bool = True) -> Questions:
@@ -149,7 +154,8 @@ class _Run:
         width = 4 if self._settings.full_cache else 2
         cache = 2 * found.layers * found.kv_heads * found.head_dim * width * questions.cells
         budget = candidate.prepared.plan.budget
-        least = ENGINE + cache + 2 * LOGITS + budget.peak + sink_bytes(budget.threads)
+        encoding = max((worker_bytes(each) for each in layout.placements), default=0)
+        least = ENGINE + cache + 2 * LOGITS + budget.peak + budget.threads * encoding
         if least > self._options.memory:
             raise MemoryTooSmall(
                 f"{candidate.name} needs {format_size(least)} of memory beside its file and was given "
