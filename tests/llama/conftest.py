@@ -14,6 +14,9 @@ import pytest
 
 from alloyd.jobs import PlanSpec
 from alloyd_daemon.candidate import Candidate, from_checkpoint, from_recipe
+from alloyd_daemon.engine.in_memory import population
+from alloyd_daemon.gguf.layout import describe
+from alloyd_daemon.llama.image import Image
 from alloyd_daemon.settings import Settings
 
 ZOO = Path(__file__).parents[2] / "zoo" / "models"
@@ -61,6 +64,17 @@ def mixture(tmp_path: Path) -> Callable[[float], Candidate]:
         return from_recipe(spec, name=f"math {weight}", home=tmp_path, settings=Settings())
 
     return make
+
+
+def gguf_file(candidate: Candidate, path: Path, kind: str = "F32") -> Path:
+    """Write the candidate as a GGUF file."""
+    tensors = [(each.name, each.dtype, each.shape) for each in candidate.prepared.plan.tensors]
+    layout = describe(tensors, candidate.config, candidate.folder, kind, filename=path.name)
+    with Image(layout, path.parent, in_memory=True) as image, population([candidate]) as sources:
+        for _ in image.become(sources.members[0]):
+            pass
+        path.write_bytes(os.pread(image.handle, layout.size, 0))
+    return path
 
 
 @functools.cache

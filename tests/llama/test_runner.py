@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 from collections.abc import Callable, Iterator
@@ -22,10 +21,7 @@ from alloyd.errors import (
     TaskError,
 )
 from alloyd_daemon.candidate import Candidate, GgufFile, Subject, from_checkpoint
-from alloyd_daemon.engine.in_memory import population
-from alloyd_daemon.gguf.layout import describe
 from alloyd_daemon.gguf.types import file_types
-from alloyd_daemon.llama.image import Image
 from alloyd_daemon.runner import RUNNERS, Answered, Lost, Outcome, RunOptions
 from alloyd_daemon.scoring.encoding import encode
 from alloyd_daemon.scoring.requests import (
@@ -39,7 +35,7 @@ from alloyd_daemon.scoring.requests import (
 )
 from alloyd_daemon.settings import Settings
 from checkpoint_factory import Model, write_checkpoint
-from llama.conftest import ZOO, logprobs_of, reference
+from llama.conftest import ZOO, gguf_file, logprobs_of, reference
 
 QUESTIONS = (
     "paul has 4 keys . gina has 9 keys . how many keys have gina and paul together ? # :",
@@ -82,16 +78,6 @@ def _answers(outcomes: Iterator[Outcome]) -> tuple[Answers, dict[int, AlloydErro
 
 def _engines() -> list[psutil.Process]:
     return [each for each in psutil.Process().children() if "alloyd_daemon.llama.process" in each.cmdline()]
-
-
-def _file(candidate: Candidate, path: Path, kind: str = "F32") -> Path:
-    tensors = [(each.name, each.dtype, each.shape) for each in candidate.prepared.plan.tensors]
-    layout = describe(tensors, candidate.config, candidate.folder, kind, filename=path.name)
-    with Image(layout, path.parent, in_memory=True) as image, population([candidate]) as sources:
-        for _ in image.become(sources.members[0]):
-            pass
-        path.write_bytes(os.pread(image.handle, layout.size, 0))
-    return path
 
 
 def _check(answers: dict[int, Answer], folder: Path) -> None:
@@ -181,7 +167,7 @@ def test_what_is_known_is_not_asked_and_changes_nothing(
 def test_a_file_answers_as_the_candidate_it_was_made_of(
     checkpoint: Callable[[str], Candidate], options: RunOptions, tmp_path: Path
 ) -> None:
-    path = _file(checkpoint("math"), tmp_path / "math.gguf")
+    path = gguf_file(checkpoint("math"), tmp_path / "math.gguf")
     subjects: list[Subject] = [GgufFile("file", path, ZOO / "math"), checkpoint("math")]
     answers, lost = _answers(_run(subjects, options))
     assert not lost
@@ -194,7 +180,7 @@ def test_a_file_answers_as_the_candidate_it_was_made_of(
 def test_a_file_without_vocabulary_needs_a_tokenizer(
     checkpoint: Callable[[str], Candidate], options: RunOptions, tmp_path: Path
 ) -> None:
-    path = _file(checkpoint("base"), tmp_path / "base.gguf", "Q8_0")
+    path = gguf_file(checkpoint("base"), tmp_path / "base.gguf", "Q8_0")
     answers, lost = _answers(_run([GgufFile("file", path)], options))
     assert not answers
     assert isinstance(lost[0], SourceError)
@@ -205,7 +191,7 @@ def test_a_file_without_vocabulary_needs_a_tokenizer(
 def test_a_damaged_file_is_one_clear_error(
     seed: int, checkpoint: Callable[[str], Candidate], options: RunOptions, tmp_path: Path
 ) -> None:
-    path = _file(checkpoint("base"), tmp_path / "base.gguf", "Q8_0")
+    path = gguf_file(checkpoint("base"), tmp_path / "base.gguf", "Q8_0")
     data = bytearray(path.read_bytes())
     draw = random.Random(seed)
     if seed == 0:
