@@ -76,9 +76,7 @@ class Anatomy:
         parts = take_apart(self._model, self._path, self._layers, self._names, tensors, self.device)
         self.first, self.layers, self.last = parts.first, parts.layers, parts.last
         self._wrapped = parts.wrapped
-        self.shares = keeps_to_masks(
-            self._model, self._layers, self._names, self._wrapped, self.dtype, self.device
-        )
+        self.shares = keeps_to_masks(self._model, self._layers, self._names, self.dtype, self.device)
         self.window = _window(facts)
         self._matrices = [each.shape for each in self._layers[0].parameters() if each.dim() > 1]
         self._quantiser = quantiser

@@ -9,11 +9,14 @@ rotary embeddings) computed, before any weight was read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+SMALL: Final = 1 << 20
+"""Elements up to which a result is a tensor like any other; some operations ask for that."""
 
 
 class Hollow(TorchFunctionMode):
@@ -54,7 +57,8 @@ class Hollow(TorchFunctionMode):
         if isinstance(result, torch.device):
             return self._device
         if isinstance(result, torch.Tensor) and result.is_meta:
+            if result.numel() <= SMALL:
+                return torch.full(result.shape, self._fill, dtype=result.dtype, device=self._device)
             # One element seen at every place, so that even the largest result takes no memory.
-            constant = torch.full((), self._fill, dtype=torch.float64, device=self._device)
-            return constant.to(result.dtype).expand(result.shape)
+            return torch.full((), self._fill, dtype=result.dtype, device=self._device).expand(result.shape)
         return result

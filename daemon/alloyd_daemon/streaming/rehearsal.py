@@ -33,11 +33,13 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One layer's call: its other arguments, whether a tuple came back, and the parameters it met."""
+    """One layer's call: its other arguments, whether a tuple came back, the parameters it met, and the ``id`` of every
+    tensor that it computed with."""
 
     rest: Arguments
     wrapped: bool
     used: frozenset[str]
+    met: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,33 +107,29 @@ def take_apart(
 
 
 def keeps_to_masks(
-    model: nn.Module,
-    layers: nn.ModuleList,
-    names: Mapping[int, str],
-    wrapped: tuple[bool, ...],
-    dtype: torch.dtype,
-    device: torch.device,
+    model: Any, layers: nn.ModuleList, names: Mapping[int, str], dtype: torch.dtype, device: torch.device
 ) -> bool:
-    """Whether a mask and positions that are handed to the forward reach every layer, as rows that are trees need."""
+    """Whether every layer mixes tokens by attention alone, with the mask and positions that the forward is handed."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    if not all(str(each).endswith("_attention") and "linear" not in str(each) for each in kinds):
+        return False
+    if any(isinstance(each, nn.Conv1d | nn.Conv2d) for each in layers.modules()):
+        return False
     width = 4
     ids = torch.zeros((1, width), dtype=torch.int64, device=device)
     mask = torch.zeros((1, 1, width, width), dtype=dtype, device=device)
     straight = torch.arange(width, device=device)[None]
+    hollow = Hollow(names, device=device)
     try:
-        calls, turned = (
-            recorded(model, layers, names, wrapped, Inputs(ids, positions, mask), device)
-            for positions in (straight, straight.flip(1))
-        )
+        shown = _rehearse(model, layers, hollow, Inputs(ids, straight, mask))
+        turned = _rehearse(model, layers, Hollow(names, device=device), Inputs(ids, straight.flip(1), mask))
     except AlloydError:
         return False
-    if not all(any(each is mask for each in tree_leaves(rest)) for rest in calls):
+    if not all(id(mask) in each.met for each in shown.calls):
         return False
     # Positions reach a layer as angles, or its input by way of an embedding.
-    if all(not _same(_floats(one), _floats(two)) for one, two in zip(calls, turned, strict=True)):
-        return True
-    hollow = Hollow(names, device=device)
-    until_stopped(model, layers, stop, hollow, {}, Inputs(ids, straight, mask))
-    return id(straight) in hollow.beside
+    pairs = zip(shown.calls, turned.calls, strict=True)
+    return id(straight) in hollow.beside or all(not _same(_floats(a.rest), _floats(b.rest)) for a, b in pairs)
 
 
 def recorded(
@@ -201,6 +199,7 @@ class _Watch:
         elif hollow.used or hollow.met & {id(each) for each in self.passed}:
             raise refusal(self.model, f"something is computed between layers {number - 1} and {number}")
         hollow.used.clear()
+        hollow.met.clear()
         positional, keywords = rest
         found = self.originals[number](self.layers[number], hidden, *positional, **keywords)
         output = found[0] if isinstance(found, tuple) and found else found
@@ -211,7 +210,9 @@ class _Watch:
             hidden.dtype,
         ):
             raise refusal(self.model, f"the output of layer {number} is not like its input")
-        self.calls.append(_Call(rest, isinstance(found, tuple), frozenset(hollow.used)))
+        self.calls.append(
+            _Call(rest, isinstance(found, tuple), frozenset(hollow.used), frozenset(hollow.met))
+        )
         self.passed.append(output)
         hollow.used.clear()
         hollow.met.clear()
