@@ -14,6 +14,7 @@ from blake3 import blake3
 from alloyd.errors import SourceError, UsageError
 
 from ..candidate import Candidate
+from ..causal_lm.loading import load_tokenizer
 from ..quantiser import Quantiser
 from ..scoring.encoding import Encoded, context_length, encode
 from ..scoring.requests import Request
@@ -86,7 +87,8 @@ def group(
         encoded = tokens[candidate.folder, room]
         shapes = {each.name: each.shape for each in candidate.prepared.plan.tensors}
         text = json.dumps(
-            [config, sorted(shapes.items()), [span.ids for span in encoded.spans]], sort_keys=True
+            [config, sorted(shapes.items()), [(span.ids, span.first) for span in encoded.spans]],
+            sort_keys=True,
         )
         digest = blake3(text.encode()).hexdigest()
         alike.setdefault(digest, []).append(number)
@@ -101,18 +103,3 @@ def group(
             whole.update(repr((batch.ids.shape, batch.wanted)).encode())
         groups.append(Group(whole.hexdigest(), anatomy, encoded, batches, tuple(members)))
     return tuple(groups)
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a local folder. Raises SourceError where transformers cannot load it."""
-    import transformers
-
-    try:
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise SourceError(
-            f"the tokenizer of {folder} does not load: {reason}",
-            hint="Put tokenizer.json and tokenizer_config.json beside the weights.",
-            path=str(folder),
-        ) from error

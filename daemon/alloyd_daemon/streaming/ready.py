@@ -12,6 +12,7 @@ from blake3 import blake3
 from alloyd.jobs import Note
 
 from ..candidate import Candidate
+from ..causal_lm.loading import device
 from ..engine.budget import MIB
 from ..engine.in_memory import Weights
 from ..quantiser import quantiser
@@ -60,14 +61,14 @@ def make_ready(candidates: Sequence[Candidate], requests: Sequence[Request], opt
 
     Raises what :func:`.groups.group` and :func:`.needs.needs_of` raise.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen: torch.device = device()
     groups = group(
         candidates,
         requests,
         batch_size=options.batch_size,
         where=options.where,
         quantiser=None if options.quantise is None else quantiser(options.quantise),
-        device=device,
+        device=chosen,
     )
     weights = [Weights(each, ()) for each in candidates]
     plan = schedule(groups, weights, quantise=options.quantise)
@@ -76,12 +77,12 @@ def make_ready(candidates: Sequence[Candidate], requests: Sequence[Request], opt
         for number in range(len(candidates))
     )
     # Rounding can depend on the libraries, the device and the number of threads.
-    versions = f"{torch.__version__} {transformers.__version__} {device.type} {options.threads}"
+    versions = f"{torch.__version__} {transformers.__version__} {chosen.type} {options.threads}"
     finals = [plan.finals[number] for number in range(len(candidates))]
     return Ready(
         candidates=tuple(candidates),
         options=options,
-        device=device,
+        device=chosen,
         groups=groups,
         schedule=plan,
         needs=needs_of(plan, groups, weights, memory=options.memory, threads=options.threads),

@@ -57,7 +57,7 @@ def sweep(
         run = _Run(ready, capture)
         chosen = [confined(each, ready.needs.merging, ready.options.threads) for each in ready.candidates]
         try:
-            with population(chosen) as opened:
+            with population(chosen, ready.options.findings) as opened:
                 yield from run.outcomes(opened)
         finally:
             run.activations.close()
