@@ -85,6 +85,7 @@ class _Run:
         self.lost: dict[int, AlloydError] = {}
         self.spans: dict[str, dict[int, SpanScore]] = {}
         self.waiting: dict[str, list[Flow]] = {}
+        self.handed_out: set[str] = set()
         self.done = 0
         self.total = sum(self._tokens(each) for each in ready.schedule.parts)
         self.items = sum(map(len, ready.unknown))
@@ -127,7 +128,7 @@ class _Run:
             return
         for flow in part.flows:
             if self.capture is not None and part.number in self.capture:
-                yield from self._captured(part, flow)
+                yield from self._captured(part, flow.source)
             try:
                 for batch in self._batches_of(flow):
                     compute(flow, batch)
@@ -198,11 +199,19 @@ class _Run:
                 for request in sorted(self.ready.unknown[candidate] & set(answers)):
                     yield Answered(candidate, request, answers[request])
 
-    def _captured(self, part: Part, flow: Flow) -> Iterator[LayerInput]:
+    def _captured(self, part: Part, source: str) -> Iterator[LayerInput]:
+        """What enters the part, once for all that it enters."""
+        if source in self.handed_out:
+            return
+        self.handed_out.add(source)
+        flows = [each for each in self.waiting[source] if self._is_live(each)]
+        candidates = tuple(
+            sorted(number for each in flows for number in each.candidates if number not in self.lost)
+        )
         batches = self.ready.groups[part.group].batches
-        for batch in self._batches_of(flow):
-            hidden = self.activations.get(flow.source, batch)
-            yield LayerInput(flow.candidates, part.number, batch, hidden, batches[batch].lengths)
+        for batch in sorted({batch for each in flows for batch in self._batches_of(each)}):
+            hidden = self.activations.get(source, batch)
+            yield LayerInput(candidates, part.number, batch, hidden, batches[batch].lengths)
 
     def _lose(self, candidates: Iterable[int], problem: str, hint: str) -> Iterator[Lost]:
         for number in candidates:
