@@ -36,13 +36,11 @@ def llama_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     archive = _archive()
     if archive is None or not archive.is_file():
         pytest.skip(
-            "llama.cpp's converter is not here: run `make install-gguf`, or name the source in ALLOYD_LLAMA_SOURCE"
+            "needs llama.cpp's converter: make install-gguf, or ALLOYD_LLAMA_SOURCE=llama_cpp_python-*.tar.gz"
         )
     folder = tmp_path_factory.mktemp("llama-source")
-    wanted = (
-        "/vendor/llama.cpp/conversion/",
-        "/vendor/llama.cpp/gguf-py/gguf/",
-        "/vendor/llama.cpp/convert_hf_to_gguf",
+    wanted = tuple(
+        f"/vendor/llama.cpp/{name}" for name in ("conversion/", "gguf-py/gguf/", "convert_hf_to_gguf")
     )
     with tarfile.open(archive) as packed:
         members = [each for each in packed if any(part in f"/{each.name}" for part in wanted)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -75,6 +76,8 @@ def test_a_wrong_argument_is_refused_before_ggml_sees_it() -> None:
         ggml.quantize(kind, VALUES, np.empty(8, np.uint8))
     with pytest.raises(ValueError, match="importance must be"):
         ggml.quantize(kind, VALUES, out, WEIGHTS[:256])
+    with pytest.raises(ValueError, match="importance must be from"):
+        ggml.quantize(kind, VALUES, out, WEIGHTS * np.float32(1e20))
     with pytest.raises(ValueError, match="without an importance"):
         ggml.quantize(ggml.types()["IQ2_S"], VALUES, out)
     with pytest.raises(ValueError, match="are needed"):
@@ -93,14 +96,14 @@ def test_values_that_a_type_cannot_hold_name_the_tensor(name: str, bad: float) -
 
 
 def test_no_values_within_bounds_abort_the_process() -> None:
-    """Zeros, constants, extremes, denormals and wild importances: in a process of its own, for ggml ends it on abort."""
+    """Zeros, constants, extremes and wild importances: in a process of its own, for ggml ends it on abort."""
     code = """
 import numpy as np
 from alloyd.errors import SourceError
 from alloyd_daemon.gguf import ggml
 random = np.random.default_rng(0)
 for kind in ggml.types().values():
-    for scale in (0.0, 1e-45, 1e-38, 1e-20, 1e-6, 1.0, 1e3, ggml.LARGEST):
+    for scale in (0.0, 1e-38, 1e-6, ggml.LARGEST):
         for shape in ("normal", "constant", "spike"):
             values = random.standard_normal((2, 512)).clip(-1, 1)
             if shape == "constant":
@@ -109,7 +112,7 @@ for kind in ggml.types().values():
                 values[:] = 0
                 values[:, ::37] = -1
             values = (values * scale).astype(np.float32)
-            for weights in (0.0, 1e-30, 1.0, 1e10, 1e30):
+            for weights in (0.0, 1e-30, ggml.LARGEST_IMPORTANCE):
                 importance = (weights * random.random(512)).astype(np.float32)
                 out = np.empty(kind.size_of(values.size), np.uint8)
                 try:
@@ -118,7 +121,13 @@ for kind in ggml.types().values():
                     pass
 print("done")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+    )
     assert done.stdout.strip() == "done", done.stderr[-500:]
 
 

@@ -25,12 +25,12 @@ class LlamaModel:
         self.vocabulary = library.llama_model_get_vocab(model)
         self.size = library.llama_vocab_n_tokens(self.vocabulary)
 
-    def ids(self, text: str, *, special: bool = True) -> list[int]:
-        """The ids of ``text``; ``special`` adds what begins and ends a text."""
+    def ids(self, text: str, *, control: bool = True) -> list[int]:
+        """The ids of ``text``, with what begins and ends one; ``control``: look for control tokens in it."""
         data = text.encode()
         room = len(data) + 8
         found = (ctypes.c_int32 * room)()
-        count = self._library.llama_tokenize(self.vocabulary, data, len(data), found, room, special, True)
+        count = self._library.llama_tokenize(self.vocabulary, data, len(data), found, room, True, control)
         assert count >= 0
         return list(found[:count])
 

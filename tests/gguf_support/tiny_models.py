@@ -60,12 +60,12 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen3moe": ("Qwen3Moe", "qwen2", {**EXPERTS, "head_dim": 64, "norm_topk_prob": True}),
     "gemma2": (
         "Gemma2",
-        "sentencepiece",
+        "sentencepiece-gemma",
         {"head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 32, "pad_token_id": 0},
     ),
     "gemma3": (
         "Gemma3",
-        "sentencepiece",
+        "sentencepiece-gemma",
         {
             "head_dim": 64,
             "query_pre_attn_scalar": 64,
@@ -101,8 +101,10 @@ ODD_TEXTS = (
 )
 
 
-def write_model(folder: Path, name: str, *, dtype: str = "bfloat16", seed: int = 0) -> Path:
-    """Write the model called ``name`` with its tokenizer into ``folder``."""
+def write_model(
+    folder: Path, name: str, *, dtype: str = "bfloat16", seed: int = 0, spread: float = 3
+) -> Path:
+    """Write the model called ``name`` with its tokenizer; its weights are ``spread`` times what transformers draws."""
     import torch
     import transformers
 
@@ -119,13 +121,13 @@ def write_model(folder: Path, name: str, *, dtype: str = "bfloat16", seed: int =
             elif key.endswith("bias"):
                 values.copy_(0.1 * torch.randn_like(values))
             else:
-                values *= 3
+                values *= spread
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     TOKENIZERS[tokenizer](folder)
     return folder
 
 
-def _sentencepiece(folder: Path) -> None:
+def _sentencepiece(folder: Path, *, prefix: bool = True) -> None:
     import io
 
     import sentencepiece
@@ -138,6 +140,7 @@ def _sentencepiece(folder: Path) -> None:
         vocab_size=VOCABULARY - 112,
         character_coverage=1.0,
         byte_fallback=True,
+        add_dummy_prefix=prefix,
         split_digits=True,
         allow_whitespace_only_pieces=True,
         remove_extra_whitespaces=False,
@@ -197,6 +200,7 @@ _CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 TOKENIZERS: dict[str, Callable[[Path], None]] = {
     "sentencepiece": _sentencepiece,
+    "sentencepiece-gemma": lambda folder: _sentencepiece(folder, prefix=False),
     "gpt-2": _byte_level(None, ignore_merges=False),
     "llama-bpe": _byte_level(
         rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_REST}", ignore_merges=True

@@ -23,6 +23,9 @@ from .library import ggml_base
 LARGEST: Final = 1e6
 """No weight of a model that works is larger; the encoders square values, and abort or write nonsense on overflow."""
 
+LARGEST_IMPORTANCE: Final = 1e12
+"""No activation that a model computes has a larger mean square; beyond it some encoders abort."""
+
 _NOT_ENCODED: Final = frozenset(("I8", "I16", "I32", "I64", "F64"))
 _PLAIN: Final = frozenset(("F32", "F16", "BF16"))
 _NEED_IMPORTANCE: Final = frozenset(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"))
@@ -114,6 +117,8 @@ def quantize(
             raise ValueError(f"{kind.name} cannot be encoded without an importance")
     elif importance.shape != (columns,) or importance.dtype != np.float32:
         raise ValueError(f"importance must be float32 of {columns}")
+    elif not 0 <= float(importance.min()) <= float(importance.max()) <= LARGEST_IMPORTANCE:
+        raise ValueError(f"importance must be from 0 to {LARGEST_IMPORTANCE:.0e}")
     if not size:
         return 0
     if kind.name not in _PLAIN:

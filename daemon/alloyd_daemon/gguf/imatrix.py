@@ -17,6 +17,7 @@ from alloyd.errors import HeaderError, SourceNotFound
 
 from ..checkpoints.small_file import read_small
 from .element_type import F32
+from .ggml import LARGEST_IMPORTANCE
 from .reader import MAGIC, parse
 
 _SUMS: Final = ".in_sum2"
@@ -60,8 +61,10 @@ def read_imatrix(path: Path) -> Imatrix:
     if not weights:
         raise _lie(str(path), "empty", "weighs no tensor")
     for name, values in weights.items():
-        if not np.isfinite(values).all() or (values < 0).any():
-            raise _lie(str(path), "value", f"has weights of {name} that are negative or not finite")
+        if not 0 <= float(values.min()) <= float(values.max()) <= LARGEST_IMPORTANCE:
+            raise _lie(
+                str(path), "value", f"has weights of {name} that are not from 0 to {LARGEST_IMPORTANCE:.0e}"
+            )
         values.flags.writeable = False
     return Imatrix(MappingProxyType(weights), blake3.blake3(data).hexdigest())
 

@@ -214,10 +214,10 @@ def _reason(name: str, plain: str, architecture: GgufArchitecture) -> str:
 
 
 def _check_whole(targets: Mapping[str, Target], hyperparameters: Hyperparameters) -> None:
-    experts = hyperparameters.optional_whole("num_local_experts", "num_experts")
+    experts = hyperparameters.optional_whole("num_local_experts", "num_experts") or 0
     for target in targets.values():
-        if target.stacked and sorted(target.matrices) != list(range(experts or 0)):
-            missing = next((n for n in range(experts or 0) if n not in target.matrices), len(target.matrices))
+        if target.stacked and sorted(target.matrices) != list(range(experts)):
+            missing = next((n for n in range(experts) if n not in target.matrices), len(target.matrices))
             raise PlanError(
                 f"{target.name} should hold {experts} experts; the checkpoint has {len(target.matrices)}, "
                 f"and not number {missing}",

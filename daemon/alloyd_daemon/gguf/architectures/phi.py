@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from ..architecture import GgufArchitecture, Writer, register
 from ..hyperparameters import Hyperparameters, number
+from ..metadata import add_sizes
 from ..rope import longrope_attention, longrope_factors, rotated
 
 
 def _describe(writer: Writer, hyperparameters: Hyperparameters) -> None:
     rope = hyperparameters.rope
     original = number(rope.get("original_max_position_embeddings"), "original_max_position_embeddings")
-    writer.add_context_length(hyperparameters.whole("max_position_embeddings"))
+    add_sizes(writer, hyperparameters)
     writer.add_rope_scaling_orig_ctx_len(int(original))
-    writer.add_embedding_length(hyperparameters.whole("hidden_size"))
-    writer.add_feed_forward_length(hyperparameters.whole("intermediate_size"))
-    writer.add_block_count(hyperparameters.layers)
-    writer.add_head_count(hyperparameters.heads)
-    writer.add_head_count_kv(hyperparameters.kv_heads)
-    writer.add_layer_norm_rms_eps(hyperparameters.number("rms_norm_eps"))
     writer.add_rope_dimension_count(rotated(hyperparameters))
     writer.add_rope_freq_base(number(rope["rope_theta"], "rope_theta"))
     # Zero says that there is none, which tells Phi-4 from Phi-3.
