@@ -9,7 +9,7 @@ import pytest
 
 
 def need(extra: str, *modules: str) -> None:
-    """Go on only if every one of ``modules`` is installed; say it at the head of a test module."""
+    """Go on only if every one of ``modules`` is installed; for the head of a test or of a test module."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             reason = (

@@ -51,14 +51,15 @@ class OutputFormat:
     """One format.
 
     ``lay_out`` raises, before a byte is written, whatever keeps a model from being stored so. ``sink`` is called as
-    :class:`StagedSink` is. ``source`` says whether a checkpoint of this format can be merged again. ``configure``
-    makes the output's config.json from that of the merged model.
+    :class:`StagedSink` is. ``library`` is what hubs say it is loaded with. ``source`` says whether an output of this
+    format can be merged again. ``configure`` makes its config.json from that of the merged model.
     """
 
     name: str
     summary: str
     lay_out: Callable[[Model], Layout]
     sink: type[StagedSink]
+    library: str = "transformers"
     source: bool = False
     configure: Callable[[bytes, Layout], bytes] | None = None
 

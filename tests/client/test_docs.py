@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alloyd import errors, jobs, wire
+from alloyd import cli, errors, jobs, recipe, recipe_schema, wire
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -78,3 +78,15 @@ def test_the_protocol_page_lists_states_and_where_they_lead(page: str) -> None:
         row = next(line for line in page.splitlines() if line.startswith(f"| `{state.value}` |"))
         named = {name.strip() for name in row.split("|")[2].split(",")} - {""}
         assert named == {target.value for target in targets}
+
+
+def test_the_page_of_quantised_outputs_says_what_recipes_and_commands_take() -> None:
+    page = (DOCS / "quantised.md").read_text()
+    head = "merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]\n"
+    yaml = re.findall(r"^out: .*$", page, re.MULTILINE)
+    forms = [recipe.load(head + line)[0].out for line in yaml]
+    assert {each.format for each in forms if each is not None} == set(recipe_schema.FORMATS)
+    commands = re.findall(r"^alloy (.*?)(?: +#.*)?$", page, re.MULTILINE)
+    assert len(commands) >= 4
+    for command in commands:
+        cli.parser().parse_args(command.split())

@@ -14,6 +14,7 @@ from alloyd.api import recipe_fields
 from alloyd.jobs import Finished, MergeSpec
 from alloyd_daemon import settings
 from alloyd_daemon.job import JOBS, Context
+from extras import need
 from house.tree import ROOT
 
 RECIPES = sorted(file for suffix in ("yaml", "yml") for file in (ROOT / "configs").rglob(f"*.{suffix}"))
@@ -35,6 +36,8 @@ def test_an_example_recipe_loads_without_a_warning(file: Path) -> None:
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
 def test_an_example_recipe_merges(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given at the root of the repository, as its first lines say, over the zoo's models."""
+    if "format: gguf" in file.read_text(encoding="utf-8"):
+        need("gguf", "llama_cpp", "gguf")
     monkeypatch.chdir(ROOT)
     spec = MergeSpec(**recipe_fields(file), out=str(tmp_path / "merged"))
     context = Context(home=tmp_path / "home", settings=settings.Settings(), job_id="merge-1")

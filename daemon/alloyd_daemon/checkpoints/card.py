@@ -72,6 +72,8 @@ def render_card(
     dtype: str | None = None,
     parameters: int | None = None,
     warnings: Sequence[str] = (),
+    library: str = "transformers",
+    form: str | None = None,
 ) -> bytes:
     """The bytes of README.md.
 
@@ -87,6 +89,10 @@ def render_card(
         In recipe order, the base included; names such as ``org/model`` become hub links.
     base:
         The base model's name, if there is one.
+    library:
+        What hubs load it with.
+    form:
+        What it is stored as, where that is not the values of ``dtype``.
     """
     known = {parent.licence for parent in parents}
     licence = known.pop() if len(known) == 1 else None
@@ -94,7 +100,7 @@ def render_card(
     lines = ["---"]
     if hub:
         lines += ["base_model:", *(f"- {json.dumps(name)}" for name in hub), "base_model_relation: merge"]
-    lines += ["library_name: transformers", *([f"license: {json.dumps(licence)}"] if licence else [])]
+    lines += [f"library_name: {library}", *([f"license: {json.dumps(licence)}"] if licence else [])]
     lines += [
         "tags:",
         "- merge",
@@ -109,6 +115,7 @@ def render_card(
     onto = f", with {_link(base)} as base" if base else ""
     lines += [f"A merge of {len(parents)} models by {how}{onto}, made with alloyd.", ""]
     facts = [*([f"{parameters:,} parameters"] if parameters else []), *([f"`{dtype}`"] if dtype else [])]
+    facts += [f"stored as {form}"] if form else []
     if facts:
         lines += [", ".join(facts) + ".", ""]
     lines += ["## Parents", "", "| model | revision | licence |", "|---|---|---|"]

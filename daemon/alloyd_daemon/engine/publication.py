@@ -37,6 +37,8 @@ def side_files(one: Prepared, merged: Merged, sink: StagedSink) -> tuple[dict[st
         dtype=", ".join(dtypes) or None,
         parameters=plan.parameters,
         warnings=one.warnings,
+        library=one.format.library,
+        form=str(one.form) if plan.layout.encodes else None,
     )
     files[MANIFEST] = render_manifest(
         recipe=one.text,

@@ -148,5 +148,6 @@ OUTPUT_FORMATS.register(
         summary="one file for llama.cpp, of any of its types",
         lay_out=_lay_out,
         sink=GgufSink,
+        library="gguf",
     ),
 )
