@@ -25,6 +25,6 @@ def absolute(text: str, base: Path) -> str:
     """The task's name with its file, where it is one, seen from the folder ``base``."""
     evaluator, source = split(text)
     path = base / Path(source).expanduser()
-    if not source.endswith(_FILES) and not path.exists():
+    if not source.endswith(_FILES) and not path.is_file():
         return text
     return f"{evaluator}:{path}" if evaluator else str(path)

@@ -159,5 +159,8 @@ def test_a_task_goes_by_evaluator_and_source(text: str, evaluator: str, source: 
 def test_a_file_is_seen_from_its_folder_and_a_name_stays(tmp_path: Path) -> None:
     assert task_name.absolute("regex:a.jsonl", tmp_path) == f"regex:{tmp_path}/a.jsonl"
     assert task_name.absolute("/x/a.jsonl", tmp_path) == "/x/a.jsonl"
+    (tmp_path / "arc_easy").mkdir()
     assert task_name.absolute("lm_eval:arc_easy", tmp_path) == "lm_eval:arc_easy"
+    (tmp_path / "items").touch()
+    assert task_name.absolute("regex:items", tmp_path) == f"regex:{tmp_path}/items"
     assert task_name.absolute("lm_eval:mine.yaml", tmp_path) == f"lm_eval:{tmp_path}/mine.yaml"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from alloyd_daemon.evaluator import ItemScore, Metric
@@ -112,7 +112,3 @@ def test_metrics_that_only_the_scores_tell_are_those_that_all_have() -> None:
     assert metrics_of((), scores) == (Metric("b"), Metric("a"))
     assert metrics_of((SHARE,), scores) == (SHARE,)
     assert figures((), scores) == {"b": 0.5, "a": 0.375}
-
-
-settings.register_profile("scoring", deadline=None)
-settings.load_profile("scoring")

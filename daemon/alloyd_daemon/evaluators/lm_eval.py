@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from alloyd import task_file
-from alloyd.errors import TaskError, did_you_mean
+from alloyd.errors import TaskError
 
 from ..evaluator import EVALUATORS, Choices, Item, ItemScore, Metric, Task
-from ..late import library
 from ..scoring import answers as answered
-from ..scoring import options
+from ..scoring import harness, options
 from ..scoring.requests import Answer, Continuation, Prompt, Request, WholeText
 
-FEWSHOT_SEED: Final = 1234
-"""What draws the examples in a prompt; the harness's own."""
 MOST_TOKENS: Final = 256
 """Tokens an answer may have where the task does not say; the harness's own."""
-FILES: Final = (".yaml", ".yml")
-_FILE_FORMATS: Final = {"json", "csv", "parquet", "text", "arrow", "xml"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +55,10 @@ class HarnessTask:
     def read(self, source: str, choices: Choices) -> Task:
         """The documents of the harness's task ``source``: a name that it knows, or a YAML file."""
         shots = options.count(choices.options, "num_fewshot", least=0)
-        _harness("lm_eval.tasks")
-        with _offline(), contextlib.redirect_stderr(io.StringIO()) as said:
-            try:
-                task = _loaded(source)
-                _check(source, task)
-                _set_fewshot(task, shots)
-                task.build_all_requests(limit=choices.limit)
-            except TaskError:
-                raise
-            except Exception as wrong:
-                raise _refused(source, wrong, said.getvalue()) from wrong
-        harness = Harness(task, _parts(source, task))
+        task = harness.load(source, shots=shots, limit=choices.limit)
+        whole = Harness(task, _parts(source, task))
         items = tuple(_items(source, task.instances))
-        return Task(task.config.task or source, self.name, tuple(harness.parts.values()), items, harness)
+        return Task(task.config.task or source, self.name, tuple(whole.parts.values()), items, whole)
 
     def requests(self, task: Task) -> Sequence[tuple[Request, ...]]:
         """One request an instance."""
@@ -90,7 +70,7 @@ class HarnessTask:
         """The values of one document, as the harness's ``process_results`` has them."""
         item = task.items[place]
         document: Document = item.data
-        harness: Harness = task.data
+        whole: Harness = task.data
         pairs = list(zip(document.instances, answers, strict=True))
         filled = [
             dataclasses.replace(
@@ -102,13 +82,13 @@ class HarnessTask:
         ]
         values: dict[str, float] = {}
         try:
-            for each in harness.task._filters:
+            for each in whole.task._filters:
                 each.apply(filled)
-            for name in dict.fromkeys(name for name, _ in harness.parts):
-                results = harness.task.process_results(
+            for name in dict.fromkeys(name for name, _ in whole.parts):
+                results = whole.task.process_results(
                     document.doc, [instance.filtered_resps[name] for instance in filled]
                 )
-                for (of, metric), named in harness.parts.items():
+                for (of, metric), named in whole.parts.items():
                     if of == name:
                         values |= _values(named, results[metric])
         except Exception as wrong:
@@ -120,114 +100,9 @@ class HarnessTask:
         return ItemScore(item.id, values, output)
 
 
-@contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """Nothing is fetched by name while this is open, whatever was imported before."""
-    names = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    places = [
-        (_harness(module), name)
-        for module, name in (
-            ("huggingface_hub.constants", "HF_HUB_OFFLINE"),
-            ("datasets.config", "HF_HUB_OFFLINE"),
-            ("datasets.config", "HF_DATASETS_OFFLINE"),
-        )
-    ]
-    kept = [(module, name, getattr(module, name)) for module, name in places if hasattr(module, name)]
-    for module, name, _ in kept:
-        setattr(module, name, True)
-    try:
-        yield
-    finally:
-        for module, name, value in kept:
-            setattr(module, name, value)
-        for name, text in before.items():
-            if text is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = text
-
-
-def _loaded(source: str) -> Any:
-    """The harness's task called ``source``; of a YAML file, with data files looked for beside it."""
-    if not source.endswith(FILES):
-        return _manager().load(_single(source))["tasks"][source]
-    path = Path(source)
-    if not path.is_file():
-        raise TaskError(f"the task file {path} does not exist", hint="Check the path.", path=source)
-    config = _harness("lm_eval.tasks._yaml_loader").load_yaml(path)
-    if not isinstance(config, dict) or not isinstance(config.get("task"), str):
-        raise TaskError(f"{path} is no task: it has no name under 'task'", hint="Give one task a file.")
-    manager = _harness("lm_eval.tasks").TaskManager(include_defaults=False)
-    return manager.load(_with_paths(config, path.parent))["tasks"][config["task"]]
-
-
-def _single(source: str) -> str:
-    """The name of one task, and not of a group of them."""
-    manager = _manager()
-    if source not in manager.all_tasks:
-        raise TaskError(
-            f"lm-evaluation-harness knows no task '{source}'", hint=did_you_mean(source, manager.all_tasks)
-        )
-    if source not in manager.all_subtasks:
-        entry = manager.task_index[source]
-        members = (entry.cfg or {}).get("task") or sorted(entry.tags)
-        names = [each if isinstance(each, str) else str(each.get("task")) for each in members]
-        raise TaskError(
-            f"'{source}' is a group of tasks of lm-evaluation-harness",
-            hint=f"Name one or several of its tasks: {', '.join(names[:8])}{'...' if len(names) > 8 else '.'}",
-        )
-    return source
-
-
-@cache
-def _manager() -> Any:
-    """The index of all tasks that the harness comes with; it takes seconds to make."""
-    return _harness("lm_eval.tasks").TaskManager()
-
-
-def _harness(module: str) -> Any:
-    return library(module, user="the evaluator 'lm_eval'", extra="lm-eval")
-
-
-def _with_paths(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """``config`` with the files of its data set, where it reads files, seen from the task file's ``folder``."""
-
-    def seen(value: Any) -> Any:
-        if isinstance(value, str):
-            return value if "://" in value else str(folder / value)
-        if isinstance(value, list):
-            return [seen(each) for each in value]
-        return {key: seen(each) for key, each in value.items()} if isinstance(value, dict) else value
-
-    arguments = dict(config.get("dataset_kwargs") or {})
-    if config.get("dataset_path") in _FILE_FORMATS:
-        arguments |= {key: seen(arguments[key]) for key in ("data_files", "data_dir") if key in arguments}
-    return {**config, "dataset_kwargs": arguments} if arguments else config
-
-
-def _check(source: str, task: Any) -> None:
-    if getattr(task, "UNSAFE_CODE", False):
-        raise TaskError(
-            f"'{source}' runs what the model writes as a program, which alloyd does not do",
-            hint="Score it with lm-evaluation-harness itself, in a sandbox.",
-        )
-    if getattr(task, "MULTIMODAL", False):
-        raise TaskError(f"'{source}' shows the model more than text", hint="Choose a task of text alone.")
-
-
-def _set_fewshot(task: Any, shots: int | None) -> None:
-    own = task.config.num_fewshot
-    # The harness holds on to a task's own 0: its prompt then is written for no examples.
-    if own is None or (shots is not None and own != 0):
-        task.set_config(key="num_fewshot", value=shots or 0)
-    task.set_fewshot_seed(seed=FEWSHOT_SEED)
-
-
 def _parts(source: str, task: Any) -> dict[tuple[str, str], Metric]:
     """The metric of each (filter, metric of the harness) that is a mean or a ratio of sums over documents."""
-    registry = _harness("lm_eval.api.registry")
+    registry = harness.module("lm_eval.api.registry")
     known = {function: name for name, function in registry.AGGREGATION_REGISTRY.items()}
     better = task.higher_is_better()
     filters = [each.name for each in task._filters]
@@ -302,7 +177,7 @@ def _request(where: str, instance: Any) -> Request:
 
 
 def _prompt(where: str, context: str, settings: Mapping[str, Any]) -> Prompt:
-    models = _harness("lm_eval.models.utils")
+    models = harness.module("lm_eval.models.utils")
     chosen = models.normalize_gen_kwargs(dict(settings), MOST_TOKENS)
     if chosen.get("do_sample"):
         raise TaskError(
@@ -320,15 +195,6 @@ def _response(instance: Any, answer: Answer, where: str) -> Any:
     found = answered.likelihood(answer, where)
     return (
         found.logprob if instance.request_type == "loglikelihood_rolling" else (found.logprob, found.greedy)
-    )
-
-
-def _refused(source: str, wrong: Exception, said: str) -> TaskError:
-    reason = " ".join(str(wrong).split()) or " ".join(said.split())[-300:]
-    lacks_data = isinstance(wrong, OSError) or "ffline" in reason
-    hint = "Its data must be on this machine: load it once with the library datasets." if lacks_data else ""
-    return TaskError(
-        f"lm-evaluation-harness cannot load '{source}' ({type(wrong).__name__}: {reason[:500]})", hint=hint
     )
 
 
