@@ -86,9 +86,9 @@ class Runner:
     ``run`` yields answers as they come, in any order, and progress in items (an item is one request of one
     candidate); closing it stops the work and keeps in ``scratch`` what a later run can use. It raises AlloydError
     for what concerns all candidates, and yields :class:`Lost` for what concerns one. ``generates`` says whether it
-    answers prompts; ``quantises`` which types it takes, and ``check_type`` raises AlloydError for a name that is none of
-    theirs and no type of it either (``None``: they are all); ``at_once`` whether a population is run together;
-    ``reads`` the keys of ``RunOptions.settings`` that it knows, with what each is for.
+    answers prompts; ``quantises`` names types that it takes, and ``check_type`` raises AlloydError for a name that is
+    no other one (``None``: there are no others); ``at_once`` whether a population is run together; ``reads`` the
+    keys of ``RunOptions.settings`` that it knows, with what each is for.
     """
 
     name: str

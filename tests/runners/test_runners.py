@@ -25,7 +25,14 @@ from alloyd_daemon.scoring.requests import (
     WholeText,
     Written,
 )
-from checkpoint_factory import read_safetensors, write_safetensors
+from checkpoint_factory import (
+    ARCHITECTURES,
+    Architecture,
+    Model,
+    read_safetensors,
+    write_family,
+    write_safetensors,
+)
 from zoo_candidates import MODELS, Plain, checkpoint, recipe, recipe_text, written
 
 STORY = "anna has 5 apples . ben has 2 apples . how many apples has anna ? :"
@@ -34,6 +41,7 @@ LIKELIHOODS: tuple[Request, ...] = (
     Continuation(STORY, " 5"),
     Continuation(STORY, " 2"),
     Continuation(STORY, " 5 apples"),
+    Continuation(STORY, " 2 pears ."),
     WholeText("anna has 5 apples . ben has 2 pears ."),
     Continuation("", "anna has 5 apples ."),
 )
@@ -104,6 +112,32 @@ def test_likelihoods_are_those_of_a_plain_loop_written_or_not(
             answer = answers[candidate, number]
             assert isinstance(answer, Likelihood)
             assert answer.logprob == pytest.approx(logprob, abs=tolerance, rel=tolerance)
+            assert answer.greedy == greedy
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_is_run_as_transformers_runs_it(
+    architecture: Architecture, tmp_path: Path
+) -> None:
+    family = write_family(tmp_path / "family", Model(architecture=architecture, dtype="F32"))
+    models = "".join(f"  - {{model: {each}, parameters: {{weight: 0.5}}}}\n" for each in family[1:])
+    text = f"merge_method: linear\nmodels:\n{models}dtype: float32\n"
+    out = written(text, tmp_path / "home", tmp_path / "out")
+    words = " ".join(f"word{n}" for n in range(12))
+    asked = (
+        *(Continuation(words, f" {ending}") for ending in ("word1 word2", "word1 word3 word4", "word7")),
+        WholeText(f"{words} {words}"),
+    )
+    candidates = [checkpoint(out, tmp_path), recipe(text, tmp_path)]
+    answers, lost = run("resident", candidates, asked, tmp_path)
+    assert not lost
+    plain = Plain(out)
+    for number, request in enumerate(asked):
+        logprob, greedy = plain.likelihood(request)
+        for candidate in range(2):
+            answer = answers[candidate, number]
+            assert isinstance(answer, Likelihood)
+            assert answer.logprob == pytest.approx(logprob, rel=1e-4)
             assert answer.greedy == greedy
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from alloyd.errors import SourceError
+
 from ..scoring.encoding import EncodedPrompt
-from ..scoring.rows import BATCH_SIZE
 from .likelihood import not_a_number
 from .loading import library
+
+BATCH_SIZE: Final = 32
+"""Prompts of a batch, where nobody chose."""
 
 MOST_NEW_TOKENS: Final = 64
 """Tokens of an answer, where neither the request nor the model's generation config says."""
@@ -30,6 +34,17 @@ def prompt_batches(
     return batches
 
 
+def padding(tokenizer: Any) -> int:
+    """The token that stands before short prompts of a batch. Raises SourceError where the tokenizer names none."""
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise SourceError(
+        "the tokenizer has neither a padding nor an end-of-sequence token",
+        hint="Name a pad_token in tokenizer_config.json.",
+    )
+
+
 def greedy(model: Any, tokenizer: Any) -> Any:
     """Greedy decoding with the model's own end tokens and answer length, and nothing else of its settings."""
     own = model.generation_config
@@ -38,7 +53,7 @@ def greedy(model: Any, tokenizer: Any) -> Any:
         max_new_tokens=own.max_new_tokens or MOST_NEW_TOKENS,
         bos_token_id=own.bos_token_id,
         eos_token_id=tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=padding(tokenizer),
     )
 
 
@@ -52,7 +67,7 @@ def write(model: Any, tokenizer: Any, prompts: Sequence[EncodedPrompt], room: in
     """
     torch, transformers = library("torch"), library("transformers")
     longest = max(len(prompt.ids) for prompt in prompts)
-    pad = tokenizer.pad_token_id
+    pad = padding(tokenizer)
     ids = torch.tensor([((pad,) * (longest - len(each.ids)) + each.ids) for each in prompts])
     mask = torch.tensor([((0,) * (longest - len(each.ids)) + (1,) * len(each.ids)) for each in prompts])
     config = greedy(model, tokenizer)

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from alloyd.errors import SourceError
 
-from ..scoring.encoding import Span, SpanScore
-from ..scoring.rows import Row
+from ..scoring.encoding import SpanScore
+from ..streaming.packing import Batch
 from .loading import library
 
 LOGITS_BYTES: Final = 64 * 1024 * 1024
 """Logits are computed for as many tokens at a time as fit into this in float32."""
 
 
-def span_scores(model: Any, rows: Sequence[Row], spans: Sequence[Span], pad: int) -> dict[int, SpanScore]:
-    """The scores of all spans that ``rows`` answer, by their place in ``spans``.
+def span_scores(model: Any, batch: Batch) -> dict[int, SpanScore]:
+    """The score of every span that ``batch`` wants, by the span's place among all.
 
-    Rows are padded on the right with the token ``pad``. Log-probabilities are of float32 logits, summed in float64.
+    Log-probabilities are of float32 logits, summed in float64.
 
     Raises SourceError where logits are NaN or infinite.
     """
     torch = library("torch")
-    longest = max(len(row.ids) for row in rows)
-    ids = torch.tensor([(*row.ids, *(pad,) * (longest - len(row.ids))) for row in rows])
-    mask = torch.tensor([(1,) * len(row.ids) + (0,) * (longest - len(row.ids)) for row in rows])
     asks = [
-        (place, number, position)
-        for number, row in enumerate(rows)
-        for place in row.spans
-        for position in range(spans[place].first, len(spans[place].ids))
+        (wanted.span, wanted.row, position, target)
+        for wanted in batch.wanted
+        for position, target in zip(wanted.positions, wanted.targets, strict=True)
     ]
-    targets = torch.tensor([spans[place].ids[position] for place, _, position in asks], device=model.device)
-    at = torch.tensor([(number, position - 1) for _, number, position in asks], device=model.device)
+    at = torch.tensor([(row, position) for _, row, position, _ in asks], device=model.device)
+    targets = torch.tensor([target for *_, target in asks], device=model.device)
     logprobs, best = [], []
     with torch.inference_mode():
-        for start, logits in _logits(model, ids.to(model.device), mask.to(model.device), at):
+        for start, logits in _logits(model, _inputs(model, batch), at):
             wanted = targets[start : start + len(logits), None]
             total = torch.logsumexp(logits, dim=-1)
             if not bool(torch.isfinite(total).all()):
@@ -46,9 +42,9 @@ def span_scores(model: Any, rows: Sequence[Row], spans: Sequence[Span], pad: int
             best.append(logits.argmax(dim=-1) == wanted[:, 0])
     values, greedy = torch.cat(logprobs).tolist(), torch.cat(best).tolist()
     found: dict[int, SpanScore] = {}
-    for (place, _, _), value, right in zip(asks, values, greedy, strict=True):
-        one = found.get(place, SpanScore(0.0, True))
-        found[place] = SpanScore(one.logprob + value, one.greedy and right)
+    for (span, *_), value, right in zip(asks, values, greedy, strict=True):
+        one = found.get(span, SpanScore(0.0, True))
+        found[span] = SpanScore(one.logprob + value, one.greedy and right)
     return found
 
 
@@ -60,7 +56,20 @@ def not_a_number() -> SourceError:
     )
 
 
-def _logits(model: Any, ids: Any, mask: Any, at: Any) -> Iterator[tuple[int, Any]]:
+def _inputs(model: Any, batch: Batch) -> dict[str, Any]:
+    """What the model is called with; only shared rows need a mask, for what stands behind a row's end is not asked."""
+    torch = library("torch")
+    found = {"input_ids": torch.from_numpy(batch.ids).to(model.device), "use_cache": False}
+    seen = batch.seen()
+    if seen is not None:
+        mask = torch.zeros(seen.shape, dtype=model.dtype)
+        mask.masked_fill_(torch.from_numpy(~seen), torch.finfo(model.dtype).min)
+        found["attention_mask"] = mask[:, None].to(model.device)
+        found["position_ids"] = torch.from_numpy(batch.positions).to(model.device)
+    return found
+
+
+def _logits(model: Any, inputs: Mapping[str, Any], at: Any) -> Iterator[tuple[int, Any]]:
     """Logits in float32 at the (row, position) pairs ``at``: pieces of (first pair's number, [pairs, vocabulary]).
 
     The body runs once; the model's own forward then makes logits of the hidden states that are asked for.
@@ -68,17 +77,17 @@ def _logits(model: Any, ids: Any, mask: Any, at: Any) -> Iterator[tuple[int, Any
     body = model.base_model
     piece = max(1, LOGITS_BYTES // (4 * int(model.config.get_text_config().vocab_size)))
     if body is model:
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        logits = model(**inputs).logits
         for start in range(0, len(at), piece):
             some = at[start : start + piece]
             yield start, logits[some[:, 0], some[:, 1]].float()
         return
-    output = body(input_ids=ids, attention_mask=mask, use_cache=False)
+    output = body(**inputs)
     hidden = output.last_hidden_state[at[:, 0], at[:, 1]]
     with _answering(body, output):
         for start in range(0, len(at), piece):
             output.last_hidden_state = hidden[None, start : start + piece]
-            yield start, model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0].float()
+            yield start, model(input_ids=inputs["input_ids"], use_cache=False).logits[0].float()
 
 
 @contextlib.contextmanager

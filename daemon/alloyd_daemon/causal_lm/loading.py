@@ -22,26 +22,14 @@ def device() -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in ``folder``, with a token to pad with.
-
-    Raises SourceError where there is none, or none that can pad.
-    """
+    """The tokenizer in ``folder``. Raises SourceError where there is none."""
     transformers = library("transformers")
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         raise _unloadable(
             folder, "tokenizer", error, "It needs tokenizer.json or tokenizer.model."
         ) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.pad_token_id is None:
-        raise SourceError(
-            f"the tokenizer of {folder} has neither a padding nor an end-of-sequence token",
-            hint="Name a pad_token in tokenizer_config.json.",
-            path=str(folder),
-        )
-    return tokenizer
 
 
 def load_model(folder: Path) -> Any:

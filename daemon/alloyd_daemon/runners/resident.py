@@ -22,8 +22,8 @@ from ..quantiser import quantiser
 from ..resident import Resident
 from ..runner import RUNNERS, Answered, Lost, Outcome, Runner, RunOptions
 from ..scoring.encoding import Encoded, context_length, encode
-from ..scoring.requests import Request, Written
-from ..scoring.rows import batches_of, rows_of
+from ..scoring.requests import Prompt, Request, Written
+from ..streaming.packing import Batch, compose
 from ..torch_bytes import torch_tensor
 
 ALLOWED: Final = 900 * 1024 * 1024
@@ -32,11 +32,12 @@ ALLOWED: Final = 900 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What one kind of candidate is asked: its tokenizer, and the requests in its tokens."""
+    """What one kind of candidate is asked: its tokenizer, the requests in its tokens, and the spans in batches."""
 
     tokenizer: Any
     room: int | None
     encoded: Encoded
+    batches: tuple[Batch, ...]
 
 
 def run(
@@ -60,7 +61,7 @@ def run(
     asked = _asked(candidates, requests, options)
     total = len(candidates) * len(requests)
     done = 0
-    model = _Model(options.quantise)
+    model = _Model(options.quantise, writes=any(isinstance(each, Prompt) for each in requests))
     with population(candidates, options.findings) as members:
         for number, (candidate, weights) in enumerate(zip(candidates, members.members, strict=True)):
             known = {request for place, request in options.known if place == number}
@@ -86,29 +87,45 @@ def run(
 
 
 def _asked(candidates: Sequence[Candidate], requests: Sequence[Request], options: RunOptions) -> list[_Asked]:
-    """What each candidate is asked; those with one folder share it."""
-    found: dict[tuple[str, int | None], _Asked] = {}
+    """What each candidate is asked; those of one shape with one folder share it."""
+    found: dict[tuple[str, str], _Asked] = {}
     asked = []
     for candidate in candidates:
-        room = context_length(candidate.config)
-        key = (str(candidate.folder), room)
+        key = (str(candidate.folder), json.dumps(candidate.config, sort_keys=True))
         if key not in found:
             tokenizer = loading.load_tokenizer(candidate.folder)
-            found[key] = _Asked(tokenizer, room, encode(requests, tokenizer, room, where=options.where))
+            room = context_length(candidate.config)
+            encoded = encode(requests, tokenizer, room, where=options.where)
+            if encoded.prompts:
+                generation.padding(tokenizer)  # told before work
+            found[key] = _Asked(tokenizer, room, encoded, _batches(candidate, encoded, options.batch_size))
         asked.append(found[key])
     return asked
+
+
+def _batches(candidate: Candidate, encoded: Encoded, batch_size: int | None) -> tuple[Batch, ...]:
+    """The spans in the batches that the streamed forward has too; a model that it does not take shares no rows."""
+    from ..streaming.anatomy import Anatomy  # needs torch
+
+    try:
+        anatomy = Anatomy(
+            candidate.config, {each.name: each.shape for each in candidate.prepared.plan.tensors}
+        )
+    except AlloydError:
+        return compose(encoded.spans, share=False, batch_size=batch_size)
+    return compose(encoded.spans, share=anatomy.shares, window=anatomy.window, batch_size=batch_size)
 
 
 def _answers(
     model: Any, asked: _Asked, known: set[int], batch_size: int | None
 ) -> Generator[tuple[int, Any], None, None]:
     """(request, answer) as they come; a batch is run whole or, if every answer of it is known, not at all."""
-    spans, pad = asked.encoded.spans, asked.tokenizer.pad_token_id
+    spans = asked.encoded.spans
     gathered = asked.encoded.gather()
-    for rows in batches_of(rows_of(spans), batch_size):
-        if all(spans[place].request in known for row in rows for place in row.spans):
+    for batch in asked.batches:
+        if all(spans[wanted.span].request in known for wanted in batch.wanted):
             continue
-        for place, score in sorted(span_scores(model, rows, spans, pad).items()):
+        for place, score in sorted(span_scores(model, batch).items()):
             whole = gathered.add(place, score)
             if whole is not None:
                 yield spans[place].request, whole
@@ -126,6 +143,7 @@ class _Model:
     """The model in memory: what it was made for, and which tensors it holds."""
 
     quantise: str | None
+    writes: bool
     model: Any = None
     _resident: Resident | None = None
     _config: str = ""
@@ -140,8 +158,7 @@ class _Model:
         """Make ``model`` the candidate; returns what should be warned of."""
         if candidate.checkpoint is not None and self.quantise is None:
             self.forget()
-            self.model = loading.load_model(candidate.checkpoint)
-            self.model.generation_config = generation.greedy(self.model, tokenizer)
+            self._take(loading.load_model(candidate.checkpoint), tokenizer)
             return ()
         config = json.dumps(candidate.config, sort_keys=True)
         if self._resident is not None and config == self._config:
@@ -155,10 +172,16 @@ class _Model:
         )
         self._config = config
         self._resident.fill(self._changed(weights))
-        self.model = self._resident.model
-        self.model.generation_config = loading.load_generation_config(candidate.folder)
-        self.model.generation_config = generation.greedy(self.model, tokenizer)
+        model = self._resident.model
+        if (candidate.folder / "generation_config.json").is_file():
+            model.generation_config = loading.load_generation_config(candidate.folder)
+        self._take(model, tokenizer)
         return self._resident.warnings
+
+    def _take(self, model: Any, tokenizer: Any) -> None:
+        self.model = model
+        if self.writes:
+            model.generation_config = generation.greedy(model, tokenizer)
 
     def _changed(self, weights: Weights) -> Generator[tuple[str, Any], None, None]:
         """The tensors in which the candidate differs from what is held, one at a time."""
