@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ def device() -> Any:
     """The CUDA device where there is one, else the CPU."""
     torch = library("torch")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def processors() -> int:
+    """Processors that this process may use; torch gets slower with more threads than those."""
+    return len(os.sched_getaffinity(0))
 
 
 def load_tokenizer(folder: Path) -> Any:
