@@ -16,11 +16,14 @@ import pytest
 from alloyd.errors import ChildDied
 from alloyd_daemon.candidate import Candidate
 from alloyd_daemon.engine.in_memory import population
+from alloyd_daemon.gguf.architecture import architecture_of
+from alloyd_daemon.gguf.hyperparameters import Hyperparameters
 from alloyd_daemon.gguf.layout import describe
 from alloyd_daemon.llama.engine import Engine, EngineRefused
 from alloyd_daemon.llama.image import Image
 from alloyd_daemon.llama.likelihood import score
 from alloyd_daemon.llama.messages import Load, Loaded
+from alloyd_daemon.llama.needs import engine_bytes
 from alloyd_daemon.llama.packing import pack
 from alloyd_daemon.scoring.encoding import Span, SpanScore
 from llama.conftest import ZOO, logprobs_of
@@ -98,6 +101,19 @@ def test_likelihoods_are_those_of_transformers(image: Image) -> None:
     assert again == shared
     for place in range(len(spans)):
         assert shared[place].logprob == pytest.approx(alone[place].logprob, rel=1e-5)
+
+
+def test_it_takes_no_more_memory_than_was_allowed_for(
+    image: Image, checkpoint: Callable[[str], Candidate]
+) -> None:
+    spans = _spans()
+    config = checkpoint("base").config
+    with Engine(image.handle) as engine:
+        loaded = engine.load(_load(image.path))
+        _scores(engine, loaded, spans, share=True)
+        used = psutil.Process(engine.pid).memory_full_info().uss
+    shape = Hyperparameters(config, architecture_of(config).defaults)
+    assert used < engine_bytes(shape, 512, full_cache=True)
 
 
 def test_a_row_of_logits_at_a_time_is_all_it_needs(path: str) -> None:

@@ -11,11 +11,10 @@ import numpy as np
 
 from alloyd.errors import SourceError
 
+from ..causal_lm.generation import MOST_NEW_TOKENS
+from ..causal_lm.loading import load_generation_config, load_tokenizer
 from .engine import Engine
 from .messages import Detokenize, Loaded, Text, Tokenize, Tokens
-
-MOST_NEW_TOKENS = 64
-"""Tokens of an answer where neither the request nor the model's generation config says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,6 @@ def from_folder(folder: Path, config: Any = None, ends: Collection[int] = ()) ->
 
     Raises SourceError where the folder has no tokenizer.
     """
-    from ..causal_lm.loading import load_generation_config, load_tokenizer
-
     tokenizer = load_tokenizer(folder)
     generation = load_generation_config(folder)
     said = generation.eos_token_id

@@ -12,13 +12,9 @@ from typing import Any, Final
 
 from alloyd.errors import AlloydError, MemoryTooSmall, PlanError, SourceError
 from alloyd.jobs import Note, Progress
-from alloyd.units import format_size
 
 from ..candidate import Candidate, GgufFile, Subject
 from ..engine.in_memory import Weights, population
-from ..gguf.architecture import architecture_of
-from ..gguf.encoder import worker_bytes
-from ..gguf.hyperparameters import Hyperparameters
 from ..gguf.imatrix import read_imatrix
 from ..gguf.layout import GgufLayout, describe
 from ..gguf.library import ggml_base
@@ -29,12 +25,11 @@ from .engine import EngineRefused
 from .image import Image
 from .language import Language, from_file, from_folder
 from .messages import Load
+from .needs import Confined, confine
 from .options import EngineOptions
-from .questions import LOGITS, Questions, ask, compose
+from .questions import Questions, ask, compose
 from .warm import WarmEngine
 
-ENGINE: Final = 128 * 2**20
-"""Private bytes of the engine's process with its libraries, and of what it computes with."""
 TICK: Final = 0.1
 """Seconds between reports while a candidate is merged."""
 TYPES: Final = {"F32": "F32", "F16": "F16"}
@@ -43,11 +38,11 @@ TYPES: Final = {"F32": "F32", "F16": "F16"}
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A candidate as it will be run: its file, what it is asked, and whether the file has room in memory."""
+    """A candidate as it will be run: its file, what it is asked, and what it may take of memory."""
 
     layout: GgufLayout
     questions: Questions
-    in_memory: bool
+    confined: Confined
 
 
 def run_subjects(
@@ -66,7 +61,6 @@ def run_subjects(
     """
     ggml_base()
     run = _Run(requests, options)
-    lost: set[int] = set()
     ready: dict[int, _Ready] = {}
     for number, subject in enumerate(subjects):
         if isinstance(subject, GgufFile):
@@ -76,23 +70,17 @@ def run_subjects(
         except MemoryTooSmall:
             raise
         except (SourceError, PlanError) as error:
-            lost.add(number)
             yield Lost(number, error)
     warnings = dict.fromkeys(text for each in ready.values() for text in each.layout.warnings)
     yield from (Note("warning", text) for text in warnings)
-    candidates = [subject for subject in subjects if isinstance(subject, Candidate)]
-    with population(candidates, options.findings) as sources, run:
-        weights = iter(sources.members)
+    with population([each.confined.candidate for each in ready.values()], options.findings) as sources, run:
+        weights = dict(zip(ready, sources.members, strict=True))
         for number, subject in enumerate(subjects):
-            mine = next(weights) if isinstance(subject, Candidate) else None
-            if number in lost:
-                continue
             try:
-                if mine is None:
-                    assert isinstance(subject, GgufFile)
+                if isinstance(subject, GgufFile):
                     yield from run.file(number, subject, len(subjects))
-                else:
-                    yield from run.candidate(number, mine, ready[number], len(subjects))
+                elif number in ready:
+                    yield from run.candidate(number, weights[number], ready[number], len(subjects))
             except AlloydError as error:
                 run.warm.forget()
                 yield Lost(number, error)
@@ -130,7 +118,16 @@ class _Run:
             language = from_folder(candidate.folder, config)
             self._questions[key] = self._compose(language, context_length(config))
         questions = self._questions[key]
-        return _Ready(layout, questions, self._place(candidate, layout, questions, config))
+        confined = confine(
+            candidate,
+            layout,
+            questions,
+            config,
+            memory=self._options.memory,
+            threads=self._threads,
+            full_cache=self._settings.full_cache,
+        )
+        return _Ready(layout, questions, confined)
 
     def _layout(self, candidate: Candidate, config: Mapping[str, Any]) -> GgufLayout:
         tensors = tuple((each.name, each.dtype, each.shape) for each in candidate.prepared.plan.tensors)
@@ -146,25 +143,6 @@ class _Run:
         encoded = encode(self._requests, language.tokenizer, context, where=self._options.where)
         return compose(encoded, language, context, batch_size=self._options.batch_size, share=share)
 
-    def _place(
-        self, candidate: Candidate, layout: GgufLayout, questions: Questions, config: Mapping[str, Any]
-    ) -> bool:
-        """Whether the candidate's file has room in memory; on disk it needs none but the page cache."""
-        found = Hyperparameters(config, architecture_of(config).defaults)
-        width = 4 if self._settings.full_cache else 2
-        cache = 2 * found.layers * found.kv_heads * found.head_dim * width * questions.cells
-        budget = candidate.prepared.plan.budget
-        encoding = max((worker_bytes(each) for each in layout.placements), default=0)
-        least = ENGINE + cache + 2 * LOGITS + budget.peak + budget.threads * encoding
-        if least > self._options.memory:
-            raise MemoryTooSmall(
-                f"{candidate.name} needs {format_size(least)} of memory beside its file and was given "
-                f"{format_size(self._options.memory)}",
-                hint=f"Give it --memory {-(-least // 2**20)}MiB or more.",
-                least=least,
-            )
-        return least + layout.size <= self._options.memory
-
     def candidate(
         self, number: int, weights: Weights, ready: _Ready, subjects: int
     ) -> Generator[Outcome, None, None]:
@@ -174,7 +152,7 @@ class _Run:
             return
         if self._image is None or self._image.layout is not ready.layout:
             self._forget_image()
-            self._image = Image(ready.layout, self._options.scratch, in_memory=ready.in_memory)
+            self._image = Image(ready.layout, self._options.scratch, in_memory=ready.confined.in_memory)
             self.warm = WarmEngine(self._image.handle)
         name = weights.candidate.name
         said = 0.0
