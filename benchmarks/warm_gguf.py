@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 from alloyd.jobs import PlanSpec
 from alloyd_daemon.candidate import Candidate, from_recipe
 from alloyd_daemon.engine.in_memory import population
@@ -34,15 +36,19 @@ from alloyd_daemon.settings import Settings
 @dataclass(frozen=True, slots=True)
 class Price:
     """Seconds of one candidate: ``make`` to merge, quantise and write ``merged`` bytes of weights, ``load`` to have the
-    engine ready, ``run`` to put ``tokens`` tokens through the model.
+    engine ready, ``run`` to put ``tokens`` tokens through the model. Those that end in ``_cpu`` are processor seconds,
+    which other work on the machine moves less. ``private``: bytes of the engine's process that no file backs.
     """
 
     name: str
     make: float
+    make_cpu: float
     merged: int
     load: float
     run: float
+    run_cpu: float
     tokens: int
+    private: int
 
 
 def candidates(models: Path, number: int, *, one_layer: bool, threads: int, home: Path) -> list[Candidate]:
@@ -101,20 +107,37 @@ def prices(
     ):
         order = questions.load(image.path, threads, EngineOptions())
         for weights in sources.members:
-            begun = time.monotonic()
+            begun, cpu = time.monotonic(), time.process_time()
             steps = image.become(weights)
             try:
                 while True:
                     next(steps)
             except StopIteration as end:
                 merged = end.value
-            made = time.monotonic()
+            made, cpu = time.monotonic(), time.process_time() - cpu
             engine, loaded = warm.ready(order, changed=True)
-            ready = time.monotonic()
+            ready, process = time.monotonic(), psutil.Process(engine.pid)
+            before = sum(process.cpu_times()[:2])
             answers = dict(ask(engine, questions, (), loaded.outputs))
             done = time.monotonic()
             assert len(answers) == len(asked)
-            yield Price(weights.candidate.name, made - begun, merged, ready - made, done - ready, tokens)
+            yield Price(
+                name=weights.candidate.name,
+                make=made - begun,
+                make_cpu=cpu,
+                merged=merged,
+                load=ready - made,
+                run=done - ready,
+                run_cpu=sum(process.cpu_times()[:2]) - before,
+                tokens=tokens,
+                private=anonymous(engine.pid),
+            )
+
+
+def anonymous(pid: int) -> int:
+    """Bytes of a process's memory that no file backs."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Anonymous:"))
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from .messages import Decode, Decoded, Load, Loaded, Order, Refused, Reply
 
 COMMAND: Final = (sys.executable, "-P", "-m", "alloyd_daemon.llama.process")
 LAST_WORDS: Final = 5
-"""Lines of its log that are told when a process has died."""
+"""Lines of its log since the order that are told when a process has died over it."""
 FAREWELL: Final = 5.0
 """Seconds a process gets to leave by itself."""
 
@@ -96,6 +96,7 @@ class Engine:
             self._pipe(pipe).close()
 
     def _ask(self, order: Order, kind: type[T]) -> T:
+        self._words.clear()
         try:
             write_all(self._pipe(self._process.stdin).fileno(), frame(order))
         except BrokenPipeError:

@@ -7,6 +7,7 @@ process that has it open. llama.cpp maps it, so that what is written into it is 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -39,10 +40,7 @@ class Image:
         self.handle = -1
         where = "memory" if in_memory else str(folder)
         try:
-            if in_memory:
-                self.handle = os.memfd_create("alloyd candidate", os.MFD_CLOEXEC)
-            else:
-                self.handle = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self.handle = _nameless(None if in_memory else folder)
             os.ftruncate(self.handle, layout.size)
             allocate(self.handle, layout.size)
             _write(self.handle, 0, memoryview(layout.header))
@@ -101,6 +99,15 @@ class Image:
         yield from weights.pour(changed, sink)
         self._held |= {name: digests[name] for name in changed}
         return sum(plans[name].nbytes for name in changed)
+
+
+def _nameless(folder: Path | None) -> int:
+    """A descriptor of an empty file that has no name: on the disk of ``folder``, or in memory."""
+    if folder is None:
+        return os.memfd_create("alloyd candidate", os.MFD_CLOEXEC)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.dup(file.fileno())
 
 
 class _QuantisingSink:

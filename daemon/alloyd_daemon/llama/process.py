@@ -8,10 +8,10 @@ goes to stderr.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import os
 import queue
 import resource
+import signal
 import sys
 import threading
 import traceback
@@ -32,7 +32,7 @@ def main() -> NoReturn:
     # A crash is told by its signal and the library's last words; the image of a large model would fill the disk.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    faulthandler.enable(all_threads=False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders,), name="orders", daemon=True).start()
     served = _Served()
