@@ -13,7 +13,7 @@ import mmap
 import os
 import threading
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -32,7 +32,7 @@ _EHWPOISON: Final = 133
 @dataclass(slots=True)
 class _File:
     """One open file. ``cached`` says what the page cache held when it was opened (``cached_granules``); ``ask``
-    whether to ask for pages ahead of their use."""
+    whether to ask for pages ahead of their use; ``present`` which ranges were populated and not yet released."""
 
     path: Path
     handle: int
@@ -41,6 +41,7 @@ class _File:
     mapping: mmap.mmap | None
     data: memoryview
     address: int
+    present: set[tuple[int, int]] = field(default_factory=set)
 
 
 class Reader(ABC):
@@ -94,6 +95,9 @@ class Reader(ABC):
         if last <= first:
             return
         if file.mapping is not None:
+            for each in list(file.present):
+                if each[0] < last and first < each[1]:
+                    file.present.discard(each)
             advise(file.address + first, last - first, MADV_DONTNEED)
         for begin, end in uncached_parts(file.cached, first, last) if drop else ():
             with contextlib.suppress(OSError):
@@ -172,13 +176,16 @@ class MappedReader(Reader):
             return _EMPTY
         file = self._file(tensor)
         begin, end = tensor.offset + start, tensor.offset + stop
-        if self._populate:
+        # A sweep that comes by again finds its pages where the one before left them.
+        if self._populate and (begin, end) not in file.present:
             first = begin // PAGE * PAGE
             code = advise(file.address + first, end - first, MADV_POPULATE_READ)
             if code in (errno.EFAULT, _EHWPOISON):
                 raise _changed(file.path, f"cannot be read at byte {begin} (truncated, or a failing disk)")
             if code in (errno.EINVAL, errno.ENOSYS):
                 self._populate = False
+            if code == 0:
+                file.present.add((begin, end))
         return file.data[begin:end]
 
     def _map(self, path: Path, handle: int, size: int) -> tuple[mmap.mmap | None, memoryview, int]:
