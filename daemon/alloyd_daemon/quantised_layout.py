@@ -109,7 +109,8 @@ def quantised_layout(
     selection = skeleton.select(quantiser)
     found = []
     for name, code, shape in tensors:
-        place = skeleton.place(name)
+        part = skeleton.part(name)
+        place = None if part is None else part.place
         linear = selection.linears.get(place or "")
         if linear is not None:
             stored = quantiser.stored(name, dtype, linear.shape)

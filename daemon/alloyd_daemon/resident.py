@@ -12,9 +12,10 @@ from typing import Any
 
 from alloyd.errors import PlanError, ShapeMismatch
 
+from .checkpoints.libc import release_heap
 from .late import library
 from .quantiser import Quantiser
-from .skeleton import DTYPE_CODES, EXTRA, USER, Selection, Skeleton
+from .skeleton import DTYPE_CODES, EXTRA, USER, Part, Selection, Skeleton
 
 
 class Resident:
@@ -55,7 +56,7 @@ class Resident:
         if quantiser is not None:
             self._selection = self._skeleton.select(quantiser)
             quantiser.prepare(self.model, self._selection.skipped)
-        self._filled: set[str] = set()
+        self._filled: set[Part] = set()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -94,7 +95,7 @@ class Resident:
             A tensor has values that the quantiser cannot hold.
         """
         self._put_all(tensors)
-        missing = set(self._skeleton.shapes) - self._filled
+        missing = self._missing()
         self.model.tie_weights(missing_keys=missing, recompute_mapping=False)
         if missing:
             first = min(missing)
@@ -121,33 +122,41 @@ class Resident:
     def _put_all(self, tensors: Iterable[tuple[str, Any]]) -> None:
         with self._torch.no_grad():
             for name, tensor in tensors:
-                place = self._skeleton.place(name)
-                if place is not None:
-                    self._put(place, name, tensor)
-                    self._filled.add(place)
+                part = self._skeleton.part(name)
+                if part is not None:
+                    self._put(part, name, tensor)
+                    self._filled.add(part)
+                    release_heap()
 
-    def _put(self, place: str, name: str, tensor: Any) -> None:
-        wanted = self._skeleton.shapes[place]
-        if tuple(tensor.shape) != wanted:
+    def _missing(self) -> set[str]:
+        """Parameters and persistent buffers that were not filled, or not wholly."""
+        left = {place: math.prod(shape) for place, shape in self._skeleton.shapes.items()}
+        for part in self._filled:
+            left[part.place] -= math.prod(part.shape)
+        whole = {part.place for part in self._filled}
+        return {place for place, elements in left.items() if elements or place not in whole}
+
+    def _put(self, part: Part, name: str, tensor: Any) -> None:
+        if tuple(tensor.shape) != part.shape:
             raise ShapeMismatch(
                 f"tensor '{name}' has the shape {list(tensor.shape)}; "
-                f"{type(self.model).__name__} expects {list(wanted)}",
+                f"{type(self.model).__name__} expects {list(part.shape)}",
                 hint="The checkpoint's tensors do not match its config.json.",
                 tensor=name,
             )
-        path, _, leaf = place.rpartition(".")
+        path, _, leaf = part.place.rpartition(".")
         module = self.model.get_submodule(path)
-        linear = self._selection.linears.get(place)
+        linear = self._selection.linears.get(part.place)
         if linear is not None and self._quantiser is not None:
             value = tensor.to(device=self._device, dtype=self._skeleton.dtype)
             self._quantiser.load(module, name, value.T if linear.transposed else value)
             return
         held = getattr(module, leaf)
-        if held.device.type != "meta":
-            held.copy_(tensor)
-            return
-        value = tensor.to(device=self._device, dtype=self._skeleton.dtype_of(place), copy=True)
-        if leaf in module._buffers:
-            module._buffers[leaf] = value
-        else:
-            setattr(module, leaf, self._torch.nn.Parameter(value, requires_grad=False))
+        if held.device.type == "meta":
+            dtype = self._skeleton.dtype_of(part.place)
+            held = self._torch.empty(held.shape, dtype=dtype, device=self._device)
+            if leaf in module._buffers:
+                module._buffers[leaf] = held
+            else:
+                setattr(module, leaf, self._torch.nn.Parameter(held, requires_grad=False))
+        held[part.index].copy_(tensor)

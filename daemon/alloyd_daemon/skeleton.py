@@ -31,6 +31,26 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What one tensor of a checkpoint fills: ``shape`` at ``index`` of a parameter or buffer, all of it for ``()``.
+
+    An expert's matrix fills ``(expert,)`` or ``(expert, (first row, last row + 1))`` of a stack.
+    """
+
+    place: str
+    shape: tuple[int, ...]
+    expert: int | None = None
+    rows: tuple[int, int] | None = None
+
+    @property
+    def index(self) -> tuple[Any, ...]:
+        """What torch is given to index the parameter with."""
+        if self.expert is None:
+            return ()
+        return (self.expert,) if self.rows is None else (self.expert, slice(*self.rows))
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The linear modules that a quantiser takes, by the name of their weight.
 
@@ -46,6 +66,8 @@ class Selection:
 
 class Skeleton:
     """The model that a config.json describes, on the meta device: nothing is allocated.
+
+    ``shapes`` has every parameter and persistent buffer; tied ones stand under each of their names.
 
     Parameters
     ----------
@@ -71,40 +93,68 @@ class Skeleton:
         rules = mapping.get_model_conversion_mapping(self.model)
         self._renamings = [each for each in rules if isinstance(each, loading.WeightRenaming)]
         self._converters = [each for each in rules if isinstance(each, loading.WeightConverter)]
-        self._rename = loading.rename_source_key
+        self._rename, self._apply = loading.rename_source_key, loading.apply_renamings
         self._state = dict(self.model.state_dict())
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name: tuple(each.shape) for name, each in self._state.items()
+        }
         ignored = getattr(self.model, "_keys_to_ignore_on_load_unexpected", None) or ()
         self._ignored = [re.compile(each) for each in (*ignored, r"rotary_emb\.inv_freq", r"position_ids$")]
         self._plan = self.model._get_dtype_plan(self.dtype)
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Every parameter and persistent buffer with its shape; tied ones under each of their names."""
-        return {name: tuple(each.shape) for name, each in self._state.items()}
 
     def place(self, name: str) -> str | None:
         """The parameter or buffer that the checkpoint's tensor ``name`` fills; ``None`` where the model ignores it.
 
         Raises PlanError where the model has no place for it, or would fuse or split it first.
         """
+        part = self.part(name)
+        if part is not None and part.expert is not None:
+            raise self._fused(name)
+        return None if part is None else part.place
+
+    def part(self, name: str) -> Part | None:
+        """What the checkpoint's tensor ``name`` fills, an expert's part of a stack included; ``None`` if it is ignored.
+
+        Raises PlanError where the model has no place for it, or makes it by more than stacking experts.
+        """
         prefix = self.model.base_model_prefix
         found, pattern = self._rename(name, self._renamings, self._converters, prefix, self._state)
         if found not in self._state and name in self._state:
-            return name
+            return Part(name, self.shapes[name])
         if pattern is not None:
-            raise PlanError(
-                f"tensor '{name}' of {type(self.model).__name__} is fused with others before it is computed with,"
-                " which a model that is filled tensor by tensor cannot do",
-                hint="Write the checkpoint and let transformers load it.",
-                tensor=name,
-            )
+            return self._stacked(name, found, pattern)
         if found in self._state:
-            return str(found)
+            return Part(found, self.shapes[found])
         if any(each.search(found) for each in self._ignored):
             return None
         raise PlanError(
             f"tensor '{name}' fits nowhere in {type(self.model).__name__}",
             hint=_near(name, self._state),
+            tensor=name,
+        )
+
+    def _stacked(self, name: str, place: str, pattern: str) -> Part:
+        """An expert's part of the stack ``place``: all of its rows, or as many as each of the sources has."""
+        rule = next(each for each in self._converters if pattern in each.source_patterns)
+        steps = [(type(step).__name__, getattr(step, "dim", None)) for step in rule.operations]
+        numbers = re.findall(pattern.replace("*.", r"(\d+)\."), self._apply(name, self._renamings))
+        stacks = steps[:1] == [("MergeModulelist", 0)] and steps[1:] in ([], [("Concatenate", 1)])
+        if not stacks or len(rule.target_patterns) != 1 or place not in self._state or len(numbers) != 1:
+            raise self._fused(name)
+        expert, shape = int(numbers[0]), self.shapes[place]
+        sources = len(rule.source_patterns)
+        if expert >= shape[0] or shape[1] % sources or (sources > 1) != (len(steps) > 1):
+            raise self._fused(name)
+        if sources == 1:
+            return Part(place, shape[1:], expert)
+        rows = shape[1] // sources
+        first = rule.source_patterns.index(pattern) * rows
+        return Part(place, (rows, *shape[2:]), expert, (first, first + rows))
+
+    def _fused(self, name: str) -> PlanError:
+        return PlanError(
+            f"tensor '{name}' of {type(self.model).__name__} is fused with others or split before it is computed with",
+            hint="Write the checkpoint and let transformers load it.",
             tensor=name,
         )
 
@@ -130,7 +180,7 @@ class Skeleton:
             {f"{each.path}.weight": each for each in taken},
             skipped,
             bool(refused),
-            _warnings(refused, quantiser.name),
+            (*_warnings(refused, quantiser.name), *self._stacks(quantiser.name)),
         )
 
     def restore_buffers(self, device: Any) -> None:
@@ -165,6 +215,16 @@ class Skeleton:
             module._is_hf_initialized = False
         self.model.initialize_weights()
         return fresh
+
+    def _stacks(self, quantiser: str) -> tuple[str, ...]:
+        """A warning for stacks of experts, which are no linear modules."""
+        stacks = [name for name, shape in self.shapes.items() if len(shape) == 3 and ".experts." in name]
+        if not stacks:
+            return ()
+        return (
+            f"tensor '{stacks[0]}' and {len(stacks) - 1} like it are stacks of experts: left as they are, "
+            f"not quantised to {quantiser}, as transformers leaves them",
+        )
 
     def _linears(self, skipped: tuple[str, ...] | list[str]) -> list[Linear]:
         nn = library("torch.nn", user=USER, extra=EXTRA)
