@@ -19,6 +19,7 @@ AlloydError                    E_ALLOYD            1
 │   ├── JobNotFound            E_JOB_NOT_FOUND     8
 │   ├── JobCancelled           E_CANCELLED       130   cancelled on request
 │   ├── ChildDied              E_CHILD_DIED        8   the process that did the work ended unexpectedly
+│   ├── EngineRefused          E_ENGINE            8   the library that runs a model said no
 │   ├── Interrupted            E_INTERRUPTED     130   left by Ctrl-C; what was staged is kept
 │   └── WaitTimedOut           E_TIMEOUT         124   the job had not ended when the wait was over
 ├── ServiceError               E_SERVICE           9   talking to the daemon
@@ -227,6 +228,12 @@ class ChildDied(JobError):
 
     code = "E_CHILD_DIED"
     retryable = True
+
+
+class EngineRefused(JobError):
+    """The library that runs a model said no to a file or a batch; its process lives on."""
+
+    code = "E_ENGINE"
 
 
 class Interrupted(JobError):

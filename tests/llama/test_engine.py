@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from alloyd.errors import ChildDied
+from alloyd.errors import ChildDied, EngineRefused
 from alloyd_daemon.candidate import Candidate
 from alloyd_daemon.engine.in_memory import population
 from alloyd_daemon.gguf.architecture import architecture_of
 from alloyd_daemon.gguf.hyperparameters import Hyperparameters
 from alloyd_daemon.gguf.layout import describe
-from alloyd_daemon.llama.engine import Engine, EngineRefused
+from alloyd_daemon.llama.engine import Engine
 from alloyd_daemon.llama.image import Image
 from alloyd_daemon.llama.likelihood import score
 from alloyd_daemon.llama.messages import Load, Loaded

@@ -14,7 +14,7 @@ from typing import IO, Final, TypeVar
 
 import msgspec
 
-from alloyd.errors import ChildDied, JobError
+from alloyd.errors import ChildDied, EngineRefused
 
 from ..service.pipe import Frames, frame, write_all
 from .messages import Decode, Decoded, Load, Loaded, Order, Refused, Reply
@@ -33,10 +33,6 @@ ENVIRONMENT: Final = {
 }
 
 T = TypeVar("T", bound=Reply)
-
-
-class EngineRefused(JobError):
-    """llama.cpp said no to an order; the process lives on."""
 
 
 class Engine:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from alloyd.errors import AlloydError, MemoryTooSmall, PlanError, SourceError
+from alloyd.errors import AlloydError, EngineRefused, MemoryTooSmall, PlanError, SourceError
 from alloyd.jobs import Note, Progress
 
 from ..candidate import Candidate, GgufFile, Subject
@@ -21,7 +21,6 @@ from ..gguf.library import ggml_base
 from ..runner import Answered, Lost, Outcome, RunOptions
 from ..scoring.encoding import context_length, encode
 from ..scoring.requests import Request
-from .engine import EngineRefused
 from .image import Image
 from .language import Language, from_file, from_folder
 from .messages import Load
