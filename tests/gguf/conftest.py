@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from extras import need
 from gguf_support.tiny_models import MODELS, write_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,8 +53,7 @@ def llama_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of the small model of that name; ``zoo`` is the base of the zoo."""
-    pytest.importorskip("transformers", reason="needs transformers (make install)")
-    pytest.importorskip("sentencepiece", reason="needs the extra: make install-gguf")
+    need("gguf", "transformers", "sentencepiece")
     home = tmp_path_factory.mktemp("tiny-models")
 
     def get(name: str) -> Path:

@@ -12,11 +12,11 @@ import pytest
 from alloyd.errors import PlanError
 from alloyd_daemon.gguf import library, types
 from alloyd_daemon.gguf.imatrix import Imatrix
+from extras import need
 from gguf_support.gguf_files import read_gguf, write_gguf
 from gguf_support.tiny_models import MODELS
 
-pytest.importorskip("llama_cpp", reason="needs the extra: make install-gguf")
-pytest.importorskip("gguf", reason="needs the extra: make install-gguf")
+need("gguf", "llama_cpp", "gguf")
 
 # The converter guesses a name from the folder's; what we write depends on no path.
 NOT_COMPARED = {"general.name"}
@@ -94,8 +94,15 @@ def test_a_quantised_file_is_the_quantisers(
     _same(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
 
 
-@pytest.mark.parametrize("type_name", ["Q4_0", "Q4_K_M", "IQ2_XXS", "IQ3_M", "Q2_K_S", "IQ1_M"])
-@pytest.mark.parametrize("name", ["llama", "mixtral"])
+@pytest.mark.parametrize(
+    ("name", "type_name"),
+    [
+        *(("llama", kind) for kind in ("Q4_0", "Q4_K_M", "IQ2_XXS", "IQ3_M", "Q2_K_S")),
+        *(("mixtral", kind) for kind in ("Q4_0", "Q4_K_M")),
+        pytest.param("llama", "IQ1_M", marks=pytest.mark.soak),
+        pytest.param("mixtral", "IQ2_S", marks=pytest.mark.soak),
+    ],
+)
 def test_an_imatrix_weighs_what_it_weighs_for_the_quantiser(
     name: str, type_name: str, models: Callable[[str], Path], converted: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -12,8 +12,9 @@ import pytest
 from alloyd.errors import RecipeError, SourceError
 from alloyd_daemon.gguf import ggml, library
 from alloyd_daemon.gguf.element_type import TYPES, WEIGH_WHOLE_ROWS, ElementType
+from extras import need
 
-pytest.importorskip("llama_cpp", reason="needs the extra: make install-gguf")
+need("gguf", "llama_cpp", "gguf")
 KINDS = sorted(ggml.types())
 RANDOM = np.random.default_rng(7)
 VALUES = RANDOM.standard_normal((4, 512), dtype=np.float32)

@@ -10,12 +10,15 @@ import pytest
 
 from alloyd.errors import HeaderError, SourceNotFound
 from alloyd_daemon.gguf.imatrix import read_imatrix
+from extras import need
 
-gguf = pytest.importorskip("gguf", reason="needs the extra: make install-gguf")
+need("gguf", "gguf")
 SUMS = np.arange(1, 9, dtype=np.float32)
 
 
 def _write(path: Path, tensors: dict[str, np.ndarray], *, kind: str = "imatrix") -> Path:
+    import gguf
+
     writer = gguf.GGUFWriter(path=None, arch="any")
     writer.add_string("general.type", kind)
     writer.add_array("imatrix.datasets", ["x.txt"])

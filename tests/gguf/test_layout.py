@@ -15,9 +15,9 @@ from alloyd_daemon.gguf.imatrix import Imatrix
 from alloyd_daemon.gguf.layout import GgufLayout, describe
 from alloyd_daemon.gguf.reader import parse
 from checkpoint_factory import Model, config, shapes
+from extras import need
 
-pytest.importorskip("llama_cpp", reason="needs the extra: make install-gguf")
-pytest.importorskip("gguf", reason="needs the extra: make install-gguf")
+need("gguf", "llama_cpp", "gguf")
 
 Shapes = dict[str, tuple[int, ...]]
 GEMMA2 = {"query_pre_attn_scalar": 8, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
@@ -229,3 +229,15 @@ def test_a_tokenizer_that_llama_cpp_cannot_hold_leaves_numbers(tokenizer: Any, t
     metadata = parse(io.BytesIO(layout.header), layout.size, file="x").metadata
     assert metadata["tokenizer.ggml.model"] == "none"
     assert metadata["qwen2.vocab_size"] == 96
+
+
+def test_a_sentencepiece_model_is_read_by_its_fields() -> None:
+    from alloyd_daemon.gguf.sentencepiece_model import kind_of
+
+    # trainer_spec {model_type: BPE}, normalizer_spec {add_dummy_prefix: false, remove_extra_whitespaces: false}
+    found = kind_of(bytes([0x12, 2, 0x18, 2, 0x1A, 4, 0x18, 0, 0x20, 0]))
+    assert (found.name, found.space_prefix, found.normalises) == ("BPE", False, False)
+    assert kind_of(b"").name == "unigram"
+    for lie in (b"\x12\x7f", b"\x80", b"\xff" * 11, b"\x13", b"\x0d\x00"):
+        with pytest.raises(ValueError, match=r"a (field|number)"):
+            kind_of(lie)

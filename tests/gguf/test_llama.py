@@ -10,11 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from extras import need
 from gguf_support.gguf_files import write_gguf
 from gguf_support.llama_model import open_model
-from gguf_support.tiny_models import MODELS, ODD_TEXTS, TOKENIZERS, copy_without, write_model
+from gguf_support.tiny_models import (
+    MODELS,
+    ODD_TEXTS,
+    TOKENIZERS,
+    copy_without,
+    train_sentencepiece,
+    write_model,
+)
 
-pytest.importorskip("llama_cpp", reason="needs the extra: make install-gguf")
+need("gguf", "llama_cpp", "gguf")
 torch = pytest.importorskip("torch", reason="needs torch (make install)")
 IDS = [int(each) for each in np.random.default_rng(0).integers(3, 250, size=100)]
 
@@ -93,6 +101,31 @@ def test_ids_are_those_of_the_tokenizers_library(
         for text in ODD_TEXTS:
             # SentencePiece has no control tokens in its text; llama.cpp has where it is told to look for them.
             assert model.ids(text, control=fast) == encode(text), text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "unigram"}, "no SentencePiece tokenizer of the kind unigram"),
+        ({"normalization_rule_name": "nmt_nfkc"}, "does not normalise text"),
+        ({"remove_extra_whitespaces": True}, "does not normalise text"),
+    ],
+)
+def test_a_sentencepiece_that_llama_cpp_would_cut_otherwise_is_told(
+    changes: dict[str, object], said: str, models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = copy_without(models("llama"), tmp_path / "model")
+    train_sentencepiece(folder, **changes)
+    layout = write_gguf(folder, tmp_path / "model.gguf", "F16")
+    assert [warning for warning in layout.warnings if said in warning]
+
+
+def test_a_space_before_the_text_is_the_models(models: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = copy_without(models("llama"), tmp_path / "model")
+    train_sentencepiece(folder, prefix=False)
+    write_gguf(folder, tmp_path / "model.gguf", "F16")
+    with open_model(tmp_path / "model.gguf") as model:
+        assert model.ids("hello") == _sentencepiece(folder)("hello")
 
 
 @pytest.mark.parametrize("prefix", [True, False])

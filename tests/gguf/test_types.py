@@ -11,9 +11,9 @@ from alloyd.errors import PlanError, RecipeError
 from alloyd_daemon.gguf import types
 from alloyd_daemon.gguf.layout import GgufLayout, describe
 from checkpoint_factory import Model, config, shapes
+from extras import need
 
-pytest.importorskip("llama_cpp", reason="needs the extra: make install-gguf")
-pytest.importorskip("gguf", reason="needs the extra: make install-gguf")
+need("gguf", "llama_cpp", "gguf")
 
 
 def _describe(model: Model, type_name: str, folder: Path, **changes: object) -> GgufLayout:

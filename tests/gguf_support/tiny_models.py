@@ -127,26 +127,28 @@ def write_model(
     return folder
 
 
-def _sentencepiece(folder: Path, *, prefix: bool = True) -> None:
+def train_sentencepiece(folder: Path, *, prefix: bool = True, **changes: object) -> None:
+    """Write tokenizer.model and tokenizer_config.json; ``changes`` to the trainer's settings."""
     import io
 
     import sentencepiece
 
     made = io.BytesIO()
+    settings = {
+        "model_type": "bpe",
+        "vocab_size": VOCABULARY - 112,
+        "character_coverage": 1.0,
+        "byte_fallback": True,
+        "add_dummy_prefix": prefix,
+        "split_digits": True,
+        "allow_whitespace_only_pieces": True,
+        "remove_extra_whitespaces": False,
+        "normalization_rule_name": "identity",
+        "hard_vocab_limit": False,
+        "minloglevel": 2,
+    }
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([TEXT] * 4),
-        model_writer=made,
-        model_type="bpe",
-        vocab_size=VOCABULARY - 112,
-        character_coverage=1.0,
-        byte_fallback=True,
-        add_dummy_prefix=prefix,
-        split_digits=True,
-        allow_whitespace_only_pieces=True,
-        remove_extra_whitespaces=False,
-        normalization_rule_name="identity",
-        hard_vocab_limit=False,
-        minloglevel=2,
+        sentence_iterator=iter([TEXT] * 4), model_writer=made, **{**settings, **changes}
     )
     (folder / "tokenizer.model").write_bytes(made.getvalue())
     written = {
@@ -199,8 +201,8 @@ def _byte_level(expression: str | None, *, ignore_merges: bool) -> Callable[[Pat
 _CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 TOKENIZERS: dict[str, Callable[[Path], None]] = {
-    "sentencepiece": _sentencepiece,
-    "sentencepiece-gemma": lambda folder: _sentencepiece(folder, prefix=False),
+    "sentencepiece": train_sentencepiece,
+    "sentencepiece-gemma": lambda folder: train_sentencepiece(folder, prefix=False),
     "gpt-2": _byte_level(None, ignore_merges=False),
     "llama-bpe": _byte_level(
         rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_REST}", ignore_merges=True

@@ -22,10 +22,15 @@ from house.tree import PARTS
 def _doors() -> dict[str, Door[Any]]:
     """Every door there is, found by looking into every module of the daemon that is not a leaf."""
     found: dict[str, Door[Any]] = {}
-    for module in pkgutil.iter_modules(alloyd_daemon.__path__):
-        if module.ispkg or module.name == "__main__":
+    for module in pkgutil.walk_packages(alloyd_daemon.__path__, "alloyd_daemon."):
+        package = module.name.rpartition(".")[0]
+        if (
+            module.ispkg
+            or module.name.endswith(".__main__")
+            or package in {door.package for door in found.values()}
+        ):
             continue
-        for value in vars(importlib.import_module(f"alloyd_daemon.{module.name}")).values():
+        for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, Door):
                 found[value.kind] = value
     return found
@@ -40,7 +45,7 @@ def test_every_leaf_loads_and_registers(kind: str) -> None:
     names = door.names()
     assert names
     assert not door._absent, "a leaf's library is missing from the development environment"
-    folder = PARTS["alloyd_daemon"] / door.package.rpartition(".")[2]
+    folder = PARTS["alloyd_daemon"].joinpath(*door.package.split(".")[1:])
     leaves = [file for file in folder.glob("*.py") if not file.stem.startswith("_")]
     assert not [leaf.name for leaf in leaves if not re.search(r"\b(register|named)\(", leaf.read_text())]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from ..checkpoints.json_object import Lie, load_object
 from ..checkpoints.small_file import read_small
 from .library import missing
 from .pretokenizer import name_of
+from .sentencepiece_model import kind_of
 
 _BYTE: Final = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _LOOKS_SPECIAL: Final = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL)
@@ -161,9 +162,13 @@ def _from_sentencepiece(files: TokenizerFiles, path: Path, rows: int) -> Vocabul
         raise missing("sentencepiece") from None
     processor = SentencePieceProcessor()
     try:
-        processor.LoadFromSerializedProto(read_small(path, at_most=_MAX_TOKENIZER))
+        data = read_small(path, at_most=_MAX_TOKENIZER)
+        processor.LoadFromSerializedProto(data)
+        kind_said = kind_of(data)
     except (OSError, RuntimeError, ValueError) as wrong:
         raise files.wrong(path.name, f"is no SentencePiece model ({wrong})") from wrong
+    if kind_said.name != "BPE":
+        raise Unheld(f"llama.cpp has no SentencePiece tokenizer of the kind {kind_said.name}")
     tokens: dict[int, tuple[str, TokenType, float]] = {}
     for number in range(processor.vocab_size()):
         kind = TokenType.NORMAL
@@ -176,7 +181,13 @@ def _from_sentencepiece(files: TokenizerFiles, path: Path, rows: int) -> Vocabul
         elif processor.IsByte(number):
             kind = TokenType.BYTE
         tokens[number] = (processor.IdToPiece(number), kind, processor.GetScore(number))
-    return _assemble("llama", "default", files, tokens, rows, scored=True)
+    vocabulary = _assemble("llama", "default", files, tokens, rows, scored=True)
+    if vocabulary.space_prefix is None and not kind_said.space_prefix:
+        vocabulary = replace(vocabulary, space_prefix=False)
+    if kind_said.normalises:
+        warning = "llama.cpp does not normalise text, which tokenizer.model does before it cuts it"
+        vocabulary = replace(vocabulary, warnings=(*vocabulary.warnings, warning))
+    return vocabulary
 
 
 def _from_merges(
