@@ -5,7 +5,7 @@ AlloydError                    E_ALLOYD            1
 ├── RecipeError                E_RECIPE            3   YAML, key, value, method or parameter of a recipe
 ├── SourceError                E_SOURCE            4   an input checkpoint
 │   ├── SourceNotFound         E_SOURCE_NOT_FOUND  4   no such path, cache entry or shard
-│   ├── HeaderError            E_HEADER            4   a safetensors header or index that lies
+│   ├── HeaderError            E_HEADER            4   a safetensors or GGUF header, or an index, that lies
 │   ├── SourceChanged          E_SOURCE_CHANGED    4   changed or became unreadable while it was read
 │   └── DigestMismatch         E_DIGEST            4   bytes differ from the manifest
 ├── PlanError                  E_PLAN              5   a recipe that these sources cannot satisfy
@@ -139,7 +139,7 @@ class SourceNotFound(SourceError):
 
 
 class HeaderError(SourceError):
-    """A safetensors header or index that lies; ``facts['lie']`` names the lie."""
+    """A safetensors or GGUF header, or an index, that lies; ``facts['lie']`` names the lie."""
 
     code = "E_HEADER"
 

@@ -17,7 +17,7 @@ from extras import need
 need("gguf", "llama_cpp", "gguf")
 KINDS = sorted(ggml.types())
 RANDOM = np.random.default_rng(7)
-VALUES = RANDOM.standard_normal((4, 512), dtype=np.float32)
+VALUES = RANDOM.standard_normal((2, 512), dtype=np.float32)
 WEIGHTS = np.abs(RANDOM.standard_normal(512, dtype=np.float32)) + 0.01
 
 
@@ -44,14 +44,19 @@ def test_what_is_encoded_decodes_to_about_the_same(name: str) -> None:
         assert error < 0.01
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "weighed"),
+    [
+        (name, weighed)
+        for name, kind in ggml.types().items()
+        for weighed in (False, True)
+        if weighed or not ggml.needs_importance(kind)
+    ],
+)
 def test_a_unit_is_encoded_alone_as_in_its_row(name: str, weighed: bool) -> None:
     """What Part.unit promises: only the types of WEIGH_WHOLE_ROWS look at the whole row."""
     kind = ggml.types()[name]
     importance = WEIGHTS if weighed else None
-    if not weighed and ggml.needs_importance(kind):
-        pytest.skip("has no encoder without an importance")
     whole = _encode(kind, VALUES, importance)
     step = max(kind.block, 32)
     alone = np.concatenate(
@@ -89,7 +94,7 @@ def test_a_wrong_argument_is_refused_before_ggml_sees_it() -> None:
 @pytest.mark.parametrize("name", [name for name in KINDS if name not in ("F32", "F16", "BF16")])
 def test_values_that_a_type_cannot_hold_name_the_tensor(name: str, bad: float) -> None:
     values = VALUES.copy()
-    values[2, 300] = bad
+    values[1, 300] = bad
     with pytest.raises(SourceError, match=r"blk\.3\.attn_q\.weight has values"):
         ggml.quantize(
             ggml.types()[name], values, np.empty(1 << 16, np.uint8), WEIGHTS, tensor="blk.3.attn_q.weight"
@@ -104,17 +109,17 @@ from alloyd.errors import SourceError
 from alloyd_daemon.gguf import ggml
 random = np.random.default_rng(0)
 for kind in ggml.types().values():
-    for scale in (0.0, 1e-38, 1e-6, ggml.LARGEST):
+    for scale in (0.0, 1e-38, ggml.LARGEST):
         for shape in ("normal", "constant", "spike"):
-            values = random.standard_normal((2, 512)).clip(-1, 1)
+            values = random.standard_normal((1, 256)).clip(-1, 1)
             if shape == "constant":
                 values[:] = 1
             elif shape == "spike":
                 values[:] = 0
                 values[:, ::37] = -1
             values = (values * scale).astype(np.float32)
-            for weights in (0.0, 1e-30, ggml.LARGEST_IMPORTANCE):
-                importance = (weights * random.random(512)).astype(np.float32)
+            for weights in (0.0, ggml.LARGEST_IMPORTANCE):
+                importance = (weights * random.random(256)).astype(np.float32)
                 out = np.empty(kind.size_of(values.size), np.uint8)
                 try:
                     ggml.quantize(kind, values, out, importance)
