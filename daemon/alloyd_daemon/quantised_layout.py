@@ -33,6 +33,11 @@ class QuantisedTensor:
     stored: tuple[StoredTensor, ...]
     linear: Linear | None
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether the merged tensor's own bytes are stored."""
+        return self.linear is None and self.stored[0].dtype == self.dtype
+
 
 @dataclass(frozen=True, slots=True)
 class QuantisedLayout:
@@ -61,10 +66,9 @@ class QuantisedLayout:
         Raises JobError for values that the quantiser cannot hold.
         """
         tensor = self.tensors[place]
-        (first, *_) = tensor.stored
-        wanted = self.dtype if tensor.linear else first.dtype
-        if tensor.linear is None and wanted == tensor.dtype:
+        if tensor.unchanged:
             return {tensor.name: memoryview(data).cast("B")}
+        wanted = self.dtype if tensor.linear else tensor.stored[0].dtype
         torch = library("torch", user=USER, extra=EXTRA)
         values = torch_tensor(data, tensor.dtype, tensor.shape).to(getattr(torch, TORCH_NAMES[wanted]))
         if tensor.linear is None:
@@ -74,9 +78,8 @@ class QuantisedLayout:
     def workspace(self, place: int) -> int:
         """Bytes of private memory that :meth:`encode` takes for one tensor, results included, its data not."""
         tensor = self.tensors[place]
-        (first, *_) = tensor.stored
         if tensor.linear is None:
-            return 0 if first.dtype == tensor.dtype else first.nbytes
+            return 0 if tensor.unchanged else tensor.stored[0].nbytes
         cast = (
             0 if tensor.dtype == self.dtype and not tensor.linear.transposed else 2 * math.prod(tensor.shape)
         )

@@ -118,6 +118,9 @@ def test_a_tensor_of_another_dtype_is_quantised_from_the_models(tmp_path: Path) 
     config = config_of(folder) | {"torch_dtype": "bfloat16"}
     (folder / "config.json").write_text(json.dumps(config))
     check_all_equal(folder, tmp_path / "out", "nf4", {})
+    layout = publish(folder, quantiser("nf4"), tmp_path / "again")
+    assert not any(each.unchanged for each in layout.tensors)
+    assert {each.stored[0].dtype for each in layout.tensors if each.linear is None} == {"BF16"}
 
 
 def test_a_checkpoint_that_is_quantised_already_is_refused(tmp_path: Path) -> None:
@@ -133,3 +136,4 @@ def test_the_last_layers_and_embeddings_stay_as_they_are(tmp_path: Path) -> None
     taken = {each.name for each in layout.tensors if each.linear}
     assert not {"lm_head.weight", "model.embed_tokens.weight"} & taken
     assert len(taken) == 2 * 7
+    assert all(each.unchanged != (each.name in taken) for each in layout.tensors)
