@@ -68,7 +68,7 @@ def blocks(sink: StagedSink, weights: Tensors) -> list[tuple[Block, memoryview]]
     found = []
     for number, values in enumerate(weights.values()):
         data = memoryview(values.tobytes())
-        step = STEP if values.ndim == 2 and not sink.layout.is_whole(number) else PIECE  # type: ignore[attr-defined]
+        step = STEP if not sink.layout.is_whole(number) else PIECE  # type: ignore[attr-defined]
         for start in range(0, len(data), step):
             part = data[start : start + step]
             # A merge's blocks are whole pieces; of these small ones the first has those of the matrix.
@@ -96,6 +96,23 @@ def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         sink.close()
         found[str(form)] = files(final)
     return found
+
+
+def test_what_is_of_another_dtype_than_the_model_is_stored_in_the_models(tmp_path: Path) -> None:
+    """Norms of float32 in a checkpoint of bfloat16: transformers would leave the stored ones in float32."""
+    weights = read_checkpoint(write_checkpoint(tmp_path / "plain", SHAPE))
+    mixed = {name: each.astype("float32") if "norm" in name else each for name, each in weights.items()}
+    folder = write_checkpoint(tmp_path / "mixed", SHAPE, weights=mixed)
+    written = []
+    for source in (tmp_path / "plain", folder):
+        sink = make(tmp_path / f"{source.name}-out", source, FORMS[0])
+        sink.open()
+        for block, part in blocks(sink, read_checkpoint(source)):
+            sink.put(block, part)
+        sink.publish({"config.json": b"{}"})
+        sink.close()
+        written.append(files(tmp_path / f"{source.name}-out"))
+    assert written[0] == written[1]
 
 
 @given(

@@ -58,7 +58,7 @@ class QuantisedOutput:
 
     def is_whole(self, tensor: int) -> bool:
         """Whether a tensor is stored as it is."""
-        return self.quantised.tensors[tensor].linear is None
+        return self.quantised.tensors[tensor].unchanged
 
     def unit(self, tensor: int) -> int:
         return 1
