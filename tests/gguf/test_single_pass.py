@@ -15,9 +15,11 @@ import pytest
 from alloyd.jobs import Finished, MergeSpec, Note
 from alloyd.recipe import Form
 from alloyd_daemon.gguf.library import llama, log_lines
+from alloyd_daemon.gguf.reader import read_head
 from alloyd_daemon.gguf.types import file_types
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.settings import Settings
+from benchmarks.shapes import of_size, write
 from checkpoint_factory import Model, write_checkpoint
 from extras import need
 from gguf_support.gguf_files import read_gguf
@@ -49,12 +51,12 @@ def merge(recipe: str, out: Path, form: Form | None = None) -> list[Any]:
     return reports
 
 
-def quantize(plain: Path, out: Path, kind: str) -> Path:
+def quantize(plain: Path, out: Path, kind: str, *, threads: int = 1) -> Path:
     """``plain`` through ``llama_model_quantize``."""
     library = llama()
     parameters = library.llama_model_quantize_default_params()
     parameters.ftype = file_types()[kind]
-    parameters.nthread = 1
+    parameters.nthread = threads
     with log_lines() as lines:
         done = library.llama_model_quantize(str(plain).encode(), str(out).encode(), parameters)
     assert done == 0, "\n".join(lines[-8:])
@@ -74,20 +76,41 @@ def two_steps(
         names = {name: str(write_checkpoint(folder / name, WIDE, tune=tune)) for name, tune in tunes.items()}
     recipe = RECIPE.format(dtype="float32" if request.param == "wide-f32" else "bfloat16", **names)
     merge(recipe, folder / "merged")
-    wanted = {
-        "folder": str(folder / "merged"),
-        "out": str(folder / "plain.gguf"),
-        "type": "f32",
-        "vocabulary": "none",
-    }
+    convert(llama_source, folder / "merged", folder / "plain.gguf")
+    return recipe, folder / "plain.gguf"
+
+
+def convert(source: Path, folder: Path, out: Path) -> None:
+    """``folder`` through llama.cpp's converter, to F32."""
+    wanted = {"folder": str(folder), "out": str(out), "type": "f32", "vocabulary": "none"}
     done = subprocess.run(
-        [sys.executable, str(CONVERTER), str(llama_source)],
+        [sys.executable, str(CONVERTER), str(source)],
         input=json.dumps(wanted) + "\n",
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return recipe, folder / "plain.gguf"
+
+
+def assert_same_tensors(found: Path, expected: Path) -> None:
+    """Shape, type and bytes of every tensor."""
+    _, theirs = read_gguf(expected)
+    _, ours = read_gguf(found)
+    assert ours.keys() == theirs.keys()
+    assert not [name for name, tensor in theirs.items() if ours[name] != tensor]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_model_of_real_size(llama_source: Path, tmp_path: Path) -> None:
+    """0.85B: matrices of many blocks."""
+    base, one, two = write(tmp_path / "models", of_size("0.85B"), models=3)
+    recipe = RECIPE.format(dtype="bfloat16", base=base, one=one, two=two)
+    merge(recipe, tmp_path / "merged")
+    convert(llama_source, tmp_path / "merged", tmp_path / "plain.gguf")
+    expected = quantize(tmp_path / "plain.gguf", tmp_path / "expected.gguf", "Q4_K_M", threads=2)
+    merge(recipe, tmp_path / "out", Form("gguf", "Q4_K_M"))
+    assert_same_tensors(tmp_path / "out" / "model-Q4_K_M.gguf", expected)
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -96,12 +119,10 @@ def test_tensors_and_types_are_those_of_llama_cpp(
 ) -> None:
     recipe, plain = two_steps
     merge(recipe, tmp_path / "out", Form("gguf", kind))
-    _, expected = read_gguf(quantize(plain, tmp_path / "expected.gguf", kind))
-    metadata, found = read_gguf(tmp_path / "out" / f"model-{kind}.gguf")
-    assert metadata["general.file_type"] == file_types()[kind]
-    assert found.keys() == expected.keys()
-    different = [name for name, tensor in expected.items() if found[name] != tensor]
-    assert not different
+    expected = quantize(plain, tmp_path / "expected.gguf", kind)
+    found = tmp_path / "out" / f"model-{kind}.gguf"
+    assert_same_tensors(found, expected)
+    assert read_head(found).metadata["general.file_type"] == file_types()[kind]
 
 
 def test_a_fall_back_is_told_by_the_tensors_name(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ import pytest
 
 from alloyd_daemon.checkpoints.checkpoint import open_checkpoint
 from alloyd_daemon.checkpoints.journal import read_journal
+from alloyd_daemon.gguf.checkpoint import is_gguf, open_gguf
 from benchmarks.shapes import of_size, write
+from extras import need
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +33,7 @@ class House:
 
     folder: Path
     recipe: Path
+    form: tuple[str, ...] = ()
 
     @property
     def home(self) -> Path:
@@ -55,9 +58,8 @@ class House:
         return results[0]
 
     def start(self) -> str:
-        job: str = self.alloy("merge", str(self.recipe), str(self.out), "--threads", "1", "--detach")[
-            "value"
-        ]["id"]
+        words = (str(self.recipe), str(self.out), *self.form, "--threads", "1", "--detach")
+        job: str = self.alloy("merge", *words)["value"]["id"]
         return job
 
     def daemon(self) -> psutil.Process:
@@ -79,7 +81,7 @@ class House:
 
 def loadable(folder: Path) -> bool:
     try:
-        open_checkpoint(folder)
+        open_gguf(folder) if is_gguf(folder) else open_checkpoint(folder)
     except Exception:
         return False
     return True
@@ -175,6 +177,14 @@ def kill_at_random(house: House, *, kills: int, seed: int, alone: bool) -> int:
 @pytest.mark.parametrize("alone", [False, True], ids=["group", "daemon-alone"])
 def test_a_killed_merge_goes_on_to_identical_bytes(house: House, alone: bool) -> None:
     kill_at_random(house, kills=3, seed=11, alone=alone)
+
+
+@pytest.mark.parametrize("house", ["20M"], indirect=True)
+def test_a_killed_merge_into_gguf_goes_on_to_identical_bytes(house: House) -> None:
+    need("gguf", "llama_cpp", "gguf")
+    house.form = ("--gguf", "Q4_K_M")
+    kill_at_random(house, kills=3, seed=5, alone=False)
+    assert house.alloy("verify", str(house.out))["ok"]
 
 
 @pytest.mark.soak

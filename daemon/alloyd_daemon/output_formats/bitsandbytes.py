@@ -21,7 +21,7 @@ from ..output_format import OUTPUT_FORMATS, Model, OutputFormat
 from ..quantised_layout import QuantisedLayout, quantised_layout
 from ..quantiser import quantiser
 
-LIBRARIES: Final = 640 * 1024 * 1024
+LIBRARIES: Final = 512 * 1024 * 1024
 """Private bytes of torch, transformers and bitsandbytes."""
 
 
