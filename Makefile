@@ -67,7 +67,7 @@ test: dev gguf
 soak: dev gguf
 	$(PY) -m pytest -m soak --timeout 7200 --hypothesis-profile soak
 
-check: dev
+check: dev gguf
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
