@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from alloyd.api import score_spec
-from alloyd.errors import AlloydError, PlanError, Problems, SourceError, TaskError, UsageError
+from alloyd.errors import AlloydError, PlanError, Problems, SourceError, SourceNotFound, TaskError, UsageError
 from alloyd.jobs import Finished, Note, Planned, Progress, Report, ScoreSpec
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.runner import RUNNERS
@@ -199,6 +199,7 @@ def test_a_cancelled_score_leaves_nothing(place: Path, trial: TrialRunner) -> No
         (["base"], ["sums.jsonl"], {"quantise": "nf5"}, UsageError, "nf5"),
         (["base"], ["sums.jsonl"], {"options": {"patern": "x"}}, UsageError, "no option 'patern'"),
         (["base", "gone", "away"], ["sums.jsonl"], {}, Problems, "gone.*away"),
+        (["base", "gone.gguf"], ["sums.jsonl"], {}, SourceNotFound, "there is no file"),
         (["several.yaml"], ["sums.jsonl"], {}, PlanError, "another document"),
     ],
 )

@@ -19,7 +19,7 @@ from . import generation, loading
 TOGETHER: Final = 64 * 1024 * 1024
 """Bytes of tensors that are merged at a time; one larger tensor is merged by itself."""
 
-ALLOWED: Final = 768 * 1024 * 1024
+ALLOWED: Final = 640 * 1024 * 1024
 """Private bytes of the process with torch and transformers loaded, and of a batch's activations and logits."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from blake3 import blake3
 
 from alloyd import __version__
-from alloyd.errors import AlloydError, SourceChanged, UsageError, raise_all
+from alloyd.errors import AlloydError, SourceChanged, SourceNotFound, UsageError, raise_all
 from alloyd.jobs import Finished, Note, Planned, PlanSpec, Progress, Report, ScoreSpec
 
 from .. import tasks
@@ -60,6 +60,7 @@ def run(spec: ScoreSpec, context: Context) -> Generator[Report, None, None]:
     subjects = _subjects(spec, context)
     questions, groups, settings = _pose(spec, context, subjects)
     files = _Files.of(context)
+    contents = {each.name: _content(each) for each in subjects}
     memory = spec.memory if spec.memory is not None else context.settings.memory_bytes()
     yield Planned(_summary(questions, groups, memory))
     for subject in subjects:
@@ -67,7 +68,7 @@ def run(spec: ScoreSpec, context: Context) -> Generator[Report, None, None]:
             yield from (Note("warning", f"{subject.name}: {text}") for text in subject.warnings)
     with (
         open_findings(context.home, context.settings.cache_bytes()) as findings,
-        Journal(files.journal, _identity(spec, subjects, questions)) as journal,
+        Journal(files.journal, _identity(spec, contents, questions)) as journal,
     ):
         if journal.stale:
             yield Note(
@@ -91,7 +92,7 @@ def run(spec: ScoreSpec, context: Context) -> Generator[Report, None, None]:
             scored = yield from _counted(running, done, total)
             done += len(each.subjects) * len(questions.requests)
             found |= {subject.name: one for subject, one in zip(each.subjects, scored, strict=True)}
-        _check_unchanged(subjects, files)
+        _check_unchanged(subjects, contents, files)
         lost = [each.error for each in found.values() if each.error is not None]
         if len(lost) == len(found):
             journal.forget_lost()  # so that a resumed job tries again
@@ -129,7 +130,6 @@ def _check(spec: ScoreSpec) -> None:
 def _subjects(spec: ScoreSpec, context: Context) -> tuple[Subject, ...]:
     """What is to be scored, opened. Raises all that is wrong with it, together."""
     home, settings = context.home, context.settings
-    tokenizer = spec.options.get("tokenizer")
     found: list[Subject] = []
     problems: list[AlloydError] = []
     for each in spec.subjects:
@@ -144,8 +144,7 @@ def _subjects(spec: ScoreSpec, context: Context) -> tuple[Subject, ...]:
                 )
                 found.append(from_recipe(plan, name=each.name, home=home, settings=settings))
             elif each.path.endswith(".gguf"):
-                place = Path(tokenizer) if tokenizer else None
-                found.append(GgufFile(each.name, Path(each.path), place))
+                found.append(_gguf_file(each.name, Path(each.path), spec.options.get("tokenizer")))
             else:
                 found.append(
                     from_checkpoint(
@@ -156,6 +155,12 @@ def _subjects(spec: ScoreSpec, context: Context) -> tuple[Subject, ...]:
             problems.append(problem)
     raise_all(problems)
     return tuple(found)
+
+
+def _gguf_file(name: str, path: Path, tokenizer: str | None) -> GgufFile:
+    if not path.is_file():
+        raise SourceNotFound(f"there is no file {path}", hint="Check the path.", path=str(path))
+    return GgufFile(name, path, Path(tokenizer) if tokenizer else None)
 
 
 def _pose(
@@ -220,12 +225,12 @@ def _counted(
         running.close()
 
 
-def _identity(spec: ScoreSpec, subjects: Sequence[Subject], questions: Questions) -> str:
+def _identity(spec: ScoreSpec, contents: Mapping[str, str], questions: Questions) -> str:
     """What the scores follow from, as a digest."""
     facts = [
         __version__,
         [spec.runner, spec.quantise, spec.batch_size, sorted(spec.options.items())],
-        [[each.name, _content(each)] for each in subjects],
+        list(contents.items()),
         [
             [posed.task.evaluator, [[item.id, item.content] for item in posed.task.items]]
             for posed in questions.tasks
@@ -235,20 +240,28 @@ def _identity(spec: ScoreSpec, subjects: Sequence[Subject], questions: Questions
 
 
 def _content(subject: Subject) -> str:
+    """What a subject's tensors follow from."""
     if isinstance(subject, Candidate):
         return subject.prepared.plan.identity
     facts = subject.path.stat()
     return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
 
 
-def _check_unchanged(subjects: Sequence[Subject], files: _Files) -> None:
+def _check_unchanged(subjects: Sequence[Subject], contents: Mapping[str, str], files: _Files) -> None:
     """Raise SourceChanged where a source is not what it was; then nothing is kept that mixes two states of it."""
     try:
         for subject in subjects:
-            if isinstance(subject, Candidate):
-                one = subject.prepared
-                for checkpoint, seen in zip(one.checkpoints, one.fingerprints, strict=True):
-                    check_unchanged(checkpoint, seen)
+            if isinstance(subject, GgufFile):
+                if _content(subject) != contents[subject.name]:
+                    raise SourceChanged(
+                        f"{subject.path} changed while it was scored",
+                        hint="Let it be, and score it again.",
+                        path=str(subject.path),
+                    )
+                continue
+            one = subject.prepared
+            for checkpoint, seen in zip(one.checkpoints, one.fingerprints, strict=True):
+                check_unchanged(checkpoint, seen)
     except SourceChanged:
         shutil.rmtree(files.scratch, ignore_errors=True)
         files.journal.unlink(missing_ok=True)
