@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import os
 from collections.abc import Callable
@@ -20,21 +19,6 @@ from alloyd_daemon.llama.image import Image
 from alloyd_daemon.settings import Settings
 
 ZOO = Path(__file__).parents[2] / "zoo" / "models"
-PURE = {"test_packing.py", "test_options.py"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs llama.cpp where it is not installed; fail where it must be."""
-    if importlib.util.find_spec("llama_cpp") is not None:
-        return
-    for item in items:
-        if item.path.parent == Path(__file__).parent and item.path.name not in PURE:
-            if "gguf" in os.environ.get("ALLOYD_REQUIRE", ""):
-                item.add_marker(
-                    pytest.mark.xfail(reason="llama-cpp-python is missing", run=False, strict=True)
-                )
-            else:
-                item.add_marker(pytest.mark.skip(reason="needs llama-cpp-python: make install-gguf"))
 
 
 @pytest.fixture

@@ -26,7 +26,10 @@ from alloyd_daemon.llama.messages import Load, Loaded
 from alloyd_daemon.llama.needs import engine_bytes
 from alloyd_daemon.llama.packing import pack
 from alloyd_daemon.scoring.encoding import Span, SpanScore
+from extras import need
 from llama.conftest import ZOO, logprobs_of
+
+need("gguf", "llama_cpp", "gguf")
 
 TEXT = (1, *(3 + (7 * n * n) % 250 for n in range(180)))
 

@@ -18,7 +18,10 @@ from alloyd_daemon.gguf.layout import GgufLayout, describe
 from alloyd_daemon.llama.image import Image
 from alloyd_daemon.settings import Settings
 from checkpoint_factory import read_checkpoint, write_weights
+from extras import need
 from llama.conftest import ZOO
+
+need("gguf", "llama_cpp", "gguf")
 
 
 def _layout(candidate: Candidate, kind: str) -> GgufLayout:

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.shapes import of_size, write
+from extras import need
+
+need("gguf", "llama_cpp", "gguf")
 
 ROOT = Path(__file__).parents[2]
 

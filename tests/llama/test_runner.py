@@ -35,7 +35,10 @@ from alloyd_daemon.scoring.requests import (
 )
 from alloyd_daemon.settings import Settings
 from checkpoint_factory import Model, write_checkpoint
+from extras import need
 from llama.conftest import ZOO, gguf_file, logprobs_of, reference
+
+need("gguf", "llama_cpp", "gguf")
 
 QUESTIONS = (
     "paul has 4 keys . gina has 9 keys . how many keys have gina and paul together ? # :",
@@ -264,8 +267,13 @@ def test_logits_that_are_no_numbers_cost_one_candidate(
     assert answers[2] == answers[0]
 
 
-def test_every_type_it_names_is_one_of_llama_cpp() -> None:
-    assert sorted(RUNNERS.get("gguf").quantises) == sorted(file_types())
+def test_it_takes_every_type_of_llama_cpp_and_no_other() -> None:
+    check = RUNNERS.get("gguf").check_type
+    assert check is not None
+    for name in file_types():
+        check(name)
+    with pytest.raises(RecipeError, match="Q4_K_X"):
+        check("Q4_K_X")
 
 
 def test_how_many_prompts_are_answered_at_once_changes_no_text(

@@ -15,8 +15,11 @@ from alloyd_daemon.llama.messages import Load
 from alloyd_daemon.runner import RUNNERS, Answered, RunOptions
 from alloyd_daemon.scoring.requests import Continuation, Prompt, Request, WholeText
 from alloyd_daemon.settings import Settings
+from extras import need
 from gguf_support.tiny_models import ODD_TEXTS, write_model
 from llama.conftest import gguf_file
+
+need("gguf", "llama_cpp", "gguf")
 
 MODELS = ("llama3", "qwen2")
 # llama.cpp does not compose characters before it cuts text, as the tokenizer of Qwen2 does.

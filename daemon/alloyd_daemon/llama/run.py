@@ -18,6 +18,7 @@ from ..engine.in_memory import Weights, population
 from ..gguf.imatrix import read_imatrix
 from ..gguf.layout import GgufLayout, describe
 from ..gguf.library import ggml_base
+from ..gguf.reader import read_head
 from ..runner import Answered, Lost, Outcome, RunOptions
 from ..scoring.encoding import context_length, encode
 from ..scoring.requests import Request
@@ -61,11 +62,15 @@ def run_subjects(
     ggml_base()
     run = _Run(requests, options)
     ready: dict[int, _Ready] = {}
+    files: set[int] = set()
     for number, subject in enumerate(subjects):
-        if isinstance(subject, GgufFile):
-            continue
         try:
-            ready[number] = run.prepare(subject)
+            if isinstance(subject, GgufFile):
+                # llama.cpp itself may crash over a head that lies.
+                read_head(subject.path)
+                files.add(number)
+            else:
+                ready[number] = run.prepare(subject)
         except MemoryTooSmall:
             raise
         except (SourceError, PlanError) as error:
@@ -76,7 +81,7 @@ def run_subjects(
         weights = dict(zip(ready, sources.members, strict=True))
         for number, subject in enumerate(subjects):
             try:
-                if isinstance(subject, GgufFile):
+                if isinstance(subject, GgufFile) and number in files:
                     yield from run.file(number, subject, len(subjects))
                 elif number in ready:
                     yield from run.candidate(number, weights[number], ready[number], len(subjects))
