@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import zmq
 
@@ -335,6 +335,10 @@ def plan_spec(
     return _convert({**recipe_fields(recipe), **options, "out": place, "kind": "plan"}, PlanSpec)
 
 
+OPTION_PATHS: Final = ("imatrix", "tokenizer")
+"""Options of a scoring that are paths; relative ones start where the command is given, as everywhere."""
+
+
 def score_spec(
     models: Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
     tasks: PathLike | Sequence[PathLike],
@@ -346,8 +350,11 @@ def score_spec(
     else:
         subjects = [subject_fields(model, "") for model in models]
     named = [tasks] if isinstance(tasks, str | os.PathLike) else tasks
+    chosen = dict(options.get("options") or {})
+    chosen |= {key: os.path.abspath(chosen[key]) for key in OPTION_PATHS if key in chosen}
     fields = {
         **options,
+        "options": chosen,
         "subjects": subjects,
         "tasks": [task_name.absolute(os.fspath(task), Path.cwd()) for task in named],
         "kind": "score",

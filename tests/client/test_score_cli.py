@@ -89,6 +89,14 @@ def test_options_reach_the_daemon(
     assert [each["path"] for each in spec["subjects"]] == [str(tmp_path)]
 
 
+def test_options_that_are_paths_start_where_the_command_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = score_spec(["m.gguf"], "t.jsonl", {"options": {"tokenizer": "m", "kv": "f32"}})
+    assert spec.options == {"tokenizer": str(tmp_path / "m"), "kv": "f32"}
+
+
 def test_python_submits_scores_too(daemon: TrialDaemon, tmp_path: Path) -> None:
     with Client() as client:
         job = client.score({"a": tmp_path}, tmp_path / "t.jsonl", limit=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,11 @@ def test_options_are_read_and_those_of_others_left_alone() -> None:
 def test_a_value_that_makes_no_sense_is_refused_by_name(key: str) -> None:
     with pytest.raises(UsageError, match=key):
         EngineOptions.read({key: "some"})
+
+
+def test_the_docs_list_every_option_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "quantised.md").read_text(encoding="utf-8")
+    _, _, table = page.partition("| `--option` |")
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(\w+)`)? *\|", table, re.MULTILINE)
+    assert {key for key, _ in rows} == set(KEYS)
+    assert EngineOptions.read({key: value for key, value in rows if value}) == EngineOptions()
