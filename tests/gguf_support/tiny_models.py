@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from alloyd_daemon.gguf import pretokenizer
 
 VOCABULARY = 512
 SHAPE = {
@@ -164,15 +166,15 @@ def train_sentencepiece(folder: Path, *, prefix: bool = True, **changes: object)
     (folder / "tokenizer_config.json").write_text(json.dumps(written), encoding="utf-8")
 
 
-def _byte_level(expression: str | None, *, ignore_merges: bool) -> Callable[[Path], None]:
+def byte_level(steps: Sequence[Any], *, ignore_merges: bool) -> Callable[[Path], None]:
+    """Writes a byte-level BPE whose text is cut by ``steps`` of ``tokenizers.pre_tokenizers``."""
+
     def write(folder: Path) -> None:
         import tokenizers
         from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
         tokenizer = tokenizers.Tokenizer(models.BPE(ignore_merges=ignore_merges))
-        bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=expression is None)
-        steps = [] if expression is None else [pre_tokenizers.Split(tokenizers.Regex(expression), "isolated")]
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, bytes_only]) if steps else bytes_only
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(steps)) if len(steps) > 1 else steps[0]
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=VOCABULARY - 100,
@@ -198,18 +200,35 @@ def _byte_level(expression: str | None, *, ignore_merges: bool) -> Callable[[Pat
     return write
 
 
-_CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+def steps_of(rules: Sequence[tuple[str, ...]]) -> list[Any]:
+    """The rules of alloyd_daemon.gguf.pretokenizer as steps of the tokenizers' library."""
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Punctuation, Split
+
+    make: dict[str, Callable[..., Any]] = {
+        "bytes": lambda: ByteLevel(add_prefix_space=False, use_regex=False),
+        "gpt-2": lambda: ByteLevel(add_prefix_space=False, use_regex=True),
+        "digits": lambda how: Digits(individual_digits=how == "each"),
+        "punctuation": lambda how: Punctuation(how.lower()),
+        "split": lambda expression: Split(Regex(expression), "isolated"),
+    }
+    return [make[kind](*given) for kind, *given in rules]
+
+
+def _named(name: str) -> Callable[[Path], None]:
+    """Writes a tokenizer with the rules that llama.cpp calls ``name``."""
+
+    def write(folder: Path) -> None:
+        rules, whole = next(key for key, found in pretokenizer._NAMES.items() if found == name)
+        byte_level(steps_of(rules), ignore_merges=whole)(folder)
+
+    return write
+
+
 TOKENIZERS: dict[str, Callable[[Path], None]] = {
     "sentencepiece": train_sentencepiece,
     "sentencepiece-gemma": lambda folder: train_sentencepiece(folder, prefix=False),
-    "gpt-2": _byte_level(None, ignore_merges=False),
-    "llama-bpe": _byte_level(
-        rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_REST}", ignore_merges=True
-    ),
-    "qwen2": _byte_level(
-        rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_REST}", ignore_merges=False
-    ),
+    **{name: _named(name) for name in pretokenizer._NAMES.values()},
 }
 
 
