@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from alloyd_daemon.checkpoints import durable, journal, place, sink, staged_files, staging
+from alloyd_daemon.checkpoints import durable, journal, place, side_files, sink, staged_files, staging
 from checkpoints import sink_driver
 
 FLAVOURS = ("plain", "force", "force,no-exchange", "mount", "mount,force")
 POINTS = sorted(
     {
         name
-        for module in (sink, staged_files, staging, durable, journal)
+        for module in (sink, side_files, staged_files, staging, durable, journal)
         for name in re.findall(r'reach\("([^"]+)"\)', Path(str(module.__file__)).read_text())
     }
 )

@@ -8,10 +8,9 @@ encodes them overrides ``put``.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from blake3 import blake3
@@ -19,10 +18,10 @@ from blake3 import blake3
 from alloyd.errors import DiskFull, OutputError, OutputExists
 
 from ..checkpoints import staging
-from ..faults import reach
 from .digest import PIECE
 from .journal import Block, Journal, Owner, read_journal, start_journal
 from .layout import Layout, Run, size_of_output
+from .side_files import in_order, remove_strangers, write_sides
 from .staged_files import StagedFiles
 from .staging import already_published, check_output, discard_staging
 
@@ -94,7 +93,8 @@ class StagedSink:
                 adopted = self._adopt()
                 if adopted is None:
                     fresh = True
-                    self._clear()
+                    remove_strangers(self.place.staging, ())
+                    remove_strangers(self.place.state, ("lock",))
                 self._check_room()
                 self.files.reserve()
                 blocks = self._verified(adopted or ())
@@ -179,18 +179,16 @@ class StagedSink:
             return
         self._check_complete()
         sides = dict(side_files) | dict(self.layout.sides)
-        files = self._in_order(sides, last)
+        files = in_order(
+            [shard.filename for shard in self.layout.shards],
+            sides,
+            (*self.layout.sides, *last),
+            self.place.final,
+        )
         with staging.errors_of(self.place.staging):
             self.files.sync()
-            self._remove_strangers(files)
-            for name, data in sides.items():
-                path = self.place.staging / name
-                if path.parent != self.place.staging:
-                    path.parent.mkdir(exist_ok=True)
-                staging.write_file(path, data)
-                reach("after-fsync-side-file")
-            for folder in {self.place.staging / name for name in files if "/" in name}:
-                staging.sync_folder(folder.parent)
+            remove_strangers(self.place.staging, files)
+            write_sides(self.place.staging, sides)
         self._close_files()
         with staging.errors_of(self.place.final):
             sealed = staging.Sealed(self.identity, files, self.force)
@@ -240,16 +238,6 @@ class StagedSink:
         if owner != self._owner:
             return None
         return blocks if self.files.begun else None
-
-    def _clear(self) -> None:
-        for folder, kept in ((self.place.staging, staging.STATE), (self.place.state, "lock")):
-            for each in folder.iterdir():
-                if each.name == kept:
-                    continue
-                if each.is_dir() and not each.is_symlink():
-                    shutil.rmtree(each)
-                else:
-                    each.unlink()
 
     def _check_room(self) -> None:
         need = size_of_output(self.layout) + max(self._side_bytes, _LEAST_SIDE) - self.files.held
@@ -302,32 +290,6 @@ class StagedSink:
                     path=str(self.place.final),
                     tensor=tensor.name,
                 )
-
-    def _in_order(self, sides: Mapping[str, bytes], last: Sequence[str]) -> tuple[str, ...]:
-        shards = [shard.filename for shard in self.layout.shards]
-        for name in sides:
-            parts = PurePosixPath(name).parts
-            if (
-                name in shards
-                or not parts
-                or len(parts) > 2
-                or parts[0].startswith(".")
-                or ".." in parts
-                or "/" in parts
-            ):
-                raise OutputError(f"'{name}' cannot be the name of a side file", path=str(self.place.final))
-        late = [name for name in (*self.layout.sides, *last) if name in sides]
-        return (*shards, *sorted(set(sides) - set(late)), *dict.fromkeys(late))
-
-    def _remove_strangers(self, files: Sequence[str]) -> None:
-        """A run that stopped while writing side files may have left some that this one does not have."""
-        wanted = {PurePosixPath(name).parts[0] for name in files} | {staging.STATE}
-        for each in self.place.staging.iterdir():
-            if each.name not in wanted:
-                if each.is_dir() and not each.is_symlink():
-                    shutil.rmtree(each)
-                else:
-                    each.unlink()
 
     def _open_journal(self) -> Journal:
         if self._journal is None:
