@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from extras import need
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 NO_CGROUP = 77
 MIB = 1 << 20
@@ -78,3 +80,15 @@ def test_a_large_merge_fits_one_gibibyte(case: str, tmp_path: Path) -> None:
     assert found["finished"]
     assert found["kills"] == 0
     assert found["anonymous"] <= 512 * MIB
+
+
+def test_quantised_outputs_are_measured(tmp_path: Path) -> None:
+    need("gguf", "llama_cpp", "gguf")
+    figures = tmp_path / "figures.json"
+    options = ["--size", "4M", "--forms", "safetensors", "Q8_0", "--folder", str(tmp_path / "models")]
+    done = _run("quantise.py", *options, "--json", str(figures))
+    assert done.returncode == 0, done.stdout + done.stderr
+    plain, quantised = json.loads(figures.read_text())["results"]
+    assert 0.5 < quantised["written"] / plain["written"] < 0.6
+    assert quantised["processor"] > 0
+    assert quantised["anonymous"] < quantised["predicted"]
