@@ -103,7 +103,9 @@ class AsyncClient:
 
     async def score(
         self,
-        models: Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
+        models: PathLike
+        | Sequence[PathLike | Mapping[str, Any]]
+        | Mapping[str, PathLike | Mapping[str, Any]],
         tasks: PathLike | Sequence[PathLike],
         **options: Any,
     ) -> Job:

@@ -108,13 +108,15 @@ class Client:
 
     def score(
         self,
-        models: Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
+        models: PathLike
+        | Sequence[PathLike | Mapping[str, Any]]
+        | Mapping[str, PathLike | Mapping[str, Any]],
         tasks: PathLike | Sequence[PathLike],
         **options: Any,
     ) -> Job:
         """Submit a job that scores ``models`` on ``tasks``.
 
-        A model is a checkpoint folder, a GGUF file, or a recipe as :meth:`merge` takes it; a mapping gives them names.
+        A model is a checkpoint folder, a GGUF file, or a recipe as :meth:`merge` takes it; a mapping names several.
         A task is a JSONL file or ``EVALUATOR:SOURCE``. ``options`` are fields of :class:`alloyd.ScoreSpec`.
         """
         return self.submit(score_spec(models, tasks, options))
@@ -340,7 +342,7 @@ OPTION_PATHS: Final = ("imatrix", "tokenizer")
 
 
 def score_spec(
-    models: Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
+    models: PathLike | Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
     tasks: PathLike | Sequence[PathLike],
     options: Mapping[str, Any],
 ) -> ScoreSpec:
@@ -348,7 +350,8 @@ def score_spec(
     if isinstance(models, Mapping):
         subjects = [subject_fields(model, name) for name, model in models.items()]
     else:
-        subjects = [subject_fields(model, "") for model in models]
+        several = [models] if isinstance(models, str | os.PathLike) else models
+        subjects = [subject_fields(model, "") for model in several]
     named = [tasks] if isinstance(tasks, str | os.PathLike) else tasks
     chosen = dict(options.get("options") or {})
     chosen |= {key: os.path.abspath(chosen[key]) for key in OPTION_PATHS if key in chosen}

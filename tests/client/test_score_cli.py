@@ -47,8 +47,10 @@ def test_what_is_named_becomes_a_spec(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     assert json.loads(spec.subjects[4].recipe) == {"merge_method": "slerp"}
     assert spec.tasks == (f"{here}/t.jsonl", f"exact_match:{here}/t.jsonl", "lm_eval:arc_easy")
-    named = score_spec({"mother": "m"}, "t.jsonl", {})
+    named = score_spec({"mother": "m"}, "t.jsonl", {"options": {"tokenizer": "m", "pattern": "m"}})
+    assert named.options == {"tokenizer": f"{here}/m", "pattern": "m"}
     assert named.subjects == (Subject("mother", path=f"{here}/m"),)
+    assert score_spec("m", "t.jsonl", {}).subjects == (Subject("m", path=f"{here}/m"),)
     with pytest.raises(UsageError, match="cannot be read"):
         score_spec(["gone.yaml"], "t.jsonl", {})
     with pytest.raises(UsageError, match="the score job is wrong") as refused:
