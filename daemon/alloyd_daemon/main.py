@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +22,10 @@ from alloyd.paths import Home, endpoints, find_home
 from alloyd.units import parse_size
 
 from . import settings as settings_file
+from .service.child_process import CHILD
 from .service.server import STOP_SIGNALS, Server
 from .service.store import Store, refuse_network
-from .service.worker import CHILD, Worker
+from .service.worker import Worker
 
 log = logging.getLogger("alloyd")
 
@@ -33,10 +35,15 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, hint="'alloyd --help' lists the options.")
 
 
-def main(arguments: Sequence[str] | None = None, *, child: Sequence[str] = CHILD) -> int:
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    child: Sequence[str] = CHILD,
+    spare: subprocess.Popen[bytes] | None = None,
+) -> int:
     """Run the daemon until it is told to stop; returns its exit status.
 
-    ``child`` is the command that runs one job; only tests give another.
+    ``child`` is the command that runs one job; only tests give another. ``spare`` is such a child that runs already.
     """
     ready = -1
     try:
@@ -52,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, *, child: Sequence[str] = CHILD
         refuse_network(home.root)
         lock = take_lock(home)
         try:
-            _serve(home, loaded, options.once, ready, child)
+            _serve(home, loaded, options.once, ready, child, spare)
         finally:
             os.close(lock)
         return 0
@@ -108,7 +115,14 @@ def take_lock(home: Home) -> int:
     return lock
 
 
-def _serve(home: Home, loaded: settings_file.Loaded, once: bool, ready: int, child: Sequence[str]) -> None:
+def _serve(
+    home: Home,
+    loaded: settings_file.Loaded,
+    once: bool,
+    ready: int,
+    child: Sequence[str],
+    spare: subprocess.Popen[bytes] | None,
+) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     _rotate(home.log("daemon"), parse_size(loaded.settings.daemon.log_size))
     wakeup = _hear_signals()
@@ -118,7 +132,7 @@ def _serve(home: Home, loaded: settings_file.Loaded, once: bool, ready: int, chi
         store.recover()
         worker = Worker(store, home, loaded.settings, child=child)
         if once:
-            worker.prepare()
+            worker.prepare(spare)
         server = Server(
             store,
             worker,

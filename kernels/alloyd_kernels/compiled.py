@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from hashlib import blake2b
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -211,9 +211,20 @@ def _folder() -> Path | None:
 def _digest() -> str:
     import llvmlite.binding as llvm
 
-    about = (version("numba"), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    digest = blake2b("\0".join(about).encode(), digest_size=8)
+    processor = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+    digest = blake2b(processor.encode() + b"\0" + _numba_version(), digest_size=8)
     folder = Path(__file__).parent
     for path in sorted(folder.rglob("*.py")):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def _numba_version() -> bytes:
+    """What tells one numba from another, found without loading it."""
+    found = find_spec("numba")
+    file = Path(found.origin).with_name("_version.py") if found is not None and found.origin else None
+    if file is not None and file.is_file():
+        return file.read_bytes()
+    from importlib.metadata import version  # takes longer to load than everything else here
+
+    return version("numba").encode()

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +26,10 @@ from alloyd.jobs import SPECS, Event, Finished, Job, JobState, Note, Pace, Plann
 from alloyd.paths import Home
 
 from ..settings import Settings
+from .child_process import CHILD, spawn
 from .pipe import Answer, Begin, Failed, Frames, Halt, Halted, frame, write_all
 from .store import Store, cancelled
 
-CHILD = (sys.executable, "-P", "-m", "alloyd_daemon.child")
 # Kinds that need little memory never wait behind a merge.
 LIGHT = ("plan", "verify")
 LIGHT_AT_ONCE = 4
@@ -109,9 +108,9 @@ class Worker:
         self._spare: subprocess.Popen[bytes] | None = None
         self.stopping = False
 
-    def prepare(self) -> None:
-        """Start a child that loads its libraries while the first job is still on its way."""
-        self._spare = self._spawn()
+    def prepare(self, spare: subprocess.Popen[bytes] | None = None) -> None:
+        """Have a child that loads its libraries while the first job is still on its way; ``spare`` is one already."""
+        self._spare = spare or spawn(self._command)
 
     @property
     def busy(self) -> bool:
@@ -292,7 +291,7 @@ class Worker:
                 self._store.move(job.id, JobState.FAILED, error=error)
 
     def _start(self, job: Job, act: Literal["run", "discard"]) -> None:
-        process = self._spare or self._spawn()
+        process = self._spare or spawn(self._command)
         self._spare = None
         assert process.stdin is not None
         assert process.stdout is not None
@@ -310,11 +309,6 @@ class Worker:
         log.info("%s %s: process %d", job.id, act, process.pid)
         with contextlib.suppress(BrokenPipeError):
             write_all(orders, frame(begin))
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, process_group=0
-        )
 
     def _take(self, child: Child, report: Answer) -> None:
         name = child.job.id
