@@ -79,12 +79,14 @@ def store_tile(row, count, address, code, start):  # type: ignore[no-untyped-def
     """Encode ``count`` float32 of ``row`` to element ``start`` on; returns how many are NaN or infinite there."""
     strange = np.int32(0)
     overflow = _OVERFLOW[code]
-    for i in range(count):
-        strange += np.int32(magnitude_bits(row[i]) >= overflow)
     if code == BF16:
         for i in range(count):
+            strange += np.int32(magnitude_bits(row[i]) >= overflow)
             store_u16(address, start + i, narrow_bf16(row[i]))
-    elif code == F16:
+        return np.int64(strange)
+    for i in range(count):
+        strange += np.int32(magnitude_bits(row[i]) >= overflow)
+    if code == F16:
         for i in range(count):
             store_u16(address, start + i, narrow_half(row[i]))
     elif code == F32:
