@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -22,6 +23,8 @@ V2 = Path("/sys/fs/cgroup")
 class Measured:
     """Seconds on the wall; bytes at the worst moment, summed over the process tree; ``None``: not measured.
 
+    ``cpu`` is seconds of processor time, user and system, of every process that was waited for: steadier than the wall
+    where others use the machine, though not free of them (they share its caches and, often, its cores).
     ``resident`` counts mapped file pages, ``private`` only what no other process shares and no file backs up
     (Private_Clean + Private_Dirty of smaps_rollup, without private file pages that were never written, is
     what the kernel reports as Anonymous; both are sampled). ``cgroup`` is the peak the kernel charged, page
@@ -35,6 +38,7 @@ class Measured:
     anonymous: int | None = None
     cgroup: int | None = None
     said: str = ""
+    cpu: float = 0.0
 
 
 @dataclass(slots=True)
@@ -99,6 +103,7 @@ def run(
 ) -> Measured:
     """Run ``command`` to its end; with ``memory`` sample its process tree (which slows it a little)."""
     peaks = _Peaks()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -112,6 +117,7 @@ def run(
         sampler.start()
     said, _ = process.communicate(timeout=timeout)
     seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     peaks.stop.set()
     if memory:
         sampler.join()
@@ -123,6 +129,7 @@ def run(
         anonymous=peaks.anonymous if memory else None,
         cgroup=inside.peak() if inside else None,
         said=said,
+        cpu=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
     )
 
 

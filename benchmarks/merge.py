@@ -88,18 +88,23 @@ def once(held: Contest, tool: str, *, cold: bool, memory: bool = False) -> Measu
 
 def measure(held: Contest, *, runs: int, cold: bool) -> dict[str, Any]:
     """All tools on one method: seconds of each run, medians, ratios, peaks."""
+    cpu: dict[str, list[float]] = {tool: [] for tool in held.commands}
     seconds: dict[str, list[float]] = {tool: [] for tool in held.commands}
     for number in range(runs):
         for tool in held.commands:
             if tool == "mergekit" and number:
                 continue
-            seconds[tool].append(once(held, tool, cold=cold).seconds)
+            found = once(held, tool, cold=cold)
+            seconds[tool].append(found.seconds)
+            cpu[tool].append(found.cpu)
     rows: dict[str, Any] = {}
     for tool in held.commands:
         watched = None if tool == "floor" else once(held, tool, cold=cold, memory=True)
         rows[tool] = {
             "seconds": [round(value, 3) for value in seconds[tool]],
             "median": round(median(seconds[tool]), 3),
+            "cpu": [round(value, 3) for value in cpu[tool]],
+            "median_cpu": round(median(cpu[tool]), 3),
             "to_floor": round(median(seconds[tool]) / median(seconds["floor"]), 3),
             "to_alloyd": round(median(seconds[tool]) / median(seconds["alloyd"]), 3),
             "resident": watched and watched.resident,
@@ -116,11 +121,14 @@ def measure(held: Contest, *, runs: int, cold: bool) -> dict[str, Any]:
 def show(found: dict[str, Any]) -> None:
     print(f"\n{found['method']}  ({found['bytes_read'] / 1e9:.2f} GB in)")
     print(
-        f"  {'':10}{'seconds':>10}{'x floor':>10}{'x alloyd':>10}{'resident':>12}{'private':>12}{'anonymous':>12}"
+        f"  {'':10}{'seconds':>10}{'cpu':>10}{'x floor':>10}{'x alloyd':>10}"
+        f"{'resident':>12}{'private':>12}{'anonymous':>12}"
     )
     for tool, row in found["tools"].items():
         sizes = (megabytes(row[name]) for name in ("resident", "private", "anonymous"))
-        figures = f"{row['median']:10.2f}{row['to_floor']:10.2f}{row['to_alloyd']:10.2f}"
+        figures = (
+            f"{row['median']:10.2f}{row['median_cpu']:10.2f}{row['to_floor']:10.2f}{row['to_alloyd']:10.2f}"
+        )
         print(f"  {tool:10}{figures}" + "".join(f"{size:>12}" for size in sizes), flush=True)
 
 
