@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from extras import need
+from extras import absent, need
 from gguf_support.tiny_models import MODELS, write_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,8 +36,9 @@ def llama_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """llama.cpp's source with its converter, unpacked."""
     archive = _archive()
     if archive is None or not archive.is_file():
-        pytest.skip(
-            "needs llama.cpp's converter: make install-gguf, or ALLOYD_LLAMA_SOURCE=llama_cpp_python-*.tar.gz"
+        absent(
+            "gguf",
+            "llama.cpp's converter is not here: `make install-gguf`, or ALLOYD_LLAMA_SOURCE=llama_cpp_python-*.tar.gz",
         )
     folder = tmp_path_factory.mktemp("llama-source")
     wanted = tuple(
