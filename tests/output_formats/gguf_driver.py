@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from pathlib import Path
+
+import numpy as np
 
 from alloyd.recipe import Form
 from alloyd_daemon.checkpoints.digest import PIECE, piece_digests
@@ -28,7 +31,25 @@ def model(folder: Path) -> Path:
     return write_checkpoint(folder, SHAPE)
 
 
-def make(final: Path, folder: Path, *, force: bool = False, kind: str = TYPE) -> StagedSink:
+def importance(path: Path) -> Path:
+    """An importance matrix, in the older form, for every matrix of the model but the embedding."""
+    names = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    data = struct.pack("<i", len(names) + 1)
+    for place, name in enumerate([*(f"blk.0.{each}.weight" for each in names), "output.weight"]):
+        weights = np.random.default_rng(place).uniform(0.01, 4, SHAPE.hidden).astype(np.float32)
+        data += (
+            struct.pack("<i", len(name))
+            + name.encode()
+            + struct.pack("<ii", 1, len(weights))
+            + weights.tobytes()
+        )
+    path.write_bytes(data)
+    return path
+
+
+def make(
+    final: Path, folder: Path, *, force: bool = False, kind: str = TYPE, imatrix: Path | None = None
+) -> StagedSink:
     """A sink for the model in ``folder``."""
     weights = read_checkpoint(folder)
     gguf = OUTPUT_FORMATS.get("gguf")
@@ -38,7 +59,7 @@ def make(final: Path, folder: Path, *, force: bool = False, kind: str = TYPE) ->
             config=json.loads((folder / "config.json").read_text()),
             folder=folder,
             title="",
-            form=Form("gguf", kind),
+            form=Form("gguf", kind, None if imatrix is None else str(imatrix)),
             base_dir=folder,
             shard_size=PIECE,
         )

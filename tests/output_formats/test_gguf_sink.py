@@ -25,7 +25,7 @@ from alloyd_daemon.gguf.encode import encode
 from checkpoint_factory import read_checkpoint
 from extras import need
 from output_formats import gguf_driver
-from output_formats.gguf_driver import IDENTITY, SIDE_FILES, TYPE, blocks, make, model, run
+from output_formats.gguf_driver import IDENTITY, SHAPE, SIDE_FILES, TYPE, blocks, importance, make, model, run
 
 need("gguf", "llama_cpp", "gguf")
 
@@ -40,8 +40,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The file as it is when every tensor is encoded at once."""
-    sink = make(tmp_path_factory.mktemp("expected") / "out", source)
+    return at_once(make(tmp_path_factory.mktemp("expected") / "out", source), source)
+
+
+def at_once(sink: StagedSink, source: Path) -> bytes:
+    """The file as it is when every tensor is encoded whole."""
     layout = sink.layout.file  # type: ignore[attr-defined]
     data = np.zeros(layout.size, dtype=np.uint8)
     data[: len(layout.header)] = np.frombuffer(layout.header, dtype=np.uint8)
@@ -89,6 +92,22 @@ def test_blocks_order_threads_and_stops_do_not_matter(
                 sink.publish(SIDE_FILES)
             sink.close()
         assert (final / FILE).read_bytes() == expected
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q5_1", "Q4_K_M"])
+def test_an_importance_weighs_alike_in_every_block(source: Path, tmp_path: Path, kind: str) -> None:
+    """Q4_0 and its kin weigh over whole rows: their blocks are whole rows, too."""
+    imatrix = importance(tmp_path / "imatrix.dat")
+    for units in (3, 1 << 10):
+        sink = make(tmp_path / f"out-{units}", source, kind=kind, imatrix=imatrix)
+        if kind in ("Q4_0", "Q5_1"):
+            assert sink.layout.unit(3) % SHAPE.hidden == 0
+        sink.open()
+        put_all(sink, blocks(sink, read_checkpoint(source), units), 2)
+        sink.publish(SIDE_FILES)
+        sink.close()
+        assert (tmp_path / f"out-{units}" / f"model-{kind}.gguf").read_bytes() == at_once(sink, source)
+    assert ", imatrix " in sink.layout.identity
 
 
 def put_all(sink: StagedSink, todo: list[tuple[Block, memoryview]], threads: int) -> None:
