@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from alloyd.errors import AlloydError, RecipeError
+from alloyd.errors import AlloydError, DigestMismatch, HeaderError, RecipeError
 from alloyd.jobs import Finished, MergeSpec, PlanSpec
 from alloyd.recipe import Form
 from alloyd_daemon.candidate import from_recipe
+from alloyd_daemon.checkpoints.manifest import MANIFEST
+from alloyd_daemon.checkpoints.verify import Verified, verify
 from alloyd_daemon.engine.prepare import prepare
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.output_format import OUTPUT_FORMATS
@@ -108,3 +110,34 @@ def test_a_format_declares_itself_whole(name: str) -> None:
     found = OUTPUT_FORMATS.get(name)
     assert found.name == name
     assert found.summary
+
+
+def test_verifying_a_gguf_reads_header_and_tensors(folder: Path) -> None:
+    need("gguf", "llama_cpp", "gguf")
+    run(folder, document("out: {format: gguf, type: Q8_0}"))
+    file = folder / "out" / "model-Q8_0.gguf"
+    assert checked(folder / "out").manifest
+    assert checked(file).tensors == checked(folder / "out").tensors
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"llama.context_length", b"llama.context_lenghts"[:20], 1))
+    with pytest.raises(DigestMismatch, match=r"the header of model-Q8_0\.gguf"):
+        checked(folder / "out")
+    file.write_bytes(whole[:-40] + bytes([whole[-40] ^ 4]) + whole[-39:])
+    with pytest.raises(DigestMismatch, match="differs from its manifest: tensor '"):
+        checked(folder / "out")
+    file.write_bytes(whole[:-1])
+    with pytest.raises(HeaderError, match=r"bytes are missing"):
+        checked(folder / "out")
+    file.write_bytes(whole)
+    (folder / "out" / MANIFEST).unlink()
+    assert not checked(file).manifest
+
+
+def checked(path: Path) -> Verified:
+    steps = verify(path)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        found: Verified = end.value
+        return found
