@@ -14,7 +14,7 @@ from alloyd.jobs import Finished, MergeSpec, PlanSpec
 from alloyd_daemon.candidate import Candidate, from_recipe
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.runner import RUNNERS, Answered, Lost, RunOptions
-from alloyd_daemon.scoring.encoding import SpanScore, context_length, encode
+from alloyd_daemon.scoring.encoding import Span, SpanScore, context_length, encode
 from alloyd_daemon.scoring.requests import Continuation, Likelihood, Request, WholeText
 from alloyd_daemon.settings import Settings
 
@@ -104,13 +104,16 @@ def resident(folder: Path, asked: Sequence[Request], **how: Any) -> dict[int, Li
     encoded = encode(
         asked, word_level(folder), context_length(json.loads((folder / "config.json").read_text()))
     )
+    return encoded.likelihoods(plain_scores(model, encoded.spans))
+
+
+@torch.no_grad()
+def plain_scores(model: Any, spans: Sequence[Span]) -> dict[int, SpanScore]:
+    """The scores of ``spans``, each run by itself."""
     scores: dict[int, SpanScore] = {}
-    with torch.inference_mode():
-        for place, span in enumerate(encoded.spans):
-            logits = model(torch.tensor([span.ids[:-1]])).logits[0, span.first - 1 :].float()
-            targets = torch.tensor(span.ids[span.first :])
-            chosen = logits.log_softmax(-1)[torch.arange(len(targets)), targets]
-            scores[place] = SpanScore(
-                float(chosen.double().sum()), bool((logits.argmax(-1) == targets).all())
-            )
-    return encoded.likelihoods(scores)
+    for place, span in enumerate(spans):
+        logits = model(torch.tensor([span.ids[:-1]])).logits[0, span.first - 1 :].float()
+        targets = torch.tensor(span.ids[span.first :])
+        chosen = logits.log_softmax(-1)[torch.arange(len(targets)), targets]
+        scores[place] = SpanScore(float(chosen.double().sum()), bool((logits.argmax(-1) == targets).all()))
+    return scores

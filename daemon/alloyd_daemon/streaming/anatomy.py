@@ -87,6 +87,7 @@ class Anatomy:
             if outside:
                 raise refusal(self._model, f"the quantised tensor '{outside[0]}' is outside of its layers")
             quantiser.prepare(self._model, self._selection.skipped)
+            self._model.eval()
         self._head_is_checked = False
 
     @property
@@ -144,7 +145,10 @@ class Anatomy:
 
         Raises JobError for values that the quantiser cannot hold.
         """
-        module = copy.deepcopy(self._layers[number], {id(self._config): self._config})
+        original = self._layers[number]
+        # What has no values need not be copied, and what is quantised cannot be without values.
+        shared = (self._config, *original.parameters(), *original.buffers())
+        module = copy.deepcopy(original, {id(each): each for each in shared})
         prefix = f"{self._path}.{number}."
         for place, tensor in tensors.items():
             path, _, leaf = place.removeprefix(prefix).rpartition(".")

@@ -95,7 +95,7 @@ def until_stopped(
     Gives what the stop carries. Raises PlanError where the forward fails or ends before.
     """
     try:
-        with torch.inference_mode(), acting(layers, act), hollow:
+        with torch.no_grad(), acting(layers, act), hollow:
             functional_call(model, dict(tensors), args=(), kwargs=inputs.keywords())
     except Stop as stopped:
         return stopped.hidden

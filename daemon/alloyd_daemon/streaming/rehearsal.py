@@ -156,7 +156,7 @@ def recorded(
 def _rehearse(model: nn.Module, layers: nn.ModuleList, hollow: Hollow, inputs: Inputs) -> _Rehearsal:
     watch = _Watch(model, layers, hollow)
     try:
-        with torch.inference_mode(), acting(layers, watch.act), hollow:
+        with torch.no_grad(), acting(layers, watch.act), hollow:
             found = model(**inputs.keywords())
     except AlloydError:
         raise

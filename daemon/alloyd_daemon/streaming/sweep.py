@@ -151,16 +151,16 @@ class _Run:
         group = self.ready.groups[part.group]
         anatomy = group.anatomy
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def embed(flow: Flow, batch: int) -> None:
             self._put(flow, batch, anatomy.embed(anatomy.inputs(group.batches[batch]), tensors))
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def through_layer(flow: Flow, batch: int) -> None:
             hidden = self._input(flow, batch)
             self._put(flow, batch, layer(hidden, self.arguments.of(part.group, batch)[part.number]))
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def score(flow: Flow, batch: int) -> None:
             found = scores_of(
                 group.batches[batch],
