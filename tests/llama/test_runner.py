@@ -22,6 +22,7 @@ from alloyd.errors import (
 )
 from alloyd_daemon.candidate import Candidate, GgufFile, Subject, from_checkpoint
 from alloyd_daemon.gguf.types import file_types
+from alloyd_daemon.llama import image
 from alloyd_daemon.runner import RUNNERS, Answered, Lost, Outcome, RunOptions
 from alloyd_daemon.scoring.encoding import encode
 from alloyd_daemon.scoring.requests import (
@@ -236,13 +237,29 @@ def test_what_concerns_all_is_raised_before_work(
         next(_run([subject], replace(options, quantise="Q4_K_X")))
     with pytest.raises(MemoryTooSmall) as raised:
         next(_run([subject], replace(options, memory=2**20)))
-    least = raised.value.facts["least"]
-    assert isinstance(least, int)
-    answers, _ = _answers(_run([subject], replace(options, memory=least)))
-    assert len(answers[0]) == len(REQUESTS), "on disk, where memory has no room for the file"
+    assert isinstance(raised.value.facts["least"], int)
     long = Continuation("keys " * 300, "13")
     with pytest.raises(TaskError, match="request 0"):
         next(RUNNERS.get("gguf").run([subject], [long], options))
+
+
+def test_on_disk_candidates_answer_as_in_memory(
+    mixture: Callable[[float], Candidate], options: RunOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects: list[Subject] = [mixture(0.5), mixture(1.0), mixture(0.5)]
+    expected, _ = _answers(_run(subjects, options))
+
+    with pytest.raises(MemoryTooSmall) as raised:
+        next(_run(subjects, replace(options, memory=2**20)))
+    least = raised.value.facts["least"]
+    assert isinstance(least, int)
+    places: list[Path | None] = []
+    nameless = image._nameless
+    monkeypatch.setattr(image, "_nameless", lambda folder: places.append(folder) or nameless(folder))
+    answers, lost = _answers(_run(subjects, replace(options, memory=least)))
+    assert not lost
+    assert answers == expected
+    assert places == [options.scratch]
 
 
 def test_logits_that_are_no_numbers_cost_one_candidate(

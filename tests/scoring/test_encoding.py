@@ -143,8 +143,10 @@ def test_what_does_not_fit_is_named() -> None:
         TaskError, match=r"a\.jsonl, line 7: the item has \d+ tokens, the model's context holds 8"
     ):
         encode([Continuation("the cat " * 9, "sat")], tokenizer, ROOM, where=lambda _: "a.jsonl, line 7")
-    with pytest.raises(TaskError, match="request 0: the prompt has"):
+    with pytest.raises(TaskError, match=r"request 0: the prompt has \d+"):
         encode([Prompt("the cat " * 9)], tokenizer, ROOM)
+    with pytest.raises(TaskError, match="request 0: the prompt has no tokens"):
+        encode([Prompt("")], tokenizer, ROOM)
     # The last token is only predicted: a context full to the brim still holds it.
     room = len(tokenizer.encode("the cat sat"))
     assert encode([Continuation("the cat sat", " on")], tokenizer, room).spans

@@ -122,6 +122,10 @@ def encode(
     for number, request in enumerate(requests):
         if isinstance(request, Prompt):
             ids = tuple(tokenizer.encode(request.text))
+            if not ids:
+                raise TaskError(
+                    f"{where(number)}: the prompt has no tokens", hint="Write one, or remove the item."
+                )
             _check_room(len(ids) + 1, context_length, where(number), "prompt")
             prompts.append(EncodedPrompt(number, ids, request.stop, request.most_tokens))
         elif isinstance(request, WholeText):
