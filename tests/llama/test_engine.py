@@ -158,6 +158,16 @@ def test_what_is_no_model_is_refused_in_words(tmp_path: Path, path: str) -> None
         assert engine.load(_load(path)).vocabulary == 256
 
 
+def test_nonsense_from_the_process_is_its_death(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for said in (b"\xff" * 9, b"\0\0\0\1\xc0", b"\0\0\0\5abc"):
+        code = f"import os; os.read(0, 9); os.write(1, {said!r}); os.close(1); os.read(0, 1)"
+        monkeypatch.setattr("alloyd_daemon.llama.engine.COMMAND", (sys.executable, "-c", code))
+        monkeypatch.setattr("alloyd_daemon.llama.engine.FAREWELL", 0.2)
+        with Engine() as engine, pytest.raises(ChildDied) as raised:
+            engine.load(_load(path))
+        assert raised.value.hint
+
+
 def test_the_process_ends_with_whoever_started_it(path: str) -> None:
     code = (
         "import sys, time\n"

@@ -216,6 +216,21 @@ def test_a_damaged_file_is_one_clear_error(
     assert len(answers[1]) == len(REQUESTS)
 
 
+def test_a_file_that_lies_about_its_size_fells_nobody(
+    checkpoint: Callable[[str], Candidate], options: RunOptions, tmp_path: Path
+) -> None:
+    path = gguf_file(checkpoint("base"), tmp_path / "base.gguf", "Q8_0")
+    key = b"llama.vocab_size" + (4).to_bytes(4, "little")
+    data = path.read_bytes()
+    assert data.count(key) == 1
+    at = data.index(key) + len(key)
+    path.write_bytes(data[:at] + (2**31 - 1).to_bytes(4, "little") + data[at + 4 :])
+    subjects: list[Subject] = [GgufFile("lies", path, ZOO / "base"), checkpoint("base")]
+    answers, lost = _answers(_run(subjects, options))
+    assert isinstance(lost[0], SourceError | ChildDied)
+    assert len(answers[1]) == len(REQUESTS)
+
+
 def test_a_model_that_llama_cpp_does_not_know_is_lost_and_others_go_on(
     checkpoint: Callable[[str], Candidate], options: RunOptions, tmp_path: Path
 ) -> None:

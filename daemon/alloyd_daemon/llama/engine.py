@@ -22,6 +22,7 @@ from .messages import Decode, Decoded, Load, Loaded, Order, Refused, Reply
 COMMAND: Final = (sys.executable, "-P", "-m", "alloyd_daemon.llama.process")
 LAST_WORDS: Final = 5
 """Lines of its log since the order that are told when a process has died over it."""
+RESTARTED: Final = "The engine is started again for the next candidate; the job's log has the rest."
 FAREWELL: Final = 5.0
 """Seconds a process gets to leave by itself."""
 
@@ -97,22 +98,35 @@ class Engine:
             write_all(self._pipe(self._process.stdin).fileno(), frame(order))
         except BrokenPipeError:
             raise self._death(order) from None
+        try:
+            reply = self._reply()
+        except (ValueError, msgspec.DecodeError) as wrong:
+            self._process.kill()
+            raise ChildDied(f"the llama.cpp process answered nonsense: {wrong}", hint=RESTARTED) from wrong
+        if isinstance(reply, Refused):
+            raise EngineRefused(f"llama.cpp: {reply.reason}")
+        if not isinstance(reply, kind):
+            raise self._death(order)
+        return reply
+
+    def _reply(self) -> Reply | None:
+        """The next reply; None when there will be none."""
         while data := os.read(self._pipe(self._process.stdout).fileno(), 1 << 20):
             for body in self._frames.feed(data):
-                reply = msgspec.msgpack.decode(body, type=Reply)
-                if isinstance(reply, Refused):
-                    raise EngineRefused(f"llama.cpp: {reply.reason}")
-                if not isinstance(reply, kind):
-                    raise ChildDied(f"the llama.cpp process answered {type(order).__name__} out of turn")
+                reply: Reply = msgspec.msgpack.decode(body, type=Reply)
                 return reply
-        raise self._death(order)
+        return None
 
     def _death(self, order: Order) -> ChildDied:
         """What to say of a process that is gone."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(FAREWELL)
+        if self._process.returncode is None:
+            self._process.kill()
         code = self._process.wait()
         self._hearing.join()
         how = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
-        hint = "The engine is started again for the next candidate; the job's log has the rest."
+        hint = RESTARTED
         if code == -signal.SIGKILL:
             hint = "The kernel kills what takes too much memory: use a smaller type or fewer tokens at once."
         words = " | ".join(self._words)

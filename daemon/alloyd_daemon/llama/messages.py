@@ -13,7 +13,8 @@ class Load(Struct, frozen=True, tag_field="order", tag="load"):
 
     No message has more than ``batch`` tokens or ``sequences`` sequences; the logits of one take at most ``logits``
     bytes. ``flash``: flash attention. ``full_cache``: keys and values in float32, not float16. ``gpu_layers``: how many
-    layers a GPU takes, where the library was built for one; -1 is all.
+    layers a GPU takes, where the library was built for one; -1 is all. ``memory``: private bytes beyond which the
+    process gets none, so that a file that lies about its sizes fells nobody else; 0 is any.
     """
 
     path: str
@@ -25,6 +26,7 @@ class Load(Struct, frozen=True, tag_field="order", tag="load"):
     flash: bool
     full_cache: bool
     gpu_layers: int
+    memory: int = 0
 
 
 class Decode(Struct, frozen=True, tag_field="order", tag="decode"):

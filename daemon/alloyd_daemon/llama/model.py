@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import resource
 import sys
 from typing import Any, Final
 
@@ -23,6 +24,10 @@ MOST_UBATCH: Final = 512
 """Tokens that llama.cpp computes together, its own default."""
 ROWS_AT_ONCE: Final = 16
 """Rows of logits that are held in float64 at once."""
+
+
+LEAST_LIMIT: Final = 2**29
+"""A limit of memory below this would hit the library itself."""
 
 
 class Refusal(Exception):
@@ -77,6 +82,10 @@ class Model:
             llama_cpp.llama_backend_init()
         self._complaints = Model._log
         self._complaints.forget()
+        if order.memory and not llama_cpp.llama_supports_gpu_offload():
+            # A driver of a GPU maps far more than it uses.
+            limit = max(order.memory, LEAST_LIMIT)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
         wanted = llama_cpp.llama_model_default_params()
         wanted.n_gpu_layers = order.gpu_layers
         # Repacked weights would be copies: what is written into the file later would not be seen. They also crash

@@ -45,8 +45,8 @@ class Questions:
         """Sequences of the largest pack."""
         return max((len(each.members) for each in (*self.likely, *self.written)), default=1)
 
-    def load(self, path: str, threads: int, options: EngineOptions) -> Load:
-        """The order to open a model file for these questions."""
+    def load(self, path: str, threads: int, options: EngineOptions, *, memory: int = 0) -> Load:
+        """The order to open a model file for these questions, in a process of at most ``memory`` private bytes."""
         return Load(
             path=path,
             cells=self.cells,
@@ -57,6 +57,7 @@ class Questions:
             flash=options.flash,
             full_cache=options.full_cache,
             gpu_layers=options.gpu_layers,
+            memory=memory,
         )
 
 

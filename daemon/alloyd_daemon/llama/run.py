@@ -165,7 +165,9 @@ class _Run:
             if time.monotonic() - said > TICK:
                 said = time.monotonic()
                 yield self._progress(number, len(known), subjects, name)
-        order = ready.questions.load(self._image.path, self._threads, self._settings)
+        order = ready.questions.load(
+            self._image.path, self._threads, self._settings, memory=self._options.memory
+        )
         yield from self._asked(number, order, ready.questions, subjects, name)
 
     def file(self, number: int, subject: GgufFile, subjects: int) -> Generator[Outcome, None, None]:
@@ -184,6 +186,7 @@ class _Run:
             flash=self._settings.flash,
             full_cache=self._settings.full_cache,
             gpu_layers=0,
+            memory=self._options.memory,
         )
         try:
             engine, loaded = self.warm.ready(least)
@@ -198,7 +201,7 @@ class _Run:
             from_folder(folder, ends=loaded.ends) if folder else from_file(engine, loaded, subject.name)
         )
         questions = self._compose(language, loaded.context or None, share=loaded.branches)
-        order = questions.load(path, self._threads, self._settings)
+        order = questions.load(path, self._threads, self._settings, memory=self._options.memory)
         yield from self._asked(number, order, questions, subjects, subject.name)
 
     def _asked(
