@@ -34,6 +34,16 @@ _SCALARS: dict[str, Any] = {
     "uint8": ctypes.c_uint8,
 }
 
+_KINDS: dict[type, str] = {int: "int64", float: "float64", bool: "bool"} | {
+    np.dtype(name).type: name for name in _SCALARS
+}
+# Looked up, because a dtype takes longer to say its name than a small kernel takes to run.
+_ARRAYS = {
+    (char, dimensions): f"{np.dtype(char).name}:{dimensions}"
+    for char in np.typecodes["AllInteger"] + "fd?"
+    for dimensions in range(1, 5)
+}
+
 
 class NotPortable(Exception):
     """What numba made of a kernel cannot be called, or cannot live, without numba."""
@@ -79,16 +89,9 @@ def compiled(function: Any) -> Any:
 
 def _kind(value: Any) -> str:
     """The type of an argument as numba writes it; arrays are ``dtype:dimensions``."""
-    kind = type(value)
-    if kind is np.ndarray:
-        return f"{value.dtype.name}:{value.ndim}"
-    if kind is int:
-        return "int64"
-    if kind is float:
-        return "float64"
-    if kind is bool:
-        return "bool"
-    return str(value.dtype.name)
+    if type(value) is np.ndarray:
+        return _ARRAYS[value.dtype.char, value.ndim]
+    return _KINDS[type(value)]
 
 
 def _way(kernel: Kernel, kinds: tuple[str, ...]) -> Callable[[Sequence[Any]], Any]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from alloyd_daemon.checkpoints.checkpoint import open_checkpoint
 from alloyd_daemon.checkpoints.reader import open_reader
+from alloyd_daemon.engine import tensor_run
 from alloyd_daemon.engine.merge import merge
 from alloyd_daemon.engine.sparsifier import Sparsifier
 from alloyd_daemon.engine.tensor_run import TensorRun
@@ -227,6 +228,20 @@ def test_closing_the_generator_finishes_blocks_in_hand_and_checkpoints(family: l
     steps.close()
     assert sink.checkpoints <= 1
     assert len(sink.done) == sink.writes
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_neither_bytes_nor_digests_depend_on_strips(
+    method: str, family: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(outline(method, family))
+    whole, parts = MemorySink(plan), MemorySink(plan)
+    wanted = run_merge(plan, whole)
+    monkeypatch.setattr(tensor_run, "STRIP", LEAF)
+    found = run_merge(plan, parts)
+    assert [each.tobytes() for each in parts.data] == [each.tobytes() for each in whole.data]
+    assert found.tensors == wanted.tensors
+    assert [dict(each) for each in found.sources] == [dict(each) for each in wanted.sources]
 
 
 @pytest.mark.parametrize("method", ["ties", "slerp"])

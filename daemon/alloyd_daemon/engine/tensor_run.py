@@ -28,7 +28,7 @@ WINDOW = 64 * 1024 * 1024
 """Bytes of a source that may stay mapped behind the cursor, and that are asked for ahead of it."""
 
 
-STRIP = 4 * LEAF
+STRIP = 8 * LEAF
 """Elements that are blended and then digested while a cache still holds them: a few MiB of sources and output."""
 
 
