@@ -19,15 +19,18 @@ TOOLS = ("bash", "sed", "grep", "uname", "mkdir", "ls", "dirname", "cksum", "cut
 
 
 def install(tmp_path: Path, *, native: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run the script with an empty cache where there is no compiler."""
+    """Run the script with an empty cache where there is no compiler, for an interpreter that has no libraries."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for tool in TOOLS:
         found = shutil.which(tool)
         assert found is not None
         (tools / tool).symlink_to(found)
+    bare = tmp_path / "python"
+    bare.write_text(f'#!{tools / "bash"}\nexec "{sys.executable}" -I -S "$@"\n')
+    bare.chmod(0o755)
     return subprocess.run(
-        [str(tools / "bash"), str(SCRIPT), sys.executable],
+        [str(tools / "bash"), str(SCRIPT), str(bare)],
         env={
             "PATH": str(tools),
             "HOME": str(tmp_path),
