@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from alloyd_daemon.engine.in_memory import population
@@ -13,8 +14,9 @@ from alloyd_daemon.scoring.encoding import context_length, encode
 from alloyd_daemon.scoring.requests import Likelihood
 from alloyd_daemon.streaming.ready import make_ready
 from alloyd_daemon.torch_bytes import torch_tensor
-from checkpoint_factory import Model, tensors, write_checkpoint, write_family
-from stream_driver import candidate, options, plain_scores, requests, run, ties, word_level
+from checkpoint_factory import Model, read_checkpoint, tensors, write_checkpoint, write_family
+from stream_driver import candidate, options, plain_scores, requests, run, ties, word_level, written
+from stream_driver import resident as resident_answers
 
 pytest.importorskip("bitsandbytes")
 
@@ -78,3 +80,35 @@ def test_weights_that_cannot_be_quantised_lose_their_candidate_alone(tmp_path: P
     assert set(lost) == {0}
     assert "up_proj" in lost[0].error.message
     assert {number for number, _ in found} == {1}
+
+
+@pytest.mark.parametrize("how", ["Q8_0", "Q4_K_M"])
+def test_a_type_of_llama_cpp_is_the_values_that_its_file_holds(how: str, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    from alloyd_daemon.gguf import ggml
+    from alloyd_daemon.gguf.layout import describe
+
+    shape = Model(layers=2, hidden=256, heads=4, intermediate=512, dtype="F32")
+    family = write_family(tmp_path / "models", shape, tunes=2, step=0.5)
+    recipe = ties(family, 3)
+    one = candidate(family, recipe)
+    found, _ = run([one], ASKED, options(tmp_path / "stream", quantise=how))
+    # The merged checkpoint, its rows encoded and decoded whole by ggml.
+    weights = read_checkpoint(written(family, recipe, tmp_path / "out"))
+    named = [(each.name, each.dtype, each.shape) for each in one.prepared.plan.tensors]
+    layout = describe(named, one.config, one.folder, how, filename="truth")
+    kinds = set()
+    for place in layout.placements:
+        (part,) = place.parts
+        kinds.add(part.type.name)
+        values = np.ascontiguousarray(weights[place.source].reshape(-1, part.row_length))
+        encoded = np.empty(part.type.size_of(values.size), dtype=np.uint8)
+        ggml.quantize(part.type, values, encoded)
+        decoded = np.empty_like(values)
+        ggml.dequantize(part.type, encoded, decoded)
+        weights[place.source] = decoded.reshape(weights[place.source].shape)
+    assert len(kinds) == (2 if how == "Q8_0" else 3)
+    truth = resident_answers(write_checkpoint(tmp_path / "rounded", shape, weights=weights), ASKED)
+    for request, answer in truth.items():
+        assert found[0, request].greedy == answer.greedy
+        assert found[0, request].logprob == pytest.approx(answer.logprob, rel=1e-5, abs=2e-5)

@@ -34,6 +34,6 @@ RUNNERS.register(
         run=run,
         generates=False,
         at_once=True,
-        quantises=("nf4", "fp4", "int8"),
+        quantises=("nf4", "fp4", "int8", "any llama.cpp type, such as Q4_K_M"),
     ),
 )

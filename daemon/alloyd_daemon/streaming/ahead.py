@@ -8,7 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from ..engine.in_memory import Merged, Weights
+from alloyd.errors import JobError, SourceError
+
+from ..engine.in_memory import Weights
 from ..torch_bytes import torch_tensor
 from .groups import Group
 from .schedule import Part
@@ -23,14 +25,14 @@ def merged_parts(
     *,
     wanted: Callable[[Part], bool],
     ahead: bool,
-) -> Generator[tuple[int, Tensors], None, None]:
-    """(number of the part, its tensors by parameter) in order; with ``ahead`` the next is begun before it is asked for.
+) -> Generator[tuple[int, Tensors | JobError], None, None]:
+    """(number of the part, its tensors by parameter, or why its weights cannot be had), in order.
 
-    Tensors have the type and device that the model computes with. A part that is not ``wanted`` when its turn comes is
-    passed over. Merging is done by one thread at a time, for :class:`Weights` are not safe with several. Raises
-    AlloydError as merging does.
+    With ``ahead`` the next part is begun before it is asked for. Tensors have the type and device that the model
+    computes with. A part that is not ``wanted`` when its turn comes is passed over. Merging is done by one thread at a
+    time, for :class:`Weights` are not safe with several. Raises AlloydError as merging does.
     """
-    waiting: deque[tuple[int, Future[Tensors]]] = deque()
+    waiting: deque[tuple[int, Future[Tensors | JobError]]] = deque()
     numbers = iter(range(len(parts)))
     pool = ThreadPoolExecutor(1, thread_name_prefix="merge-ahead")
 
@@ -58,17 +60,23 @@ def merged_parts(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _merge(part: Part, group: Group, weights: Weights) -> Tensors:
+def _merge(part: Part, group: Group, weights: Weights) -> Tensors | JobError:
     merged = weights.of(dict.fromkeys(part.tensors.values()))
+    tensors = {name: torch_tensor(each.data, each.dtype, each.shape) for name, each in merged.items()}
+    if group.rounding is not None:
+        for name, tensor in tensors.items():
+            try:
+                group.rounding.apply(name, tensor)
+            except SourceError as error:
+                return JobError(error.message, hint=error.hint)
     anatomy = group.anatomy
     return {
-        place: _computable(merged[name], anatomy.dtype_of(place), anatomy.device)
+        place: _computable(tensors[name], anatomy.dtype_of(place), anatomy.device)
         for place, name in part.tensors.items()
     }
 
 
-def _computable(merged: Merged, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    tensor: torch.Tensor = torch_tensor(merged.data, merged.dtype, merged.shape)
+def _computable(tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     if device.type != "cpu":
         # Pinned pages let the copy run beside the computation.
         tensor = tensor.pin_memory()

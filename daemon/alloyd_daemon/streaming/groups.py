@@ -15,22 +15,30 @@ from alloyd.errors import SourceError, UsageError
 
 from ..candidate import Candidate
 from ..causal_lm.loading import load_tokenizer
-from ..quantiser import Quantiser
+from ..quantiser import quantiser
 from ..scoring.encoding import Encoded, context_length, encode
 from ..scoring.requests import Request
 from .anatomy import Anatomy
 from .packing import Batch, compose
+from .rounding import Rounding, is_llama_cpp_type
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """``members`` are numbers of candidates; ``digest`` stands for everything else here."""
+    """``members`` are numbers of candidates; ``digest`` stands for everything else here. ``rounding`` is applied to
+    merged tensors."""
 
     digest: str
     anatomy: Anatomy
     encoded: Encoded
     batches: tuple[Batch, ...]
     members: tuple[int, ...]
+    rounding: Rounding | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Tensors that are not quantised as asked, and why."""
+        return self.anatomy.warnings + (self.rounding.warnings if self.rounding is not None else ())
 
     def holding(self, requests: frozenset[int]) -> frozenset[int]:
         """The batches that hold a span of one of ``requests``."""
@@ -48,7 +56,7 @@ def group(
     *,
     batch_size: int | None,
     where: Callable[[int], str],
-    quantiser: Quantiser | None,
+    quantise: str | None,
     device: torch.device,
 ) -> tuple[Group, ...]:
     """Sort ``candidates`` into groups, in the order of their first members.
@@ -63,6 +71,8 @@ def group(
         A request that does not fit into the context.
     UsageError
         A request for generated text.
+    RecipeError
+        An unknown type to quantise to, or one whose library is not installed.
     """
     tokens: dict[tuple[Path, int | None], Encoded] = {}
     alike: dict[str, list[int]] = {}
@@ -93,13 +103,16 @@ def group(
         digest = blake3(text.encode()).hexdigest()
         alike.setdefault(digest, []).append(number)
         parts.setdefault(digest, (config, shapes, encoded))
+    rounds = quantise is not None and is_llama_cpp_type(quantise)
+    kept = None if quantise is None or rounds else quantiser(quantise)
     groups = []
     for digest, members in alike.items():
         config, shapes, encoded = parts[digest]
-        anatomy = Anatomy(config, shapes, quantiser=quantiser, device=device)
+        anatomy = Anatomy(config, shapes, quantiser=kept, device=device)
         batches = compose(encoded.spans, share=anatomy.shares, window=anatomy.window, batch_size=batch_size)
         whole = blake3(digest.encode())
         for batch in batches:
             whole.update(repr((batch.ids.shape, batch.wanted)).encode())
-        groups.append(Group(whole.hexdigest(), anatomy, encoded, batches, tuple(members)))
+        rounding = Rounding(candidates[members[0]], str(quantise)) if rounds else None
+        groups.append(Group(whole.hexdigest(), anatomy, encoded, batches, tuple(members), rounding))
     return tuple(groups)

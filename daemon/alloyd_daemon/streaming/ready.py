@@ -15,7 +15,6 @@ from ..candidate import Candidate
 from ..causal_lm.loading import device
 from ..engine.budget import MIB
 from ..engine.in_memory import Weights
-from ..quantiser import quantiser
 from ..runner import RunOptions
 from ..scoring.requests import Request
 from .groups import Group, group
@@ -52,7 +51,7 @@ class Ready:
             f" {needs.activations / MIB:,.1f} MiB of activations, {needs.spilled / MIB:,.1f} MiB of them in scratch;"
             f" at most {needs.peak / MIB:,.0f} MiB of memory"
         )
-        warnings = dict.fromkeys(each for one in self.groups for each in one.anatomy.warnings)
+        warnings = dict.fromkeys(each for one in self.groups for each in one.warnings)
         return (Note("info", text), *(Note("warning", each) for each in warnings))
 
 
@@ -67,7 +66,7 @@ def make_ready(candidates: Sequence[Candidate], requests: Sequence[Request], opt
         requests,
         batch_size=options.batch_size,
         where=options.where,
-        quantiser=None if options.quantise is None else quantiser(options.quantise),
+        quantise=options.quantise,
         device=chosen,
     )
     weights = [Weights(each, ()) for each in candidates]

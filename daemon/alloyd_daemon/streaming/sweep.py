@@ -119,9 +119,11 @@ class _Run:
             del tensors
             opened.leave(ready.schedule.done_after(part))
 
-    def _part(self, part: Part, tensors: Tensors) -> Generator[Outcome | LayerInput, None, None]:
+    def _part(self, part: Part, tensors: Tensors | JobError) -> Generator[Outcome | LayerInput, None, None]:
         """One part on all its activations; what is wrong with its weights loses its candidates alone."""
         try:
+            if isinstance(tensors, JobError):
+                raise tensors
             compute = self._computing(part, tensors)
         except JobError as error:
             yield from self._lose(part.candidates, error.message, error.hint)
