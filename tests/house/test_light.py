@@ -51,10 +51,10 @@ def test_the_server_never_meets_the_arithmetic() -> None:
     assert not _loaded(code) & (ARITHMETIC | {"alloyd_kernels", "rich"})
 
 
-def test_a_merge_needs_no_torch() -> None:
+def test_a_merge_needs_no_torch_and_no_numba_before_it_compiles() -> None:
     code = (
         "from alloyd_daemon.job import JOBS\n"
         "from alloyd_daemon.merge_method import METHODS\n"
         "assert JOBS.get('merge') and METHODS.get('ties')"
     )
-    assert not _loaded(code) & {"torch", "transformers", "rich"}
+    assert not _loaded(code) & {"torch", "transformers", "rich", "numba"}
