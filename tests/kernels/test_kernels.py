@@ -15,8 +15,23 @@ from alloyd_kernels.delta_norms.reference import l1_norms
 from alloyd_kernels.dtypes import BF16, CODES, F8_E4M3, F8_E5M2, F16, F32, F64, ITEMSIZE, LEAF, TILE
 from alloyd_kernels.gram.cpu import measure_gram
 from alloyd_kernels.gram.reference import gram
-from alloyd_kernels.magnitudes.cpu import FINE, SPARE, WAYS, count_coarse, count_fine, count_ties
-from alloyd_kernels.magnitudes.reference import coarse_histogram, fine_histogram, magnitude_bits, tie_counts
+from alloyd_kernels.magnitudes.cpu import (
+    BINS,
+    FINE,
+    SPARE,
+    WAYS,
+    count_coarse,
+    count_fine,
+    count_ties,
+    select_ranks,
+)
+from alloyd_kernels.magnitudes.reference import (
+    coarse_histogram,
+    fine_histogram,
+    magnitude_bits,
+    ranked,
+    tie_counts,
+)
 from alloyd_kernels.sparsify.cpu import draw_tile, sparsify_tile
 from alloyd_kernels.sparsify.kinds import CUT, DRAW, DROP, KEEP
 from alloyd_kernels.sparsify.reference import draw_mask, draw_threshold, draws, philox, top_k
@@ -308,6 +323,20 @@ def sparsifiers(
             masks.append(np.full(count, kind == KEEP))
     kinds = np.full(n, kind, dtype=np.int64)
     return (kinds, thresholds, np.full(n, 2**62), np.zeros(n, dtype=np.int64), keys), masks
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    bits=st.lists(st.integers(-1, 2**31 - 1) | st.integers(0, 3), min_size=1, max_size=300),
+    data=st.data(),
+)
+def test_ranks_are_those_of_a_sort(bits: list[int], data: st.DataObject) -> None:
+    values = np.array([0, *bits], dtype=np.int32)
+    known = int((values >= 0).sum())
+    ranks = np.array(data.draw(st.lists(st.integers(0, known - 1), min_size=2, max_size=2)), dtype=np.int64)
+    found = np.full(2, -7, dtype=np.int32)
+    select_ranks(values, ranks, np.full((2, BINS), 99, dtype=np.int32), found)
+    np.testing.assert_array_equal(found, ranked(values, ranks))
 
 
 @pytest.mark.parametrize("n", [2, 3])

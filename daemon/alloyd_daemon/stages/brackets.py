@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alloyd_kernels.dtypes import LEAF
-from alloyd_kernels.magnitudes.cpu import RUN, count_bracket, sample_magnitudes
+from alloyd_kernels.magnitudes.cpu import BINS, RUN, count_bracket, sample_magnitudes, select_ranks
 
 from ..engine.block import Block, Scratch
 from ..stages import Stage
@@ -97,11 +97,14 @@ class Bracketed:
 
 
 def bracket_bytes(sources: int, leaves: int, workers: int) -> int:
-    """Private memory of the two sweeps: samples and their sorted copy, counts, what is kept inside and its copies."""
-    samples = 4 * 2 * leaves * _runs(leaves) * RUN
+    """Private memory of the two sweeps: samples and their histograms, counts, what is kept inside and its copies."""
+    samples = 4 * leaves * _runs(leaves) * RUN
     kept = int(4 * KEPT_SHARE * leaves * LEAF)
     buffers = 4 * workers * _capacity(leaves * LEAF)
-    return max(sources * samples, sources * (kept + buffers) + 2 * kept) + sources * 4 * 4 * leaves
+    return (
+        max(sources * samples + 4 * 2 * BINS, sources * (kept + buffers) + 2 * kept)
+        + sources * 4 * 4 * leaves
+    )
 
 
 def quick_cuts(
@@ -119,16 +122,16 @@ def quick_cuts(
 
 def bracket(sample: npt.NDArray[np.int32], share: float) -> tuple[int, int]:
     """Magnitude bits [low, high] between which the smallest of the largest ``share`` of all elements surely lies."""
-    known = sample[sample >= 0]
-    size = len(known)
+    size = int(np.count_nonzero(sample >= 0))
     rank = size * (1.0 - share)
     reach = SIGMAS * math.sqrt(size * share * (1.0 - share)) + 8.0
     low, high = math.floor(rank - reach), math.ceil(rank + reach)
-    inner = sorted({min(max(low, 0), size - 1), min(max(high, 0), size - 1)})
-    ordered = np.partition(known, inner)
+    inner = np.array([min(max(low, 0), size - 1), min(max(high, 0), size - 1)], dtype=np.int64)
+    found = np.empty(2, dtype=np.int32)
+    select_ranks(sample, inner, np.empty((2, BINS), dtype=np.int32), found)
     return (
-        int(ordered[low]) if low >= 0 else int(NOTHING),
-        int(ordered[high]) if high < size else int(EVERYTHING),
+        int(found[0]) if low >= 0 else int(NOTHING),
+        int(found[1]) if high < size else int(EVERYTHING),
     )
 
 

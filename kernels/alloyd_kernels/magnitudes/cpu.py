@@ -22,6 +22,10 @@ SPARE = 16
 GROUP = 16
 """Elements looked at together for a hit: most groups have none, and a group is a vector register or two."""
 
+LOWER = 15
+BINS = 65_536
+"""Bins for the upper 16 of 31 magnitude bits; the LOWER ones need half as many."""
+
 RUN = 64
 """Consecutive elements that a sample takes at each spot."""
 
@@ -49,6 +53,36 @@ def sample_magnitudes(base, base_code, sources, codes, count, first, runs, sampl
                 delta_tile(sources[i], codes[i], base_row, start, size, row)
                 for j in range(size):
                     samples[i, leaf, run * RUN + j] = magnitude_bits(row[j])
+
+
+@compiled
+def select_ranks(bits, ranks, counts, found):  # type: ignore[no-untyped-def]
+    """Write to ``found`` (int32 [r]) what stands at ``ranks`` (int64 [r], 0 the smallest) among those of ``bits`` >= 0.
+
+    ``bits`` int32 [n] is in any order; ``counts`` int32 [2, BINS] is scratch: a histogram of the upper bits finds the
+    bin, one of the lower bits the value.
+    """
+    for k in range(BINS):
+        counts[0, k] = 0
+    for i in range(bits.shape[0]):
+        if bits[i] >= 0:
+            counts[0, bits[i] >> LOWER] += 1
+    for r in range(ranks.shape[0]):
+        left = ranks[r]
+        upper = 0
+        while left >= counts[0, upper]:
+            left -= counts[0, upper]
+            upper += 1
+        for k in range(1 << LOWER):
+            counts[1, k] = 0
+        for i in range(bits.shape[0]):
+            if bits[i] >> LOWER == upper:
+                counts[1, bits[i] & ((1 << LOWER) - 1)] += 1
+        lower = 0
+        while left >= counts[1, lower]:
+            left -= counts[1, lower]
+            lower += 1
+        found[r] = (upper << LOWER) | lower
 
 
 @compiled

@@ -35,3 +35,8 @@ def bracket_counts(
     inside = bits[(bits > low) & (bits < high)]
     at_low = int((bits == low).sum()) if low != high else 0
     return int((bits > high).sum()), int((bits == high).sum()), len(inside), at_low, inside
+
+
+def ranked(bits: npt.NDArray[np.int32], ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """What stands at each rank, 0 the smallest, among those that are not negative."""
+    return np.sort(bits[bits >= 0])[ranks]
