@@ -66,3 +66,16 @@ def test_one_candidate_in_bfloat16_by_any_batches(
         if batch_size == 1:
             assert found[0, request].logprob == pytest.approx(likelihood.logprob, rel=1e-6)
             assert found[0, request].greedy == likelihood.greedy
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_cuda_device_scores_as_the_processor_does(architecture: Architecture, tmp_path: Path) -> None:
+    family = family_of(tmp_path / "models", architecture, "F32")
+    recipe = ties(family, 5)
+    found, lost = run([candidate(family, recipe)], ASKED, options(tmp_path / "scratch"))
+    assert not lost
+    truth = resident(written(family, recipe, tmp_path / "out"), ASKED)
+    for request, likelihood in truth.items():
+        # TF32 is off by default, so products are of float32.
+        assert found[0, request].logprob == pytest.approx(likelihood.logprob, rel=1e-4, abs=1e-3)
