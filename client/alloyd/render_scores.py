@@ -38,7 +38,7 @@ def scores_table(result: Mapping[str, Any]) -> list[str]:
                 name,
                 *((each["task"],) if len(tasks) > 1 else ()),
                 each["metric"],
-                f"{each['value']:.4f}",
+                _figure(each["value"]),
                 _interval(each),
                 str(each["n"]),
                 *((_difference(pair),) if compared else ()),
@@ -53,24 +53,33 @@ def scores_table(result: Mapping[str, Any]) -> list[str]:
         "ITEMS",
         *((f"AGAINST {against}",) if compared else ()),
     )
-    failed = [
-        f"{model['name']} could not be scored: {model['error'].get('message', '')}"
-        for model in models
-        if model.get("error") is not None
-    ]
-    return [*(columns([head, *rows]) if rows else []), *failed]
+    lost = [each for each in models if each.get("error") is not None]
+    return [*(columns([head, *rows]) if rows else []), *(line for each in lost for line in _lost(each))]
 
 
 def _metrics(tasks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     return ((task, metric) for task in tasks for metric in task["metrics"])
 
 
+def _lost(model: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{model['name']} could not be scored: {model['error'].get('message', '')}"
+    if model["error"].get("hint"):
+        yield f"hint: {model['error']['hint']}"
+
+
+def _figure(value: float, sign: str = "") -> str:
+    """Four decimals, where they say anything beside what stands before the point."""
+    return f"{value:{sign}.4f}" if abs(value) < 1000 else f"{value:{sign},.1f}"
+
+
 def _interval(each: Mapping[str, Any]) -> str:
-    return "-" if each.get("low") is None else f"{each['low']:.4f} to {each['high']:.4f}"
+    return "-" if each.get("low") is None else f"{_figure(each['low'])} to {_figure(each['high'])}"
 
 
 def _difference(pair: Mapping[str, Any] | None) -> str:
     if pair is None:
         return "-"
-    interval = "" if pair.get("low") is None else f" ({pair['low']:+.4f} to {pair['high']:+.4f})"
-    return f"{pair['difference']:+.4f}{interval} {pair['verdict']}"
+    interval = (
+        "" if pair.get("low") is None else f" ({_figure(pair['low'], '+')} to {_figure(pair['high'], '+')})"
+    )
+    return f"{_figure(pair['difference'], '+')}{interval} {pair['verdict']}"

@@ -131,7 +131,7 @@ def test_scores_of_several_models_task_by_task_against_the_first_that_was_scored
     tasks = [{"name": "t", "metrics": [{"name": "acc"}]}, {"name": "u", "metrics": [{"name": "acc"}]}]
     both = [*scores("acc"), *scores("acc", task="u", low=None)]
     models = [
-        {"name": "broken", "error": {"message": "its logits are NaN"}, "scores": []},
+        {"name": "broken", "error": {"message": "its logits are NaN", "hint": "Mend it."}, "scores": []},
         {"name": "a", "error": None, "scores": both},
         {"name": "b", "error": None, "scores": both},
     ]
@@ -153,7 +153,17 @@ def test_scores_of_several_models_task_by_task_against_the_first_that_was_scored
         "a      u     acc     0.5000  -                 100    -",
         "b      u     acc     0.5000  -                 100    +0.0000 no clear difference",
         "broken could not be scored: its logits are NaN",
+        "hint: Mend it.",
     ]
+
+
+def test_large_figures_are_short() -> None:
+    models = [
+        {"name": "a", "error": None, "scores": [{**scores("p")[0], "value": 147539.9762, "high": 262561.36}]}
+    ]
+    tasks = [{"name": "t", "metrics": [{"name": "p"}]}]
+    [_, line] = render_scores.scores_table({"models": models, "tasks": tasks, "comparisons": []})
+    assert line == "a      p       147,540.0  0.4000 to 262,561.4  100"
 
 
 def test_a_score_in_full_shows_models_recipes_and_figures() -> None:
