@@ -99,7 +99,7 @@ def test_scores_do_not_depend_on_memory_and_activations_spill(
     population = [candidate(family, ties(family, number)) for number in range(5)]
     roomy = make_ready(population, ASKED, options(tmp_path / "roomy"))
     assert roomy.needs.spilled == 0
-    assert "0.0 MiB of them in scratch" in roomy.notes()[0].text
+    assert "0 B of them in scratch" in roomy.notes()[0].text
     bare = roomy.needs.peak - roomy.needs.in_memory
     tight = options(tmp_path / "tight", memory=bare + roomy.needs.activations // 3)
     ready = make_ready(population, ASKED, tight)

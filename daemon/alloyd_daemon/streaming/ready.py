@@ -10,10 +10,10 @@ import transformers
 from blake3 import blake3
 
 from alloyd.jobs import Note
+from alloyd.units import format_size
 
 from ..candidate import Candidate
 from ..causal_lm.loading import device
-from ..engine.budget import MIB
 from ..engine.in_memory import Weights
 from ..runner import RunOptions
 from ..scoring.requests import Request
@@ -46,13 +46,17 @@ class Ready:
         computed = sum(sum(batch.lengths) for each in self.groups for batch in each.batches)
         needs = self.needs
         text = (
-            f"streamed forward of {len(self.candidates)} candidates in one pass over the sources: {computed:,} tokens"
+            f"streamed forward of {_candidates(len(self.candidates))} in one pass over the sources: {computed:,} tokens"
             f"{f' of {asked:,} (what items begin with in common is computed once)' if computed < asked else ''},"
-            f" {needs.activations / MIB:,.1f} MiB of activations, {needs.spilled / MIB:,.1f} MiB of them in scratch;"
-            f" at most {needs.peak / MIB:,.0f} MiB of memory"
+            f" {format_size(needs.activations)} of activations, {format_size(needs.spilled)} of them in scratch;"
+            f" at most {format_size(needs.peak)} of memory"
         )
         warnings = dict.fromkeys(each for one in self.groups for each in one.warnings)
         return (Note("info", text), *(Note("warning", each) for each in warnings))
+
+
+def _candidates(number: int) -> str:
+    return f"{number} candidate{'s' * (number != 1)}"
 
 
 def make_ready(candidates: Sequence[Candidate], requests: Sequence[Request], options: RunOptions) -> Ready:
