@@ -164,19 +164,26 @@ def parser() -> argparse.ArgumentParser:
         "models",
         metavar="MODEL",
         nargs="+",
-        help="a checkpoint folder, a .gguf file, or a recipe (.yaml), never written",
+        help="a checkpoint folder, a model's name, a .gguf file, or a recipe (.yaml), never written",
     )
     one.add_argument(
         "--task",
         required=True,
         action="append",
         metavar="[EVALUATOR:]FILE",
-        help="JSONL with an item a line; again for more",
+        help="JSONL with an item a line, or lm_eval:NAME for a task of lm-evaluation-harness; again for more",
     )
     one.add_argument(
-        "--runner", default="auto", metavar="NAME", help="how models are run (default: what suits them)"
+        "--runner",
+        default="auto",
+        metavar="NAME",
+        help="how models are run: resident, stream or gguf (default: what suits them)",
     )
-    one.add_argument("--quantise", metavar="TYPE", help="quantise weights first, such as to nf4 or int8")
+    one.add_argument(
+        "--quantise",
+        metavar="TYPE",
+        help="quantise weights first: to nf4, fp4, int8 or, as llama.cpp does, Q4_K_M",
+    )
     one.add_argument("--limit", type=int, metavar="N", help="only the first N items of each task")
     one.add_argument("--batch-size", type=int, metavar="N", help="requests at a time")
     one.add_argument(
