@@ -51,7 +51,8 @@ class Candidate:
 class GgufFile:
     """A GGUF file as it stands, which llama.cpp scores; ``name`` is for people.
 
-    ``tokenizer`` is a folder with a Hugging Face tokenizer; ``None``: the vocabulary in the file itself.
+    ``tokenizer`` is a folder with a Hugging Face tokenizer; ``None``: the vocabulary in the file itself, or, where it
+    has none, the tokenizer beside it.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -189,6 +190,18 @@ def test_a_file_without_vocabulary_needs_a_tokenizer(
     assert not answers
     assert isinstance(lost[0], SourceError)
     assert "--option tokenizer=" in lost[0].hint
+
+
+def test_a_file_without_vocabulary_takes_the_tokenizer_beside_it(
+    checkpoint: Callable[[str], Candidate], options: RunOptions, tmp_path: Path
+) -> None:
+    path = gguf_file(checkpoint("base"), tmp_path / "base.gguf", "Q8_0")
+    named, _ = _answers(_run([GgufFile("file", path, ZOO / "base")], options))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(ZOO / "base" / name, tmp_path)
+    beside, lost = _answers(_run([GgufFile("file", path)], options))
+    assert not lost
+    assert beside == named
 
 
 @pytest.mark.parametrize("seed", range(6))

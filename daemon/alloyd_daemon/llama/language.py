@@ -47,6 +47,12 @@ def from_folder(folder: Path, config: Any = None, ends: Collection[int] = ()) ->
     return Language(tokenizer, frozenset((*own, *ends)), generation.max_new_tokens or MOST_NEW_TOKENS)
 
 
+def beside(file: Path) -> Path | None:
+    """The folder of ``file`` where a Hugging Face tokenizer lies beside it, as beside every file that alloyd writes."""
+    there = any((file.parent / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
+    return file.parent if there else None
+
+
 def from_file(engine: Engine, loaded: Loaded, name: str) -> Language:
     """The language of the vocabulary in the GGUF file that ``engine`` has open.
 

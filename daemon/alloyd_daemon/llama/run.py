@@ -23,7 +23,7 @@ from ..runner import Answered, Lost, Outcome, RunOptions
 from ..scoring.encoding import context_length, encode
 from ..scoring.requests import Request
 from .image import Image
-from .language import Language, from_file, from_folder
+from .language import Language, beside, from_file, from_folder
 from .messages import Load
 from .needs import Confined, confine
 from .options import EngineOptions
@@ -197,6 +197,8 @@ class _Run:
                 path=path,
             ) from error
         folder = subject.tokenizer or self._settings.tokenizer
+        if folder is None and not loaded.texts:
+            folder = beside(subject.path)
         language = (
             from_folder(folder, ends=loaded.ends) if folder else from_file(engine, loaded, subject.name)
         )
