@@ -366,9 +366,10 @@ def score_spec(
 
 
 def subject_fields(model: PathLike | Mapping[str, Any], name: str) -> dict[str, str]:
-    """What is to be scored, as fields of :class:`alloyd.jobs.Subject`: a recipe's text, or an absolute path.
+    """What is to be scored, as fields of :class:`alloyd.jobs.Subject`: a recipe's text, an absolute path, or a name.
 
-    A file whose name ends in .yaml, .yml or .json is a recipe, and so is a text that holds a line break. Without a
+    A file whose name ends in .yaml, .yml or .json is a recipe, and so is a text that holds a line break. What does not
+    exist here and is no .gguf file is a model's name, which the daemon looks for as it does for a recipe's. Without a
     ``name`` it is called by its path.
     """
     text = "recipe" if isinstance(model, Mapping) else os.fspath(model)
@@ -376,7 +377,9 @@ def subject_fields(model: PathLike | Mapping[str, Any], name: str) -> dict[str, 
         fields = recipe_fields(model)
         called = name or (text if "recipe_name" in fields else "recipe")
         return {"name": called, "recipe": fields["recipe"], "base_dir": fields["base_dir"]}
-    return {"name": name or text, "path": os.path.abspath(text)}
+    if os.path.exists(text) or os.path.isabs(text) or text.endswith(".gguf"):
+        return {"name": name or text, "path": os.path.abspath(text)}
+    return {"name": name or text, "path": text, "base_dir": os.getcwd()}
 
 
 def recipe_fields(recipe: PathLike | Mapping[str, Any]) -> dict[str, Any]:

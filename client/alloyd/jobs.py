@@ -60,9 +60,9 @@ class VerifySpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kin
 
 
 class Subject(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is scored: ``path`` (a checkpoint folder or a GGUF file, absolute), or ``recipe`` (YAML text).
+    """What is scored: ``path`` (a checkpoint folder or a GGUF file, absolute; or a model's name), or ``recipe`` (text).
 
-    ``name`` is what people call it; relative model paths of the recipe start at ``base_dir``.
+    ``name`` is what people call it; names, and relative model paths of the recipe, start at ``base_dir``.
     """
 
     name: str

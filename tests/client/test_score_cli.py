@@ -31,21 +31,23 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrialDae
 
 def test_what_is_named_becomes_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
     (tmp_path / "r.yaml").write_text("merge_method: linear\n")
     (tmp_path / "t.jsonl").write_text("{}\n")
     spec = score_spec(
-        ["m", "x.gguf", "r.yaml", "merge_method: ties\n", {"merge_method": "slerp"}],
+        ["m", "org/n", "x.gguf", "r.yaml", "merge_method: ties\n", {"merge_method": "slerp"}],
         ["t.jsonl", "exact_match:t.jsonl", "lm_eval:arc_easy"],
         {"limit": 3},
     )
     here = str(tmp_path)
-    assert spec.subjects[:4] == (
+    assert spec.subjects[:5] == (
         Subject("m", path=f"{here}/m"),
+        Subject("org/n", path="org/n", base_dir=here),
         Subject("x.gguf", path=f"{here}/x.gguf"),
         Subject("r.yaml", recipe="merge_method: linear\n", base_dir=here),
         Subject("recipe", recipe="merge_method: ties\n", base_dir=here),
     )
-    assert json.loads(spec.subjects[4].recipe) == {"merge_method": "slerp"}
+    assert json.loads(spec.subjects[5].recipe) == {"merge_method": "slerp"}
     assert spec.tasks == (f"{here}/t.jsonl", f"exact_match:{here}/t.jsonl", "lm_eval:arc_easy")
     named = score_spec({"mother": "m"}, "t.jsonl", {"options": {"tokenizer": "m", "pattern": "m"}})
     assert named.options == {"tokenizer": f"{here}/m", "pattern": "m"}

@@ -20,7 +20,7 @@ from alloyd.errors import AlloydError, PlanError, Problems, SourceError, SourceN
 from alloyd.jobs import Finished, Note, Planned, Progress, Report, ScoreSpec
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.runner import RUNNERS
-from alloyd_daemon.settings import Settings
+from alloyd_daemon.settings import ModelSettings, Settings
 from checkpoint_factory import Model, write_checkpoint, write_family
 from trial_runner import TrialRunner
 
@@ -108,6 +108,29 @@ def test_models_may_be_named(place: Path, trial: TrialRunner) -> None:
     result, _ = run(spec, context(place))
     assert [each["name"] for each in result["models"]] == ["mother", "child"]
     assert [each["items"] for each in result["tasks"]] == [2]
+
+
+def test_a_model_is_found_by_its_name_as_in_a_recipe(
+    place: Path, trial: TrialRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    spec = score_spec(["org/base", str(place / "tune-0")], str(place / "sums.jsonl"), {})
+    settings = Settings(models=ModelSettings(roots=(str(place),)))
+    result, reports = run(spec, Context(place / "home", settings, "score-1"))
+    assert [each["name"] for each in result["models"]] == ["org/base", str(place / "tune-0")]
+    planned = next(each for each in reports if isinstance(each, Planned)).summary
+    assert {each["path"] for each in planned["models"]} == {str(place / "base"), str(place / "tune-0")}
+
+
+def test_a_folder_of_one_gguf_file_is_that_file(place: Path, trial: TrialRunner) -> None:
+    (place / "small").mkdir()
+    (place / "small" / "model-Q8_0.gguf").write_bytes(b"GGUF")
+    result, _ = run(score_spec("small", "sums.jsonl", {"runner": "resident"}), context(place))
+    assert [each["name"] for each in result["models"]] == ["small"]
+    (place / "small" / "model-Q4_0.gguf").write_bytes(b"GGUF")
+    with pytest.raises(SourceError, match="holds 2 GGUF files"):
+        run(score_spec("small", "sums.jsonl", {"runner": "resident"}), context(place))
 
 
 def test_a_model_that_cannot_be_scored_costs_itself(place: Path, trial: TrialRunner) -> None:

@@ -19,6 +19,26 @@ def is_gguf(path: Path) -> bool:
     return path.suffix == ".gguf"
 
 
+def the_file(path: Path) -> Path:
+    """``path``, or the only GGUF file of the folder that it is.
+
+    Raises
+    ------
+    SourceNotFound
+        None in the folder.
+    SourceError
+        Several.
+    """
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*.gguf"))
+    if not found:
+        raise SourceNotFound(f"{path} holds no GGUF file", path=str(path))
+    if len(found) > 1:
+        raise SourceError(f"{path} holds {len(found)} GGUF files", hint="Name one of them.", path=str(path))
+    return found[0]
+
+
 def open_gguf(path: Path) -> Checkpoint:
     """Open a GGUF file, or the only one of a folder. Dtype codes are GGUF's; there is no config.
 
@@ -31,12 +51,7 @@ def open_gguf(path: Path) -> Checkpoint:
     HeaderError
         A head that lies; ``facts['lie']`` names the lie.
     """
-    found = sorted(path.glob("*.gguf")) if path.is_dir() else [path]
-    if not found:
-        raise SourceNotFound(f"{path} holds no GGUF file", path=str(path))
-    if len(found) > 1:
-        raise SourceError(f"{path} holds {len(found)} GGUF files", hint="Name one of them.", path=str(path))
-    file = found[0].absolute()
+    file = the_file(path).absolute()
     head = read_head(file)
     tensors = {
         each.name: Tensor(each.name, each.type.name, each.shape, 0, each.offset, each.size)

@@ -7,6 +7,7 @@ ends with the same bytes. A model that cannot be scored costs itself; the job is
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +19,23 @@ from blake3 import blake3
 from alloyd import __version__
 from alloyd.errors import AlloydError, SourceChanged, SourceNotFound, UsageError, raise_all
 from alloyd.jobs import Finished, Note, Planned, PlanSpec, Progress, Report, ScoreSpec
+from alloyd.jobs import Subject as ScoreSubject
+from alloyd.recipe import ModelRef
 
 from .. import tasks
 from ..candidate import Candidate, GgufFile, Subject, from_checkpoint, from_recipe
 from ..checkpoints.fingerprint import check_unchanged
 from ..engine.findings import open_findings
 from ..evaluator import Choices
+from ..gguf.checkpoint import is_gguf, the_file
 from ..job import JOBS, Context, JobKind
+from ..recipes.models import resolve
 from ..runner import RUNNERS, RunOptions
 from ..scoring.choose import Group, group
 from ..scoring.records import Journal, write_items
 from ..scoring.report import report
 from ..scoring.run import Posed, Questions, Scored, score
+from ..settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +149,13 @@ def _subjects(spec: ScoreSpec, context: Context) -> tuple[Subject, ...]:
                     recipe_name=each.name,
                 )
                 found.append(from_recipe(plan, name=each.name, home=home, settings=settings))
-            elif each.path.endswith(".gguf"):
-                found.append(_gguf_file(each.name, Path(each.path), spec.options.get("tokenizer")))
+                continue
+            path = _place(each, settings)
+            if is_gguf(path):
+                found.append(_gguf_file(each.name, path, spec.options.get("tokenizer")))
             else:
                 found.append(
-                    from_checkpoint(
-                        Path(each.path), name=each.name, home=home, settings=settings, memory=spec.memory
-                    )
+                    from_checkpoint(path, name=each.name, home=home, settings=settings, memory=spec.memory)
                 )
         except AlloydError as problem:
             problems.append(problem)
@@ -157,10 +163,19 @@ def _subjects(spec: ScoreSpec, context: Context) -> tuple[Subject, ...]:
     return tuple(found)
 
 
+def _place(subject: ScoreSubject, settings: Settings) -> Path:
+    """The folder or file of a subject: its absolute path, or where its name leads as it would in a recipe."""
+    if os.path.isabs(subject.path):
+        return Path(subject.path)
+    ref = ModelRef.parse(subject.path)
+    return resolve(ref, base_dir=Path(subject.base_dir), roots=settings.model_roots(), hf_home=settings.hub())
+
+
 def _gguf_file(name: str, path: Path, tokenizer: str | None) -> GgufFile:
-    if not path.is_file():
-        raise SourceNotFound(f"there is no file {path}", hint="Check the path.", path=str(path))
-    return GgufFile(name, path, Path(tokenizer) if tokenizer else None)
+    file = the_file(path)
+    if not file.is_file():
+        raise SourceNotFound(f"there is no file {file}", hint="Check the path.", path=str(file))
+    return GgufFile(name, file, Path(tokenizer) if tokenizer else None)
 
 
 def _pose(
