@@ -86,6 +86,15 @@ def test_an_unknown_architecture_is_met_with_the_list(tmp_path: Path) -> None:
             {"rope_scaling": {"type": "longrope", "long_factor": [1.0], "short_factor": [1.0]}},
             "a list of 4",
         ),
+        *(
+            (
+                architecture,
+                {"rope_scaling": {"type": kind, "factor": 2.0, "original_max_position_embeddings": context}},
+                "'original_max_position_embeddings' must be a number of tokens",
+            )
+            for architecture, kind in (("phi3", "longrope"), ("llama", "yarn"))
+            for context in (-(10**29), 0, 1, 2**40)
+        ),
         ("gemma2", {**GEMMA2, "query_pre_attn_scalar": 144}, "scales the queries"),
     ],
 )
@@ -184,13 +193,17 @@ TOKENIZER_LIES: dict[str, tuple[str, Any]] = {
     ),
     "not a SentencePiece model": ("tokenizer.model", b"\x00\x01\x02 nothing"),
     "an added id that is text": ("added_tokens.json", {"<a>": "one"}),
+    "an added id of very many digits": (
+        "tokenizer_config.json",
+        {"added_tokens_decoder": {"9" * 5000: {"content": "<a>"}}},
+    ),
 }
 
 
 @pytest.mark.parametrize("name", TOKENIZER_LIES)
 def test_a_tokenizer_file_that_lies_is_named(name: str, tmp_path: Path) -> None:
     file, content = TOKENIZER_LIES[name]
-    if file == "added_tokens.json":
+    if file in ("added_tokens.json", "tokenizer_config.json"):
         good = {
             "model": {"type": "BPE", "vocab": {"a": 1}, "merges": []},
             "pre_tokenizer": {"type": "ByteLevel"},

@@ -128,6 +128,21 @@ def number(value: Any, key: str) -> float:
     return float(value)
 
 
+def original_context(rope: Mapping[str, Any]) -> int:
+    """Tokens of the context that a scaled rotary embedding ``rope`` was trained on.
+
+    Raises
+    ------
+    PlanError
+        It is missing, or no number of tokens from 2 up.
+    """
+    key = "original_max_position_embeddings"
+    found = number(rope.get(key), key)
+    if not 2 <= found < 2**31:
+        raise _wrong(key, "a number of tokens from 2 up", found)
+    return int(found)
+
+
 def _wrong(key: str, wanted: str, found: Any) -> PlanError:
     said = "missing" if found is None else repr(found)[:60]
     return PlanError(

@@ -7,7 +7,7 @@ from typing import Final
 from alloyd.errors import PlanError
 
 from .architecture import Writer
-from .hyperparameters import Hyperparameters, number
+from .hyperparameters import Hyperparameters, number, original_context
 
 MAX_LAYERS: Final = 512
 MAX_EXPERTS: Final = 1024
@@ -83,8 +83,7 @@ def add_rope(writer: Writer, hyperparameters: Hyperparameters) -> None:
     elif kind == "yarn":
         writer.add_rope_scaling_type(_scaling("YARN"))
         writer.add_rope_scaling_factor(number(factor, "factor"))
-        original = number(rope.get("original_max_position_embeddings"), "original_max_position_embeddings")
-        writer.add_rope_scaling_orig_ctx_len(int(original))
+        writer.add_rope_scaling_orig_ctx_len(original_context(rope))
         for add, keys in (
             (writer.add_rope_scaling_yarn_ext_factor, ("extrapolation_factor",)),
             (writer.add_rope_scaling_yarn_attn_factor, ("attention_factor", "attn_factor")),

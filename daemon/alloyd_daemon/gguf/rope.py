@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from alloyd.errors import PlanError
 
 from .architecture import Constants
-from .hyperparameters import Hyperparameters, number
+from .hyperparameters import Hyperparameters, number, original_context
 
 
 def llama3_factors(hyperparameters: Hyperparameters) -> Constants:
@@ -70,7 +70,7 @@ def longrope_attention(hyperparameters: Hyperparameters) -> float | None:
     rope = hyperparameters.rope
     if rope.get("long_factor") is None:
         return None
-    original = number(rope.get("original_max_position_embeddings"), "original_max_position_embeddings")
+    original = original_context(rope)
     scale = hyperparameters.whole("max_position_embeddings") / original
     if scale <= 1:
         return 1.0

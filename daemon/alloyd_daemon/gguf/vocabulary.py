@@ -80,7 +80,7 @@ class TokenizerFiles:
         decoder = self.config.get("added_tokens_decoder")
         if isinstance(decoder, dict):
             for number, entry in decoder.items():
-                if not number.isdecimal():
+                if not re.fullmatch("[0-9]{1,10}", number):
                     raise self.wrong("tokenizer_config.json", f"has an added token of the id '{number[:20]}'")
                 found[int(number)] = self._entry(entry, "tokenizer_config.json")
         listed = (self.tokenizer or {}).get("added_tokens")

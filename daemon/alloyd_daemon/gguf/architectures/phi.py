@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from ..architecture import GgufArchitecture, Writer, register
-from ..hyperparameters import Hyperparameters, number
+from ..hyperparameters import Hyperparameters, number, original_context
 from ..metadata import add_sizes
 from ..rope import longrope_attention, longrope_factors, rotated
 
 
 def _describe(writer: Writer, hyperparameters: Hyperparameters) -> None:
     rope = hyperparameters.rope
-    original = number(rope.get("original_max_position_embeddings"), "original_max_position_embeddings")
     add_sizes(writer, hyperparameters)
-    writer.add_rope_scaling_orig_ctx_len(int(original))
+    writer.add_rope_scaling_orig_ctx_len(original_context(rope))
     writer.add_rope_dimension_count(rotated(hyperparameters))
     writer.add_rope_freq_base(number(rope["rope_theta"], "rope_theta"))
     # Zero says that there is none, which tells Phi-4 from Phi-3.
