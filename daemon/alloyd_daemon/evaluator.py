@@ -46,7 +46,8 @@ class Task:
     """Items of one kind, in the order of their file.
 
     ``metrics`` come most important first; empty, where only the scores will tell what they hold (a user's function).
-    ``data`` is the evaluator's own, for all items: what the user chose, checked and made ready.
+    ``data`` is the evaluator's own, for all items: what the user chose, checked and made ready. ``code`` is a digest of
+    code of the user's that scores, if there is any.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Task:
     metrics: tuple[Metric, ...]
     items: tuple[Item, ...]
     data: Any = None
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,18 @@ def test_the_same_recipe_gives_the_same_bytes_at_another_place_and_time(
     assert contents(tmp_path / "again") == contents(tmp_path / "out")
 
 
+@pytest.mark.parametrize("changed", ["config.json", "generation_config.json", "tokenizer.json"])
+def test_a_merge_of_other_side_files_is_not_there_already(
+    family: list[Path], tmp_path: Path, changed: str
+) -> None:
+    merge(family, tmp_path / "out")
+    (family[0] / changed).write_text(json.dumps(json.loads((family[0] / changed).read_text()) | {"new": 1}))
+    with pytest.raises(OutputExists):
+        merge(family, tmp_path / "out")
+    assert merge(family, tmp_path / "out", force=True)["already_there"] is False
+    assert json.loads((tmp_path / "out" / changed).read_text())["new"] == 1
+
+
 def test_a_merge_that_is_there_already_is_not_done_again(family: list[Path], tmp_path: Path) -> None:
     merge(family, tmp_path / "out")
     assert merge(family, tmp_path / "out")["already_there"] is True

@@ -171,13 +171,20 @@ def test_a_stopped_job_goes_on_where_it_was(place: Path, trial: TrialRunner, sto
     assert {**result, "items": ""} == {**whole, "items": ""}
 
 
-def test_a_job_whose_models_changed_meanwhile_begins_anew(place: Path, trial: TrialRunner) -> None:
+@pytest.mark.parametrize("changed", ["tensors", "config.json", "tokenizer.json"])
+def test_a_job_whose_models_changed_meanwhile_begins_anew(
+    place: Path, trial: TrialRunner, changed: str
+) -> None:
     spec = score_spec(["base", "tune-0"], "sums.jsonl", {})
     running = JOBS.get("score").run(spec, context(place))
     for report in running:
         if isinstance(report, Progress) and report.done >= 8:
             running.close()
-    write_checkpoint(place / "base", Model(), seed=7)
+    if changed == "tensors":
+        write_checkpoint(place / "base", Model(), seed=7)
+    else:
+        told = json.loads((place / "base" / changed).read_text())
+        (place / "base" / changed).write_text(json.dumps({**told, "rms_norm_eps": 0.5}))
     _, reports = run(spec, context(place))
     assert [each.text for each in reports if isinstance(each, Note)] == [
         "models or tasks are not what they were when this job stopped: it begins anew"

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Final
 
+from blake3 import blake3
+
 from alloyd.errors import SourceError
 
 from .small_file import read_small
@@ -69,6 +71,15 @@ def side_files(folder: Path) -> dict[str, bytes]:
                 path=path,
             ) from None
     return found
+
+
+def side_digest(folder: Path) -> str:
+    """BLAKE3 (hex) of the names and bytes of :func:`side_files`. Raises SourceError as that does."""
+    digest = blake3()
+    for name, data in side_files(folder).items():
+        digest.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(data)
+    return digest.hexdigest()
 
 
 def _has_code(folder: Path) -> bool:

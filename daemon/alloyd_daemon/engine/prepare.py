@@ -21,6 +21,7 @@ from alloyd.jobs import MergeSpec, PlanSpec
 from ..architecture import named_in, table_for
 from ..checkpoints.checkpoint import Checkpoint, Tensor, open_checkpoint
 from ..checkpoints.config import recut
+from ..checkpoints.files import side_digest
 from ..checkpoints.fingerprint import Fingerprint, fingerprint
 from ..checkpoints.layout import Layout
 from ..checkpoints.reader import open_reader
@@ -203,7 +204,12 @@ def _prepare_one(
         threads=spec.threads or settings.thread_count(),
         lay_out=lay_out,
         buffered="pread" in doors,
-        fingerprints=[msgspec.json.encode(each).decode() for each in prints],
+        fingerprints=[
+            *(msgspec.json.encode(each).decode() for each in prints),
+            # Configs and the donor's files become part of the output, and decide how a candidate scores.
+            json.dumps(configs, sort_keys=True),
+            side_digest(checkpoints[outline.donor].folder),
+        ],
     )
     return Prepared(
         recipe, spec.recipe, plan, tuple(checkpoints), prints, doors, out, memory, home, form, stored

@@ -6,9 +6,11 @@ import importlib.util
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from blake3 import blake3
 
 from alloyd.errors import TaskError, UsageError, did_you_mean
 from alloyd.task_file import Record
@@ -58,7 +60,9 @@ class Function:
             options.texts(choices.options, "stop"),
             options.count(choices.options, "most_tokens"),
         )
-        return read_task(self.name, source, choices, (), _fields, marking)
+        task = read_task(self.name, source, choices, (), _fields, marking)
+        path, _, _ = choices.functions[name].rpartition(":")
+        return replace(task, code=blake3(Path(path).read_bytes()).hexdigest())
 
     def requests(self, task: Task) -> Sequence[tuple[Prompt, ...]]:
         """One prompt an item."""
