@@ -20,7 +20,7 @@ from alloyd.errors import AlloydError, PlanError, Problems, SourceError, SourceN
 from alloyd.jobs import Finished, Note, Planned, Progress, Report, ScoreSpec
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.runner import RUNNERS
-from alloyd_daemon.settings import ModelSettings, Settings
+from alloyd_daemon.settings import ModelSettings, ScoringSettings, Settings
 from checkpoint_factory import Model, write_checkpoint, write_family
 from trial_runner import TrialRunner
 
@@ -188,6 +188,32 @@ def test_a_job_whose_models_changed_meanwhile_begins_anew(
     _, reports = run(spec, context(place))
     assert [each.text for each in reports if isinstance(each, Note)] == [
         "models or tasks are not what they were when this job stopped: it begins anew"
+    ]
+
+
+def with_function(place: Path, code: str) -> Context:
+    """A daemon whose configuration lists the function `mark` with the body ``code``."""
+    (place / "scorer.py").write_text(f"def mark(item, output):\n    return {code}\n")
+    listed = ScoringSettings(functions={"mark": f"{place / 'scorer.py'}:mark"})
+    return Context(place / "home", Settings(scoring=listed), "score-1")
+
+
+def test_a_job_whose_function_was_corrected_begins_anew(place: Path, trial: TrialRunner) -> None:
+    spec = score_spec(["base"], "function:sums.jsonl", {})
+    with pytest.raises(AlloydError, match="division"):
+        run(spec, with_function(place, "1 / 0 if item['id'] == 's9' else 0"))
+    result, _ = run(spec, with_function(place, "1"))
+    assert [each["value"] for each in result["models"][0]["scores"]] == [1.0]
+
+
+def test_values_that_only_some_items_have_are_left_out_aloud(place: Path, trial: TrialRunner) -> None:
+    code = "{'all': 1} | ({'some': 1} if output == '4' else {})"
+    result, reports = run(
+        score_spec(["base", "tune-0"], "function:sums.jsonl", {}), with_function(place, code)
+    )
+    assert [each["metric"] for model in result["models"] for each in model["scores"]] == ["all", "all"]
+    assert "sums: no figure for some, which some items have no value of" in [
+        each.text for each in reports if isinstance(each, Note)
     ]
 
 

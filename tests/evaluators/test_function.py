@@ -33,6 +33,12 @@ def nan(item, output):
 def text(item, output):
     return "good"
 
+def huge(item, output):
+    return 10**400
+
+def odd(item, output):
+    return {"\\ud800": 1}
+
 NUMBER = 3
 """
 
@@ -40,7 +46,7 @@ NUMBER = 3
 @pytest.fixture
 def functions(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "scorer.py").write_text(SCORER)
-    names = ("keyword", "length", "fails", "nan", "text")
+    names = ("keyword", "length", "fails", "nan", "text", "huge", "odd")
     return {name: f"{tmp_path / 'scorer.py'}:{name}" for name in names}
 
 
@@ -66,6 +72,8 @@ def test_a_number_or_a_mapping_is_the_score(tmp_path: Path, functions: dict[str,
     [
         ("fails", r"raised KeyError: 'keyword'"),
         ("nan", r"returned nan as 'found', not a finite number"),
+        ("huge", r"returned 'a number too large' as 'score', not a finite number"),
+        ("odd", r"returned a value for '\\ud800', which is no name of a metric"),
         ("text", r"returned 'good' as 'score', not a finite number"),
     ],
 )

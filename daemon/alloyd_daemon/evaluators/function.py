@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,7 @@ class Function:
         item = task.items[place]
         marking: Marking = task.data
         output = answered.written(answers[0], item.where)
+        process = os.getpid()
         try:
             returned = marking.call(dict(item.data), output)
         except Exception as wrong:
@@ -82,10 +85,15 @@ class Function:
                 hint="Correct the function, or the item.",
                 item=item.id,
             ) from wrong
+        if os.getpid() != process:
+            os._exit(0)  # the function forked; two processes must not go on with one job
         values = returned if isinstance(returned, Mapping) else {"score": returned}
         return ItemScore(
             item.id,
-            {str(key): _number(marking.name, key, value, item) for key, value in values.items()},
+            {
+                _metric(marking.name, key, item): _number(marking.name, key, value, item)
+                for key, value in values.items()
+            },
             output,
         )
 
@@ -140,9 +148,23 @@ def _fields(record: Record) -> Mapping[str, Any]:
     return record.fields
 
 
+def _metric(name: str, key: object, item: Any) -> str:
+    found = str(key)
+    if found and found.isprintable():
+        return found
+    raise TaskError(
+        f"{item.where}: the function '{name}' returned a value for {found!a}, which is no name of a metric",
+        hint="Name metrics by printable characters.",
+        item=item.id,
+    )
+
+
 def _number(name: str, key: object, value: object, item: Any) -> float:
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
+    try:
+        if isinstance(value, Real) and math.isfinite(found := float(value)):
+            return found
+    except OverflowError:
+        value = "a number too large"
     raise TaskError(
         f"{item.where}: the function '{name}' returned {value!r} as {key!r}, not a finite number",
         hint="Return a number, or a mapping of metric to number.",

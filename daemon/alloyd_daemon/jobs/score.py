@@ -24,6 +24,7 @@ from alloyd.recipe import ModelRef
 
 from .. import tasks
 from ..candidate import Candidate, GgufFile, Subject, from_checkpoint, from_recipe
+from ..checkpoints.files import side_digest
 from ..checkpoints.fingerprint import check_unchanged
 from ..engine.findings import open_findings
 from ..evaluator import Choices
@@ -33,7 +34,7 @@ from ..recipes.models import resolve
 from ..runner import RUNNERS, RunOptions
 from ..scoring.choose import Group, group
 from ..scoring.records import Journal, write_items
-from ..scoring.report import report
+from ..scoring.report import left_out, report
 from ..scoring.run import Posed, Questions, Scored, score
 from ..settings import Settings
 
@@ -108,6 +109,10 @@ def run(spec: ScoreSpec, context: Context) -> Generator[Report, None, None]:
     write_items(files.items, questions.names, found, order=names)
     shutil.rmtree(files.scratch, ignore_errors=True)
     files.journal.unlink(missing_ok=True)
+    for task, values in left_out(questions, found).items():
+        yield Note(
+            "warning", f"{task}: no figure for {', '.join(values[:5])}, which some items have no value of"
+        )
     result = report(questions, {name: found[name] for name in names}, runners)
     yield Finished({**result, "quantise": spec.quantise, "items": str(files.items)})
 
@@ -244,10 +249,11 @@ def _identity(spec: ScoreSpec, contents: Mapping[str, str], questions: Questions
     """What the scores follow from, as a digest."""
     facts = [
         __version__,
-        [spec.runner, spec.quantise, spec.batch_size, sorted(spec.options.items())],
+        [spec.runner, spec.quantise, spec.batch_size],
+        [[key, value, _named_content(value)] for key, value in sorted(spec.options.items())],
         list(contents.items()),
         [
-            [posed.task.evaluator, [[item.id, item.content] for item in posed.task.items]]
+            [posed.task.evaluator, posed.task.code, [[item.id, item.content] for item in posed.task.items]]
             for posed in questions.tasks
         ],
     ]
@@ -258,7 +264,22 @@ def _content(subject: Subject) -> str:
     """What a subject's tensors follow from."""
     if isinstance(subject, Candidate):
         return subject.prepared.plan.identity
-    facts = subject.path.stat()
+    return _file_content(subject.path)
+
+
+def _named_content(value: str) -> str:
+    """What is in the file, or of a tokenizer in the folder, that an option names; an importance matrix is one."""
+    path = Path(value)
+    try:
+        if path.is_absolute() and path.is_dir():
+            return side_digest(path)
+        return _file_content(path) if path.is_absolute() and path.is_file() else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _file_content(path: Path) -> str:
+    facts = path.stat()
     return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..evaluator import Metric
+from ..evaluator import ItemScore, Metric
 from .paired import Comparison, compare
 from .run import Questions, Scored
 from .summary import Figure, metrics_of, summarise
@@ -18,7 +18,7 @@ def report(questions: Questions, scored: Mapping[str, Scored], runners: Mapping[
     """
     whole = [name for name, one in scored.items() if one.error is None]
     metrics = [
-        metrics_of(posed.task.metrics, scored[whole[0]].items[number]) if whole else ()
+        metrics_of(posed.task.metrics, _all_items(scored, number))
         for number, posed in enumerate(questions.tasks)
     ]
     return {
@@ -52,6 +52,23 @@ def report(questions: Questions, scored: Mapping[str, Scored], runners: Mapping[
             for each in _compared(metrics[number], scored[whole[0]], scored[name], number)
         ],
     }
+
+
+def left_out(questions: Questions, scored: Mapping[str, Scored]) -> dict[str, list[str]]:
+    """By task, what some items have a value of and others have not, so that no figure can be made of it."""
+    found: dict[str, list[str]] = {}
+    for number, (name, posed) in enumerate(zip(questions.names, questions.tasks, strict=True)):
+        scores = _all_items(scored, number)
+        kept = {each.name for each in metrics_of((), scores)}
+        some = dict.fromkeys(value for each in scores for value in each.values if value not in kept)
+        if some and not posed.task.metrics:
+            found[name] = list(some)
+    return found
+
+
+def _all_items(scored: Mapping[str, Scored], task: int) -> list[ItemScore]:
+    """The scores of task number ``task`` of every model that was scored."""
+    return [each for one in scored.values() if one.error is None for each in one.items[task]]
 
 
 def _figure(figure: Figure) -> dict[str, Any]:
