@@ -52,8 +52,8 @@ def conversion(model: str, dtype: str | None, form: dict[str, Any] | None) -> di
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"'{dtype}' is not a dtype to convert to", hint=did_you_mean(dtype, DTYPES))
     if os.path.exists(model):
-        # As a mapping: a path may hold '+' and '@'.
-        half: dict[str, Any] = {"path": model}
+        # As a mapping: a path may hold '+' and '@'. With a separator: a bare name may be that of the recipe itself.
+        half: dict[str, Any] = {"path": model if os.sep in model else os.path.join(os.curdir, model)}
         name = Path(os.path.abspath(model)).name
     else:
         ref = ModelRef.parse(model)
@@ -66,4 +66,5 @@ def conversion(model: str, dtype: str | None, form: dict[str, Any] | None) -> di
     recipe: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": {"model": half}}]}
     if dtype is not None:
         recipe["out_dtype"] = dtype
-    return recipe | ({"name": name} if _NAME.fullmatch(name) else {})
+    named = _NAME.fullmatch(name) and name != half["path"]
+    return recipe | ({"name": name} if named else {})

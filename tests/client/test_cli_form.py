@@ -45,10 +45,15 @@ def test_a_folder_is_converted_as_it_is_named(tmp_path: Path, monkeypatch: pytes
     strange = tmp_path / "a+b@c"
     strange.mkdir()
     found = read(conversion("a+b@c", None, {"format": "gguf", "type": "F16"}))
-    assert found.models[0].model == ModelRef("a+b@c")
+    assert found.models[0].model == ModelRef("./a+b@c")
     assert found.name is None
     (tmp_path / "model-7B").mkdir()
-    assert read(conversion("model-7B/", "float16", None)).name == "model-7B"
+    for written in ("model-7B/", "model-7B", "./model-7B"):
+        found = read(conversion(written, "float16", None))
+        assert found.name == "model-7B"
+        assert found.models[0].model.path != found.name  # which would name its own result
+    found = read(conversion("gpt2", "float16", None))
+    assert (found.models[0].model.path, found.name) == ("gpt2", None)
     monkeypatch.chdir(tmp_path / "model-7B")
     assert read(conversion(".", "float16", None)).name == "model-7B"
 
