@@ -16,7 +16,8 @@ from alloyd_daemon.scoring.requests import Answer, Likelihood, Prompt, Request, 
 class TrialRunner:
     """Answers in batches; ``ran`` has every (candidate, request) that was computed; ``broken`` names are lost."""
 
-    def __init__(self, *, pause: float = 0.0, broken: Sequence[str] = ()) -> None:
+    def __init__(self, *, pause: float = 0.0, broken: Sequence[str] = (), names: bool = True) -> None:
+        self.names = names
         self.pause = pause
         self.broken = broken
         self.ran: list[tuple[str, int]] = []
@@ -42,7 +43,8 @@ class TrialRunner:
                     continue
                 time.sleep(self.pause)
                 if candidate.name in self.broken and start:
-                    yield Lost(number, SourceError(f"{candidate.name} is broken", hint="Mend it."))
+                    said = candidate.name if self.names else "it"
+                    yield Lost(number, SourceError(f"{said} is broken", hint="Mend it."))
                     break
                 for request in batch:
                     self.ran.append((candidate.name, request))

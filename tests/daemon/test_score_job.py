@@ -148,6 +148,9 @@ def test_where_none_can_be_scored_the_job_fails_and_may_be_tried_again(
     spec = score_spec(["base", "tune-0"], "sums.jsonl", {})
     with pytest.raises(Problems, match="base is broken; tune-0 is broken"):
         run(spec, context(place))
+    trial.names = False
+    with pytest.raises(Problems, match="base: it is broken; tune-0: it is broken"):
+        run(spec, context(place))
     trial.broken = []
     result, _ = run(spec, context(place))
     assert [each["error"] for each in result["models"]] == [None, None]

@@ -17,7 +17,7 @@ from typing import Any
 from blake3 import blake3
 
 from alloyd import __version__
-from alloyd.errors import AlloydError, SourceChanged, SourceNotFound, UsageError, raise_all
+from alloyd.errors import AlloydError, Problems, SourceChanged, SourceNotFound, UsageError, raise_all
 from alloyd.jobs import Finished, Note, Planned, PlanSpec, Progress, Report, ScoreSpec
 from alloyd.jobs import Subject as ScoreSubject
 from alloyd.recipe import ModelRef
@@ -100,7 +100,7 @@ def run(spec: ScoreSpec, context: Context) -> Generator[Report, None, None]:
             done += len(each.subjects) * len(questions.requests)
             found |= {subject.name: one for subject, one in zip(each.subjects, scored, strict=True)}
         _check_unchanged(subjects, contents, files)
-        lost = [each.error for each in found.values() if each.error is not None]
+        lost = [_of(name, each.error) for name, each in found.items() if each.error is not None]
         if len(lost) == len(found):
             journal.forget_lost()  # so that a resumed job tries again
             raise_all(lost)
@@ -265,6 +265,13 @@ def _content(subject: Subject) -> str:
     if isinstance(subject, Candidate):
         return subject.prepared.plan.identity
     return _file_content(subject.path)
+
+
+def _of(name: str, error: AlloydError) -> AlloydError:
+    """``error`` with the name of the model that was lost to it."""
+    if isinstance(error, Problems) or name in error.message:
+        return error
+    return AlloydError.from_dict({**error.to_dict(), "message": f"{name}: {error.message}"})
 
 
 def _named_content(value: str) -> str:
