@@ -30,6 +30,12 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(key: str) -> None:
         EngineOptions.read({key: "some"})
 
 
+@pytest.mark.parametrize("layers", ["-1", "9" * 20, "9" * 5000, "\N{SUPERSCRIPT TWO}"])
+def test_layers_are_a_number_that_llama_cpp_can_take(layers: str) -> None:
+    with pytest.raises(UsageError, match="gpu_layers"):
+        EngineOptions.read({"gpu_layers": layers})
+
+
 def test_the_docs_list_every_option_with_its_default() -> None:
     page = (Path(__file__).parents[2] / "docs" / "quantised.md").read_text(encoding="utf-8")
     _, _, table = page.partition("| `--option` |")

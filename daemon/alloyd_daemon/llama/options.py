@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +39,10 @@ class EngineOptions:
             A value that the key does not take.
         """
         layers = settings.get("gpu_layers", "all")
-        if layers != "all" and not layers.isdecimal():
+        if layers != "all" and not re.fullmatch("[0-9]{1,9}", layers):
             raise UsageError(
-                f"the option gpu_layers is '{layers}', which is no number", hint="Write all or a number."
+                f"the option gpu_layers is '{layers}', which is no number of layers",
+                hint="Write all or a number.",
             )
         return EngineOptions(
             full_cache=_one_of(settings, "kv", "f16", "f32"),
