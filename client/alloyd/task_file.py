@@ -147,6 +147,11 @@ def kind_of(value: object) -> str:
     return kinds.get(type(value), "a number")
 
 
+def _reason(wrong: ValueError) -> str:
+    # The library counts lines, too, from the start of this one.
+    return f"{wrong.msg} at column {wrong.colno}" if isinstance(wrong, json.JSONDecodeError) else str(wrong)
+
+
 def _record(raw: bytes, path: str, line: int) -> Record:
     record = Record(path, line, {})
     try:
@@ -163,7 +168,7 @@ def _record(raw: bytes, path: str, line: int) -> Record:
         ) from None
     except ValueError as wrong:
         raise record.refuse(
-            f"not JSON ({wrong})", 'A line looks like {"prompt": "2 + 2 :", "answer": "4"}.'
+            f"not JSON ({_reason(wrong)})", 'A line looks like {"prompt": "2 + 2 :", "answer": "4"}.'
         ) from None
     if not isinstance(value, dict):
         raise record.refuse(f"expected a JSON object, found {kind_of(value)}", "Write {...} on every line.")

@@ -21,7 +21,7 @@ GOOD = '{"id": "a", "prompt": "2 + 2 :", "answer": "4"}'
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "not JSON"),
+        ("{", "line 3: not JSON (Expecting property name enclosed in double quotes at column 2)"),
         ("[" * 100_000, "nested too deeply"),
         ('{"a": ' * 3000 + "1" + "}" * 3000, "nested too deeply"),
         ('"text"', "expected a JSON object, found text"),
