@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,13 @@ def test_a_runner_that_leaves_items_unanswered_is_found_out(questions: Questions
         run(questions, Lazy(), InMemory(), tmp_path)
 
 
-def test_tasks_of_one_name_are_numbered(questions: Questions) -> None:
+def test_tasks_of_one_name_are_told_by_their_evaluators_or_numbered(
+    questions: Questions, tmp_path: Path
+) -> None:
     assert questions.names == ["choices", "sums"]
     assert Questions([questions.tasks[0]] * 2).names == ["choices (1)", "choices (2)"]
+    (tmp_path / "other").mkdir()
+    sums, others = tmp_path / "sums.jsonl", tmp_path / "other" / "sums.jsonl"
+    shutil.copy(sums, others)
+    found = resolve([f"exact_match:{sums}", f"contains:{sums}", f"contains:{others}"], Choices())
+    assert Questions([Posed(*each) for each in found]).names == ["exact_match:sums", "sums (2)", "sums (3)"]

@@ -97,11 +97,12 @@ class Questions:
 
     @property
     def names(self) -> list[str]:
-        """The tasks' names, each another: one that stands there twice is numbered."""
-        names = [posed.task.name for posed in self.tasks]
+        """The tasks' names, each another: equal ones are told by their evaluators, or else numbered."""
+        plain = [posed.task.name for posed in self.tasks]
+        full = [f"{posed.task.evaluator}:{posed.task.name}" for posed in self.tasks]
         return [
-            name if names.count(name) == 1 else f"{name} ({number})"
-            for number, name in enumerate(names, start=1)
+            name if plain.count(name) == 1 else long if full.count(long) == 1 else f"{name} ({number})"
+            for number, (name, long) in enumerate(zip(plain, full, strict=True), start=1)
         ]
 
     @property
