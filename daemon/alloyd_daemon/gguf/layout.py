@@ -55,6 +55,8 @@ class GgufLayout:
     constants: tuple[Constant, ...]
     warnings: tuple[str, ...]
     """Sentences a user should read: types that fell back, no vocabulary..."""
+    about_vocabulary: tuple[str, ...]
+    """Those of ``warnings`` that do not concern a program which sends token ids."""
 
 
 def describe(
@@ -131,6 +133,7 @@ def describe(
         placements=_placements(tensors, assignment, head.tensors, numbers, importance),
         constants=_constants(constants, head.tensors, numbers),
         warnings=(*choice.warnings, *architecture.warnings(hyperparameters), *warnings),
+        about_vocabulary=tuple(warnings),
     )
 
 

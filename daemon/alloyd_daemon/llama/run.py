@@ -75,7 +75,13 @@ def run_subjects(
             raise
         except (SourceError, PlanError) as error:
             yield Lost(number, error)
-    warnings = dict.fromkeys(text for each in ready.values() for text in each.layout.warnings)
+    # Candidates' texts are cut by their own tokenizers, whatever their files hold.
+    warnings = dict.fromkeys(
+        text
+        for each in ready.values()
+        for text in each.layout.warnings
+        if text not in each.layout.about_vocabulary
+    )
     yield from (Note("warning", text) for text in warnings)
     with population([each.confined.candidate for each in ready.values()], options.findings) as sources, run:
         weights = dict(zip(ready, sources.members, strict=True))
