@@ -142,7 +142,9 @@ class _View:
         self._told: set[str] = set()
         self.stopping = False
         if job.reason or job.attempts:
-            console.say(f"{job.id} is {job.state.value}" + (f": {job.reason}" if job.reason else ""))
+            line = f"{job.id} is {job.state.value}" + (f": {job.reason}" if job.reason else "")
+            self._told.add(line)  # the event that it comes from may follow
+            console.say(line)
         elif job.kind in KEPT:
             console.say(job.id)
         if job.summary is not None:
@@ -170,7 +172,9 @@ class _View:
         elif event.kind == "note":
             self._say(f"{event.body.get('level')}: {event.body.get('text')}")
         elif event.kind == "state" and event.body.get("reason") and not self._expected(event):
-            self._say(f"{self._job.id} is {event.body['state']}: {event.body['reason']}")
+            line = f"{self._job.id} is {event.body['state']}: {event.body['reason']}"
+            if line not in self._told:
+                self._say(line)
         if event.kind == "state" and event.body["state"] != JobState.RUNNING:
             self.close()
 
