@@ -80,7 +80,8 @@ class Bar:
             completed=body["done"],
             total=body["total"] or 1,
             text=text,
-            rest=amounts(body),
+            # Where nothing moves, what it waits for.
+            rest=amounts(body) if body.get("rate") else f"{amounts(body)}  {body.get('what', '')}",
             refresh=True,
         )
 

@@ -87,6 +87,14 @@ def compiled(function: Any) -> Any:
     return Kernel(function)
 
 
+_making: list[str] = []
+
+
+def is_compiling() -> bool:
+    """Whether a kernel is being compiled now, in whichever thread; it takes seconds, once on a machine."""
+    return bool(_making)
+
+
 def _kind(value: Any) -> str:
     """The type of an argument as numba writes it; arrays are ``dtype:dimensions``."""
     if type(value) is np.ndarray:
@@ -163,7 +171,11 @@ def _code(kernel: Kernel, kinds: tuple[str, ...]) -> tuple[str, str, bytes]:
             pass
     from .compiling import compile_kernel
 
-    symbol, result, code = compile_kernel(kernel, kinds)
+    _making.append(name.hexdigest())
+    try:
+        symbol, result, code = compile_kernel(kernel, kinds)
+    finally:
+        _making.remove(name.hexdigest())
     if file is not None:
         data = f"{symbol} {result}\n".encode() + code
         fresh = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")

@@ -89,6 +89,21 @@ def test_code_that_needs_numba_is_run_by_numba(monkeypatch: pytest.MonkeyPatch) 
     assert Kernel(bits)(np.float32(1.0)) == 0x3F800000
 
 
+def test_whoever_waits_is_told_that_a_kernel_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+    real = compiling.compile_kernel
+
+    def watched(*arguments: Any) -> Any:
+        told.append(compiled.is_compiling())
+        return real(*arguments)
+
+    monkeypatch.setattr(compiling, "compile_kernel", watched)
+    monkeypatch.setattr(compiled, "_folder", lambda: None)
+    Kernel(bits)(np.float32(1.0))
+    assert told == [True]
+    assert not compiled.is_compiling()
+
+
 def test_arrays_with_gaps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_folder", lambda: None)
     with pytest.raises(ValueError, match="contiguous"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from alloyd.errors import SourceChanged
 from alloyd.jobs import Progress
+from alloyd_kernels.compiled import is_compiling
 
 from ..checkpoints.digest import model_digest, tensor_digest
 from ..checkpoints.fingerprint import file_marks
@@ -122,7 +123,8 @@ def merge(
     try:
         while any(each.is_alive() for each in workers):
             schedule.wait(TICK)
-            yield Progress(done=schedule.bytes_done, total=schedule.bytes_total, what=schedule.current)
+            what = "compiling kernels, once" if is_compiling() else schedule.current
+            yield Progress(done=schedule.bytes_done, total=schedule.bytes_total, what=what)
             if outcome.error is not None:
                 break
     finally:
