@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-from house.tree import PARTS, ROOT, text_files
+from house.tree import PARTS, ROOT, text_files, tracked_files
 
 # Spelt in pieces, so that this file passes its own test. The system's temporary folder itself is no one
 # machine's.
@@ -33,7 +32,7 @@ def test_nothing_names_one_machine(pattern: re.Pattern[str]) -> None:
 
 
 def test_large_files_are_the_zoos_weights_only() -> None:
-    large = [file for file in _files() if file.stat().st_size > LARGEST]
+    large = [file for file in tracked_files() if file.stat().st_size > LARGEST]
     assert all(file.is_relative_to(ROOT / "zoo" / "models") for file in large)
     weights = (ROOT / "zoo" / "models").rglob("*.safetensors")
     assert sum(file.stat().st_size for file in weights) <= LARGEST_WEIGHTS
@@ -45,14 +44,3 @@ def test_source_roots_shadow_nothing() -> None:
         assert not (home.parent / "__init__.py").exists()
         assert [child.name for child in home.parent.iterdir() if child.name != "__pycache__"] == [home.name]
     assert not (ROOT / "tests" / "__init__.py").exists()
-
-
-def _files() -> list[Path]:
-    skipped = {".git", ".venv", ".mergekit-venv"}
-    return [
-        file
-        for child in ROOT.iterdir()
-        if child.name not in skipped
-        for file in ([child] if child.is_file() else child.rglob("*"))
-        if file.is_file() and "__pycache__" not in file.parts and "_cache" not in str(file)
-    ]

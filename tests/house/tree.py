@@ -28,14 +28,19 @@ def python_files() -> list[Path]:
 
 def text_files() -> list[Path]:
     """Every text file that a commit would hold."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    files = _listed("--cached", "--others", "--exclude-standard")
+    return [file for file in files if b"\0" not in file.read_bytes()[:4096]]
+
+
+def tracked_files() -> list[Path]:
+    """Every file that git holds; what a user merged into the checkout is none of them."""
+    return _listed("--cached")
+
+
+def _listed(*which: str) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z", *which], cwd=ROOT, stdout=subprocess.PIPE, check=True)
     files = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
-    return [file for file in files if file.is_file() and b"\0" not in file.read_bytes()[:4096]]
+    return [file for file in files if file.is_file()]
 
 
 def imports(file: Path) -> Iterator[str]:
