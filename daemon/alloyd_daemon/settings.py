@@ -11,13 +11,16 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from alloyd.errors import AlloydError, ServiceError, UsageError, did_you_mean, raise_all
 from alloyd.units import parse_size, total_memory
+
+MOST_THREADS: Final = 1024
+"""Threads of a job: plans try every number of them that fits into the memory."""
 
 
 class JobSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -233,8 +236,8 @@ def _check(section: str, key: str, value: Any) -> None:
         parse_size(value)
     elif key in ("parallel", "queue") and value < 1:
         raise UsageError("expected at least 1")
-    elif key == "threads" and value < 0:
-        raise UsageError("expected 0 (one more than there are cores) or more")
+    elif key == "threads" and not 0 <= value <= MOST_THREADS:
+        raise UsageError(f"expected 0 (one more than there are cores) to {MOST_THREADS}")
     elif key == "stop_grace" and not 0 <= value <= 3600:
         raise UsageError("expected 0 to 3600 seconds")
     elif key == "roots" and not all(Path(root).expanduser().is_absolute() for root in value):

@@ -252,6 +252,7 @@ def test_a_cancelled_score_leaves_nothing(place: Path, trial: TrialRunner) -> No
         (["base"], ["sums.jsonl"], {"limit": 0}, UsageError, "limit must be at least 1"),
         (["base"], ["sums.jsonl"], {"batch_size": 0}, UsageError, "batch size must be at least 1"),
         (["base"], ["sums.jsonl"], {"threads": -1}, UsageError, "threads must be at least 1"),
+        (["base"], ["sums.jsonl"], {"threads": 100_000}, UsageError, "threads must be at most 1024"),
         (["base"], ["nowhere.jsonl"], {}, TaskError, "nowhere.jsonl"),
         (["base"], ["exact_macth:sums.jsonl"], {}, AlloydError, "unknown evaluator"),
         (["base"], ["sums.jsonl"], {"runner": "residnt"}, AlloydError, "unknown runner"),

@@ -31,7 +31,7 @@ from ..recipes.assign import assign
 from ..recipes.models import resolve
 from ..recipes.outline import Model, Outline
 from ..recipes.vocabulary import vocabulary_digest
-from ..settings import Settings
+from ..settings import MOST_THREADS, Settings
 from .outputs import SIDE_BYTES, check_outputs, folders, form_of, free_bytes, last_of
 from .plan import Plan, make_plan
 from .rates import seconds_for
@@ -116,8 +116,8 @@ def prepare(spec: MergeSpec | PlanSpec, *, home: Path, settings: Settings) -> tu
     """
     if spec.reader not in ("auto", "mmap", "pread"):
         raise UsageError(f"unknown reader '{spec.reader}'", hint="Known: auto, mmap, pread.")
-    if spec.threads is not None and spec.threads < 1:
-        raise UsageError(f"{spec.threads} threads make no sense", hint="Give at least 1.")
+    if spec.threads is not None and not 1 <= spec.threads <= MOST_THREADS:
+        raise UsageError(f"{spec.threads} threads make no sense", hint=f"Give 1 to {MOST_THREADS}.")
     name = spec.recipe_name or "recipe"
     documents = recipes.in_order(recipes.load(spec.recipe, name=name, lenient=spec.lenient), name=name)
     outs = folders(spec, [recipe for recipe, _ in documents])

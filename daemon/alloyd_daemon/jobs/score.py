@@ -36,7 +36,7 @@ from ..scoring.choose import Group, group
 from ..scoring.records import Journal, write_items
 from ..scoring.report import left_out, report
 from ..scoring.run import Posed, Questions, Scored, score
-from ..settings import Settings
+from ..settings import MOST_THREADS, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,11 @@ def _check(spec: ScoreSpec) -> None:
             raise UsageError(
                 f"the {name} must be at least 1, not {value}", hint="Leave it out for the usual."
             )
+    if spec.threads is not None and spec.threads > MOST_THREADS:
+        raise UsageError(
+            f"the number of threads must be at most {MOST_THREADS}, not {spec.threads}",
+            hint="Leave it out for the usual.",
+        )
     names = [each.name for each in spec.subjects]
     if not names or len(set(names)) != len(names):
         raise UsageError(
