@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,25 @@ def test_a_job_whose_models_changed_meanwhile_begins_anew(
     assert [each.text for each in reports if isinstance(each, Note)] == [
         "models or tasks are not what they were when this job stopped: it begins anew"
     ]
+
+
+@pytest.mark.parametrize("option", [False, True])
+def test_a_tokenizer_that_changed_is_not_mixed_with_what_it_was(
+    place: Path, trial: TrialRunner, option: bool
+) -> None:
+    (place / "files").mkdir()
+    (place / "files" / "model.gguf").write_bytes(b"GGUF")
+    options: dict[str, Any] = {"options": {"tokenizer": str(place / "base")}} if option else {}
+    RUNNERS._found["resident"] = replace(trial.runner(), reads={"tokenizer": "a folder"})
+    spec = score_spec(["files/model.gguf"], "sums.jsonl", {"runner": "resident", **options})
+    running = JOBS.get("score").run(spec, context(place))
+    for report in running:
+        if isinstance(report, Progress) and report.done >= 4:
+            running.close()
+    changed = place / ("base" if option else "files") / "tokenizer.json"
+    changed.write_text('{"other": 1}')
+    _, reports = run(spec, context(place))
+    assert any(isinstance(each, Note) and "begins anew" in each.text for each in reports)
 
 
 def with_function(place: Path, code: str) -> Context:

@@ -266,10 +266,10 @@ def _identity(spec: ScoreSpec, contents: Mapping[str, str], questions: Questions
 
 
 def _content(subject: Subject) -> str:
-    """What a subject's tensors follow from."""
+    """What a subject's tensors and its tokenizer follow from."""
     if isinstance(subject, Candidate):
         return subject.prepared.plan.identity
-    return _file_content(subject.path)
+    return f"{_file_content(subject.path)} {side_digest(subject.path.parent)}"
 
 
 def _of(name: str, error: AlloydError) -> AlloydError:
