@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloyd.errors import SourceError
+from alloyd.errors import DiskFull, SourceError
 from alloyd_daemon.evaluator import ItemScore
 from alloyd_daemon.scoring.records import Journal, write_items
 from alloyd_daemon.scoring.run import Scored
@@ -33,6 +35,23 @@ def test_what_was_kept_comes_back_exactly(tmp_path: Path) -> None:
         error = journal.lost("b")
         assert isinstance(error, SourceError)
         assert error.hint == "Mend it."
+
+
+def test_a_full_disk_is_told_with_its_place_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Journal(tmp_path / "j", "this") as journal:
+        journal.keep("a", 0, SCORES[0])
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", full)
+            with pytest.raises(DiskFull, match=str(tmp_path)) as raised:
+                journal.keep("a", 0, SCORES[1])
+    assert raised.value.hint
+    with Journal(tmp_path / "j", "this") as journal:
+        assert list(journal.scores("a", 0).values()) == SCORES[:1]
 
 
 def test_another_score_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ when its item is scored; one that a kill cut off is written again.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
-from alloyd.errors import AlloydError
+from alloyd.errors import AlloydError, DiskFull
 
 from ..evaluator import ItemScore
 from .run import InMemory, Scored
@@ -84,11 +85,20 @@ class Journal(InMemory):
 
     def _write(self, line: Mapping[str, Any]) -> None:
         data = json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-        while data:
-            data = data[os.write(self._file, data) :]
-        if time.monotonic() - self._synced > SYNC_EVERY:
-            os.fsync(self._file)
-            self._synced = time.monotonic()
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            if time.monotonic() - self._synced > SYNC_EVERY:
+                os.fsync(self._file)
+                self._synced = time.monotonic()
+        except OSError as wrong:
+            if wrong.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise DiskFull(
+                f"no room is left for scores in {self._path.parent}",
+                hint="Make room, then resume the job: what is scored is kept.",
+                path=str(self._path),
+            ) from wrong
 
 
 def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
