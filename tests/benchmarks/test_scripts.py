@@ -73,6 +73,41 @@ def test_a_small_merge_stays_within_its_memory(tmp_path: Path) -> None:
     assert found["plan"]["peak_memory"] <= budget * MIB
 
 
+def test_a_population_is_scored_within_its_memory_in_one_pass(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    options = ["--size", "4M", "--population", "2", "--items", "4", "--tokens", "120", "--threads", "1"]
+    done = _run("population.py", *options, "--folder", str(tmp_path), "--json", str(figures))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(figures.read_text())
+    assert found["kills"] == 0
+    assert 0 < found["anonymous"] <= found["budget"]
+    assert 0 < found["forward"] < found["seconds"]
+
+
+def test_a_streamed_candidate_is_timed(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    options = [
+        "--size",
+        "4M",
+        "--ways",
+        "b",
+        "--populations",
+        "2",
+        "--items",
+        "4",
+        "--tokens",
+        "120",
+        "--threads",
+        "1",
+    ]
+    done = _run("candidate.py", *options, "--folder", str(tmp_path), "--json", str(figures))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads(figures.read_text())["rows"]
+    assert row["candidates"] == 2
+    assert row["forward"] > 0
+    assert row["else"] > 0
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("case", ["ties", "giant-tensor", "70B"])
 def test_a_large_merge_fits_one_gibibyte(case: str, tmp_path: Path) -> None:
