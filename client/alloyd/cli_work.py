@@ -98,9 +98,16 @@ def _work(options: argparse.Namespace, console: Console, spec: Spec) -> int:
             _tell_log(client, console, job)
         job = ended_well(job)
         _tell_result(options, console, job)
-        return 0
+        return _status(job)
     finally:
         client.close(now=now)
+
+
+def _status(job: Job) -> int:
+    """0, or the status of the first model that a score could not have, so that a script notices."""
+    models = (job.result or {}).get("models", []) if job.kind == "score" else []
+    errors = [each["error"] for each in models if each.get("error") is not None]
+    return AlloydError.from_dict(errors[0]).status if errors else 0
 
 
 def _follow(client: Client, console: Console, job: Job, since: int, *, private: bool) -> Job:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from alloyd import AsyncClient, Client
 from alloyd.api import score_spec
 from alloyd.cli import main
-from alloyd.errors import UsageError
+from alloyd.errors import SourceError, UsageError
 from alloyd.jobs import Subject
+from checkpoint_factory import read_safetensors, write_safetensors
 from trial_daemon import TrialDaemon
 
 ROOT = Path(__file__).parents[2]
@@ -129,3 +132,20 @@ def test_a_merge_that_was_never_written_beside_its_parents(
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(records) == 16
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_model_that_could_not_be_scored_shows_in_the_exit_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(ROOT)
+    broken = tmp_path / "broken"
+    shutil.copytree("zoo/models/math", broken)
+    weights = read_safetensors(broken / "model.safetensors")
+    weights["model.norm.weight"] = np.full_like(weights["model.norm.weight"], np.nan)
+    write_safetensors(broken / "model.safetensors", weights)
+    words = ["zoo/models/math", str(broken), "--task", f"gold_answer:{SUMS}", "--limit", "4"]
+    assert main(["score", *words, "--no-daemon"]) == SourceError.exit_status
+    said = capsys.readouterr().out
+    assert "zoo/models/math" in said
+    assert f"{broken} could not be scored" in said
