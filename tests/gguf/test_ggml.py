@@ -158,3 +158,12 @@ def test_nothing_heavy_is_loaded_with_the_modules() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("value", [65520.0, -1e30])
+def test_finite_values_do_not_become_infinite_as_f16(value: float) -> None:
+    values = np.array([[1.0, value, np.inf, np.nan]], dtype=np.float32)
+    with pytest.raises(SourceError, match=r"x has values beyond 65504"):
+        ggml.quantize(ggml.types()["F16"], values, np.empty(8, np.uint8), tensor="x")
+    values[0, 1] = 65504
+    assert ggml.quantize(ggml.types()["F16"], values, np.empty(8, np.uint8)) == 8

@@ -23,6 +23,9 @@ from .library import ggml_base
 LARGEST: Final = 1e6
 """No weight of a model that works is larger; the encoders square values, and abort or write nonsense on overflow."""
 
+ROUNDS_TO_INFINITY: Final = 65520.0
+"""The least magnitude that is infinite as float16."""
+
 LARGEST_IMPORTANCE: Final = 1e12
 """No activation that a model computes has a larger mean square; beyond it some encoders abort."""
 
@@ -99,7 +102,8 @@ def quantize(
     Raises
     ------
     SourceError
-        A value that is not finite or is beyond LARGEST, where ``kind`` is quantised.
+        A value that is not finite or is beyond LARGEST, where ``kind`` is quantised; a finite one that would be
+        infinite as F16.
     ValueError
         Arrays or lengths that do not fit each other: a fault of the caller, not of a user.
     """
@@ -123,6 +127,8 @@ def quantize(
         return 0
     if kind.name not in _PLAIN:
         _check_values(values, kind, tensor)
+    elif kind.name == "F16":
+        _check_half(values, tensor)
     weights = None if importance is None else np.ascontiguousarray(importance)
     library = _functions()
     written: int = library.ggml_quantize_chunk(
@@ -174,6 +180,19 @@ def _check_values(values: NDArray[np.float32], kind: ElementType, tensor: str) -
         hint="Look for the source that is damaged, or choose F16, BF16 or F32.",
         tensor=tensor,
     )
+
+
+def _check_half(values: NDArray[np.float32], tensor: str) -> None:
+    """Refuse finite values that would become infinite; what is infinite or NaN already stays what it is."""
+    if float(values.max()) < ROUNDS_TO_INFINITY and float(values.min()) > -ROUNDS_TO_INFINITY:
+        return
+    magnitudes = np.abs(values)
+    if bool(((magnitudes >= ROUNDS_TO_INFINITY) & (magnitudes < np.inf)).any()):
+        raise SourceError(
+            f"{tensor or 'a tensor'} has values beyond 65504, which F16 cannot hold",
+            hint="Look for the source that is damaged, or choose BF16 or F32.",
+            tensor=tensor,
+        )
 
 
 @functools.cache
