@@ -46,6 +46,7 @@ def doors(monkeypatch: pytest.MonkeyPatch) -> None:
         ([RECIPE], {"quantise": "Q8_0"}, "gguf"),
         ([FILE], {"generates": True}, "gguf"),
         ([RECIPE], {"runner": "resident"}, "resident"),
+        ([RECIPE, FILE], {"runner": "gguf", "quantise": "Q8_0"}, "gguf"),
     ],
 )
 def test_what_suits_is_chosen(subjects: list[Any], choice: dict[str, Any], wanted: str) -> None:

@@ -27,6 +27,8 @@ def group(
 ) -> tuple[Group, ...]:
     """The runners of ``subjects``. ``generates``: whether text must be written.
 
+    A GGUF file is scored as it is; ``quantise`` is for the others.
+
     ``auto`` gives GGUF files to `gguf`, and all others to one runner, so that their scores compare: recipes of which
     only likelihoods are asked to `stream`, else to `resident`, or to the first that can quantise as asked.
 
@@ -39,7 +41,7 @@ def group(
     """
     files = tuple(each for each in subjects if isinstance(each, GgufFile))
     others = tuple(each for each in subjects if not isinstance(each, GgufFile))
-    if files and quantise:
+    if files and quantise and not others:
         raise UsageError(
             f"{files[0].name} is a GGUF file, which is scored as it is",
             hint="Leave --quantise out, or score the models that it was made from.",
