@@ -59,7 +59,7 @@ def watch(way: str) -> Stopwatch:
         layer = anatomy.layer
         anatomy.layer = lambda *args: found.around("forward", layer(*args))
     elif way == "resident":
-        found.patch("forward", "alloyd_daemon.runners.resident", "span_scores")
+        found.patch("forward", "alloyd_daemon.causal_lm.questions", "span_scores")
     elif way == "gguf":
         found.patch("forward", "alloyd_daemon.llama.engine:Engine", "decode")
     return found
