@@ -85,6 +85,21 @@ def test_only_what_differs_is_merged_and_the_result_is_that_of_a_fresh_model(
     assert warm[0, 0] != warm[1, 0]
 
 
+@pytest.mark.parametrize("quantise", [None, "nf4", "int8"])
+def test_biases_that_a_forward_has_seen_take_new_values(quantise: str | None, tmp_path: Path) -> None:
+    """bitsandbytes puts new tensors into a module at its first forward."""
+    if quantise:
+        pytest.importorskip("bitsandbytes")
+    models = write_family(tmp_path / "gpt2", Model(architecture="gpt2", hidden=64, intermediate=128))
+    text = "merge_method: linear\nmodels:\n  - {{model: {}, parameters: {{weight: 1.0}}}}\n"
+    text += "  - {{model: {}, parameters: {{weight: {}}}}}\n"
+    first, second = (recipe(text.format(*models[1:], weight), tmp_path) for weight in (0.2, 3.0))
+    warm, lost = run([first, second], tmp_path, quantise=quantise)
+    assert not lost
+    fresh, _ = run([second], tmp_path, quantise=quantise)
+    assert [fresh[0, n] for n in range(2)] == [warm[1, n] for n in range(2)]
+
+
 def test_a_model_is_not_gone_on_with_after_a_failure(
     family: list[Path], tmp_path: Path, merged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

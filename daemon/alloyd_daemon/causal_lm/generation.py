@@ -75,7 +75,7 @@ def write(model: Any, tokenizer: Any, prompts: Sequence[EncodedPrompt], room: in
     if room is not None:
         config.max_new_tokens = max(1, min(config.max_new_tokens, room - longest))
     stops = [prompt.stop for prompt in prompts]
-    with torch.inference_mode():
+    with torch.no_grad():
         written = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),

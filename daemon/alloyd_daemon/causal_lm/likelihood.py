@@ -32,7 +32,7 @@ def span_scores(model: Any, batch: Batch) -> dict[int, SpanScore]:
     at = torch.tensor([(row, position) for _, row, position, _ in asks], device=model.device)
     targets = torch.tensor([target for *_, target in asks], device=model.device)
     logprobs, best = [], []
-    with torch.inference_mode():
+    with torch.no_grad():
         for start, logits in _logits(model, _inputs(model, batch), at):
             wanted = targets[start : start + len(logits), None]
             total = torch.logsumexp(logits, dim=-1)
