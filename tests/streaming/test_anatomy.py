@@ -14,9 +14,9 @@ from torch import nn
 
 from alloyd.errors import AlloydError, PlanError, ShapeMismatch
 from alloyd_daemon.scoring.encoding import Span
+from alloyd_daemon.scoring.packing import compose
 from alloyd_daemon.streaming.anatomy import Anatomy
 from alloyd_daemon.streaming.forwards import Inputs
-from alloyd_daemon.streaming.packing import compose
 from checkpoint_factory import Model, config, shapes
 
 SMALL = {

@@ -9,7 +9,7 @@ from typing import Any, Final
 from alloyd.errors import SourceError
 
 from ..scoring.encoding import SpanScore
-from ..streaming.packing import Batch
+from ..scoring.packing import Batch
 from .loading import library
 
 LOGITS_BYTES: Final = 64 * 1024 * 1024

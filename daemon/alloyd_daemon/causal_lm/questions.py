@@ -11,8 +11,8 @@ from alloyd.errors import AlloydError, SourceError
 
 from ..candidate import Candidate
 from ..scoring.encoding import Encoded, EncodedPrompt, context_length, encode
+from ..scoring.packing import Batch, compose
 from ..scoring.requests import Answer, Request, Written
-from ..streaming.packing import Batch, compose
 from .generation import padding, prompt_batches, write
 from .likelihood import span_scores
 from .loading import load_tokenizer

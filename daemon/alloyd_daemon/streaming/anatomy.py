@@ -16,11 +16,11 @@ from torch import nn
 from torch.func import functional_call
 
 from ..quantiser import Quantiser
+from ..scoring.packing import Batch
 from ..skeleton import Selection, Skeleton
 from .fitting import fit, parameters
 from .forwards import Arguments, Inputs, acting, refusal, stop, until_stopped
 from .hollow import Hollow
-from .packing import Batch
 from .rehearsal import find_layers, keeps_to_masks, recorded, take_apart
 
 Layer = Callable[[torch.Tensor, Arguments], torch.Tensor]

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 
 from ..scoring.encoding import SpanScore
-from .packing import Batch
+from ..scoring.packing import Batch
 
 LOGITS: Final = 64 * 1024 * 1024
 """Bytes that the logits of one chunk take with all that is computed from them."""

@@ -17,9 +17,9 @@ from ..candidate import Candidate
 from ..causal_lm.loading import load_tokenizer
 from ..quantiser import quantiser
 from ..scoring.encoding import Encoded, context_length, encode
+from ..scoring.packing import Batch, compose
 from ..scoring.requests import Request
 from .anatomy import Anatomy
-from .packing import Batch, compose
 from .rounding import Rounding, is_llama_cpp_type
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alloyd_daemon.scoring.encoding import Span
-from alloyd_daemon.streaming.packing import LEAST_SHARED, SHARED_ROW, Batch, compose
+from alloyd_daemon.scoring.packing import LEAST_SHARED, SHARED_ROW, Batch, compose
 
 TOKENS = st.lists(st.integers(0, 3), min_size=2, max_size=30)
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..scoring.encoding import Span
+from .encoding import Span
 
 TOKENS: Final = 2048
 """Tokens of a batch, padding included; a longer span is a batch by itself."""
