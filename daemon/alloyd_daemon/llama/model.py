@@ -127,8 +127,6 @@ class Model:
             raise Refusal(
                 "the model keeps no state from token to token, so it cannot be scored as a language model"
             )
-        self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
-        self._tokens = int(llama_cpp.llama_vocab_n_tokens(self._vocabulary))
 
     def close(self) -> None:
         """Free the context and the model."""
