@@ -94,6 +94,13 @@ class Hyperparameters:
         theta = self.optional_number(*_LOCAL_THETA)
         return None if theta is None else {"rope_type": "default", "rope_theta": theta}
 
+    def ignored_window(self) -> list[str]:
+        """What to say of a sliding window that llama.cpp ignores; nothing where no token lies beyond it."""
+        window = self.optional_whole("sliding_window")
+        if not window or window >= self.whole("max_position_embeddings", "n_positions", "n_ctx"):
+            return []
+        return [f"llama.cpp attends to the whole context, where the model looks back {window} tokens"]
+
     def _rope(self, kind: str) -> dict[str, Any]:
         parameters = self._mapping("rope_parameters") or self._mapping("rope_scaling") or {}
         nested = parameters.get(kind)

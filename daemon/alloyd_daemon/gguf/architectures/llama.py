@@ -20,13 +20,6 @@ def _describe_dense(writer: Writer, hyperparameters: Hyperparameters) -> None:
         add_head_dim(writer, hyperparameters)
 
 
-def _warnings(hyperparameters: Hyperparameters) -> list[str]:
-    window = hyperparameters.optional_whole("sliding_window")
-    if not window or window >= hyperparameters.whole("max_position_embeddings"):
-        return []
-    return [f"llama.cpp attends to the whole context, where the model looks back {window} tokens"]
-
-
 register(
     GgufArchitecture(
         names=("LlamaForCausalLM", "LLaMAForCausalLM"),
@@ -50,7 +43,7 @@ register(
         },
         interleaved=True,
         constants=llama3_factors,
-        warnings=_warnings,
+        warnings=Hyperparameters.ignored_window,
     )
 )
 register(
@@ -69,6 +62,6 @@ register(
         },
         interleaved=True,
         constants=llama3_factors,
-        warnings=_warnings,
+        warnings=Hyperparameters.ignored_window,
     )
 )

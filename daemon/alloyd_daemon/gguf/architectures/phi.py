@@ -21,13 +21,6 @@ def _describe(writer: Writer, hyperparameters: Hyperparameters) -> None:
         writer.add_rope_scaling_attn_factors(attention)
 
 
-def _warnings(hyperparameters: Hyperparameters) -> list[str]:
-    window = hyperparameters.optional_whole("sliding_window")
-    if not window or window >= hyperparameters.whole("max_position_embeddings"):
-        return []
-    return [f"llama.cpp attends to the whole context, where the model looks back {window} tokens"]
-
-
 register(
     GgufArchitecture(
         names=("Phi3ForCausalLM",),
@@ -39,6 +32,6 @@ register(
             "rms_norm_eps": 1e-5,
         },
         constants=longrope_factors,
-        warnings=_warnings,
+        warnings=Hyperparameters.ignored_window,
     )
 )

@@ -55,10 +55,7 @@ def _check_normalised(hyperparameters: Hyperparameters, wanted: bool) -> None:
 
 
 def _warnings(hyperparameters: Hyperparameters) -> list[str]:
-    if not hyperparameters.get("use_sliding_window"):
-        return []
-    window = hyperparameters.get("sliding_window")
-    return [f"llama.cpp attends to the whole context, where the model looks back {window} tokens"]
+    return hyperparameters.ignored_window() if hyperparameters.get("use_sliding_window") else []
 
 
 register(
