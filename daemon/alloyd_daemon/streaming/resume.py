@@ -7,6 +7,7 @@ candidates, is as good as none.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -56,10 +57,13 @@ class Kept:
     def tensors(self) -> Iterator[tuple[str, int, torch.Tensor]]:
         """(key, batch, tensor) of each. Raises ValueError at bytes that are not what the table says."""
         with self.path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
             for each in self.table.entries:
                 dtype = getattr(torch, each.dtype, None)
                 if not isinstance(dtype, torch.dtype) or min(each.shape, default=0) < 1:
                     raise ValueError(each.dtype)
+                if math.prod(each.shape) * dtype.itemsize > size:
+                    raise ValueError("a tensor larger than the file")
                 hidden = torch.empty(each.shape, dtype=dtype)
                 into = bytes_of(hidden)
                 file.seek(each.offset)
