@@ -60,6 +60,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen2moe": ("Qwen2Moe", "qwen2", {**EXPERTS, "shared_expert_intermediate_size": 512}),
     "qwen3": ("Qwen3", "qwen2", {"head_dim": 64}),
     "qwen3moe": ("Qwen3Moe", "qwen2", {**EXPERTS, "head_dim": 64, "norm_topk_prob": True}),
+    "gemma": ("Gemma", "sentencepiece-gemma", {"head_dim": 64, "pad_token_id": 0}),
     "gemma2": (
         "Gemma2",
         "sentencepiece-gemma",
