@@ -207,6 +207,7 @@ _LIBRARIES: Final = (
     ("gguf", "writing GGUF", "gguf", False),
     ("llama_cpp", "writing and scoring GGUF", "gguf", False),
     ("lm_eval", "tasks of lm-evaluation-harness", "lm-eval", False),
+    ("py3langid", "the language check of answers", "language", False),
 )
 _DISTRIBUTIONS: Final = {"llama_cpp": "llama_cpp_python", "alloyd_daemon": "alloyd"}
 
