@@ -29,7 +29,16 @@ MAY_IMPORT = {
         "sentencepiece",
     },
 }
-DOORS = ("methods", "quantisers", "architectures", "optimisers", "evaluators", "jobs", "output_formats")
+DOORS = (
+    "methods",
+    "quantisers",
+    "architectures",
+    "optimisers",
+    "evaluators",
+    "jobs",
+    "output_formats",
+    "runners",
+)
 LONGEST = 500
 
 
