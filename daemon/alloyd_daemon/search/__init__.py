@@ -1,0 +1,1 @@
+"""Recipe search: genomes and spaces, the ladder of scores, the history, and what came out."""
