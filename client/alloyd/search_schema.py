@@ -1,4 +1,4 @@
-"""The structs of a search spec: a recipe with knobs, tasks in three splits, an optimiser, a budget, a ladder of rungs."""
+"""The structs of a search spec: a recipe with knobs, tasks in three splits, an optimiser, a budget, rungs."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class DataFlow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     All layers of ``models`` (paths or names; default: those of the recipe, the base left out) stand in a row that is
     repeated ``repeat`` times; an indicator for each says whether the path takes it. The first model gives what is
-    outside the layers, and its ``first`` first and ``last`` last layers are always taken. ``scale`` bounds the factor on
-    what enters a hop (none: 1), on its magnitude where ``sign`` allows both signs. ``longest``: hops that a path may
+    outside the layers, and its ``first`` first and ``last`` last layers are always taken. ``scale`` bounds the factor
+    on what enters a hop (none: 1), on its magnitude where ``sign`` allows both signs. ``longest``: hops that a path may
     have. ``after``: the path is searched after the recipe, whose winner joins ``models``, with the ``share`` of the
     budget that is left; else both at once.
     """
