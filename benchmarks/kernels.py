@@ -98,7 +98,9 @@ def main() -> None:
         "memcpy": (4, lambda: np.copyto(out, copy)),
         "linear, 3 sources": (
             8,
-            lambda: weighted_sum(addresses, codes, COUNT, weights, np.float32(1.1), into, BF16, rows),
+            lambda: weighted_sum(
+                addresses, codes, COUNT, weights, np.float32(1.1), np.float32(0), into, BF16, rows
+            ),
         ),
         "gram, 2 sources": (
             4,

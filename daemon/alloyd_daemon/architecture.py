@@ -20,6 +20,24 @@ class ModuleTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """Where the scale of the residual stream can move into weights: pieces of tensor names.
+
+    ``adds``: what a branch ends with, bias included, where nothing renormalises it. ``post_norms``: gains of norms on
+    what a branch adds. ``norms``: gains of norms that read the stream, without their biases. ``reads``: weights that
+    read the stream with no norm before them. ``final``: the gain of the norm after the last layer. A gain is
+    ``gain_offset`` + the stored weight.
+    """
+
+    final: str
+    adds: tuple[str, ...] = ()
+    post_norms: tuple[str, ...] = ()
+    norms: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    gain_offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """What names cannot tell about the checkpoints of one architecture. Every key has a default that is usual.
 
@@ -32,7 +50,7 @@ class Architecture:
     before, all else after) is wrong. ``prefix`` begins each name in the canonical spelling that filters
     see; some checkpoints leave it out. ``buffers`` are endings of tensors that are derived from the config:
     they are copied, never computed with. ``modules`` lists the parts of an architecture with several; empty
-    means one.
+    means one. ``fold`` says how a path's scales are folded into weights; ``None``: they cannot be.
     """
 
     names: tuple[str, ...]
@@ -47,6 +65,7 @@ class Architecture:
     prefix: str = ""
     buffers: tuple[str, ...] = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
     modules: tuple[ModuleTable, ...] = ()
+    fold: Fold | None = None
 
     def is_optional(self, name: str) -> bool:
         """Whether a model may lack the tensor ``name`` that another has."""

@@ -151,7 +151,8 @@ def test_encoding_rounds_to_nearest_even_everywhere(code: int) -> None:
 @pytest.mark.parametrize("name", DTYPES)
 @pytest.mark.parametrize("count", [1, 500, LEAF + 7])
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_weighted_sum(name: str, count: int, n: int) -> None:
+@pytest.mark.parametrize("offset", [0.0, -1.5])
+def test_weighted_sum(name: str, count: int, n: int, offset: float) -> None:
     rng = np.random.default_rng(count * n)
     tensors = Tensors(fine_tunes(rng, count, n), [CODES[name]] * n, CODES[name])
     weights = rng.standard_normal(n).astype(np.float32) + np.float32(1.5)
@@ -162,12 +163,14 @@ def test_weighted_sum(name: str, count: int, n: int) -> None:
         count,
         weights,
         divisor,
+        np.float32(offset),
         tensors.out_address,
         tensors.out_code,
         scratch(n)["rows"],
     )
     assert strange == 0
-    expected = weighted_sum_reference(tensors.decoded, [float(each) for each in weights], float(divisor))
+    numbers = [float(each) for each in weights]
+    expected = weighted_sum_reference(tensors.decoded, numbers, float(divisor), offset)
     assert_rounded_once(tensors.result(), tensors.out_code, expected)
 
 
@@ -184,6 +187,7 @@ def test_weighted_sum_reads_every_type_and_reports_what_is_not_finite() -> None:
         1000,
         weights,
         np.float32(1),
+        np.float32(0),
         tensors.out_address,
         F32,
         scratch(6)["rows"],

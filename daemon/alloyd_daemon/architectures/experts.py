@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from ..architecture import TIED_HEAD, VOCABULARY, Architecture, register
+from typing import Final
 
-register(Architecture(names=("MixtralForCausalLM",), tied=TIED_HEAD, vocabulary=VOCABULARY))
+from ..architecture import TIED_HEAD, VOCABULARY, Architecture, Fold, register
+
+_NORMS: Final = ("input_layernorm.weight", "post_attention_layernorm.weight")
+
+register(
+    Architecture(
+        names=("MixtralForCausalLM",),
+        tied=TIED_HEAD,
+        vocabulary=VOCABULARY,
+        fold=Fold(adds=("o_proj", ".w2.", "down_proj"), norms=_NORMS, final="model.norm.weight"),
+    )
+)
 
 register(
     Architecture(
@@ -12,5 +23,6 @@ register(
         tied=TIED_HEAD,
         vocabulary=VOCABULARY,
         layer_index_lists=("mlp_only_layers",),
+        fold=Fold(adds=("o_proj", "down_proj"), norms=_NORMS, final="model.norm.weight"),
     )
 )

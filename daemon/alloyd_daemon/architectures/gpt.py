@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..architecture import Architecture, register
+from ..architecture import Architecture, Fold, register
 
 register(
     Architecture(
@@ -12,6 +12,11 @@ register(
         layer_count_keys=("n_layer", "num_hidden_layers"),
         prefix="transformer.",
         buffers=(".attn.bias", ".attn.masked_bias"),
+        fold=Fold(
+            adds=("attn.c_proj", "mlp.c_proj"),
+            norms=("ln_1.weight", "ln_2.weight"),
+            final="transformer.ln_f.weight",
+        ),
     )
 )
 
@@ -22,6 +27,11 @@ register(
         vocabulary={"gpt_neox.embed_in.weight": 0, "embed_out.weight": 0},
         post=("embed_out.weight",),
         buffers=("rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias"),
+        fold=Fold(
+            adds=("attention.dense", "dense_4h_to_h"),
+            norms=("input_layernorm.weight", "post_attention_layernorm.weight"),
+            final="gpt_neox.final_layer_norm.weight",
+        ),
     )
 )
 
@@ -30,5 +40,15 @@ register(
         names=("FalconForCausalLM",),
         tied={"lm_head.weight": "transformer.word_embeddings.weight"},
         vocabulary={"transformer.word_embeddings.weight": 0, "lm_head.weight": 0},
+        fold=Fold(
+            adds=("self_attention.dense", "dense_4h_to_h"),
+            norms=(
+                "input_layernorm.weight",
+                "post_attention_layernorm.weight",
+                "ln_attn.weight",
+                "ln_mlp.weight",
+            ),
+            final="transformer.ln_f.weight",
+        ),
     )
 )

@@ -47,6 +47,7 @@ class Copy:
                 block.count,
                 one,
                 one[0],
+                np.float32(0.0),
                 block.out,
                 block.out_code,
                 scratch.rows,
@@ -55,14 +56,21 @@ class Copy:
 
 
 class WeightedSum:
-    """sum_i weight_i * source_i / divisor over the sources at ``positions``, added in that order in float32."""
+    """sum_i weight_i * source_i / divisor + offset over the sources at ``positions``, added in order in float32."""
 
     copies: int | None = None
 
-    def __init__(self, positions: Sequence[int], weights: Sequence[float], divisor: float = 1.0) -> None:
+    def __init__(
+        self,
+        positions: Sequence[int],
+        weights: Sequence[float],
+        divisor: float = 1.0,
+        offset: float = 0.0,
+    ) -> None:
         self.pick: npt.NDArray[np.intp] = np.array(positions, dtype=np.intp)
         self.weights = np.array(weights, dtype=np.float32)
         self.divisor = np.float32(divisor)
+        self.offset = np.float32(offset)
 
     def write(self, block: Block, scratch: Scratch) -> int:
         return int(
@@ -72,6 +80,7 @@ class WeightedSum:
                 block.count,
                 self.weights,
                 self.divisor,
+                self.offset,
                 block.out,
                 block.out_code,
                 scratch.rows,

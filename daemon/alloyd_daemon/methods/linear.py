@@ -10,12 +10,13 @@ from ..stages import Steps
 
 
 def average(operands: Operands) -> Steps[Blend]:
-    """sum_i w_i W_i / sum_i w_i, or without the division when ``normalize`` is false."""
+    """sum_i w_i W_i / sum_i w_i + offset, or without the division when ``normalize`` is false."""
     weights = [float(each["weight"]) for each in operands.inputs]  # type: ignore[arg-type]
     divisor = np.float32(1.0)
     if operands.shared["normalize"]:
         divisor = np.float32(sum((np.float32(each) for each in weights), np.float32(0.0)))
-    return WeightedSum(range(operands.count), weights, float(divisor))
+    offset = float(operands.shared.get("offset") or 0.0)
+    return WeightedSum(range(operands.count), weights, float(divisor), offset)
     yield
 
 
@@ -33,6 +34,13 @@ METHODS.register(
                 scope="shared",
                 default=True,
                 about="divide by the sum of weights",
+            ),
+            Parameter(
+                name="offset",
+                kind=float,
+                scope="shared",
+                default=0.0,
+                about="number added to every element at last; mergekit has no such parameter",
             ),
         ),
         base="ignored",

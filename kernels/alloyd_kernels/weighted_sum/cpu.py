@@ -10,13 +10,13 @@ from ..tile.cpu import load_tile, store_tile
 
 
 @compiled
-def weighted_sum(sources, codes, count, weights, divisor, out, out_code, rows):  # type: ignore[no-untyped-def]
-    """Write sum_i weights[i] * source_i / divisor for ``count`` elements; returns how many are NaN or infinite.
+def weighted_sum(sources, codes, count, weights, divisor, offset, out, out_code, rows):  # type: ignore[no-untyped-def]
+    """Write sum_i weights[i] * source_i / divisor + offset for ``count`` elements; returns how many are not finite.
 
     ``sources`` uint64 [n >= 1] addresses, ``codes`` int64 [n] element types, ``weights`` float32 [n],
-    ``divisor`` float32, ``out`` address, ``rows`` float32 [>= 2, TILE] scratch. Terms are added in the order
-    of the sources, each product rounded before it is added (no fused multiply-add), then divided, as mergekit
-    0.1.5 does in float32.
+    ``divisor`` and ``offset`` float32, ``out`` address, ``rows`` float32 [>= 2, TILE] scratch. Terms are added
+    in the order of the sources, each product rounded before it is added (no fused multiply-add), then divided, as
+    mergekit 0.1.5 does in float32; an offset of 0 is not added, so that -0 stays.
     """
     strange = np.int64(0)
     total = rows[0]
@@ -35,5 +35,8 @@ def weighted_sum(sources, codes, count, weights, divisor, out, out_code, rows): 
         if divisor != np.float32(1.0):
             for j in range(size):
                 total[j] /= divisor
+        if offset != np.float32(0.0):
+            for j in range(size):
+                total[j] += offset
         strange += store_tile(total, size, out, out_code, start)
     return strange

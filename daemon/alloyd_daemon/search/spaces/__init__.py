@@ -1,0 +1,1 @@
+"""Spaces: each gives genes, and the recipe that a point stands for."""
