@@ -1,0 +1,30 @@
+"""The libraries of a search: a missing one is one sentence, and linear algebra keeps to one thread."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from alloyd.errors import UsageError
+
+
+def need(optimiser: str, *modules: str) -> None:
+    """Raise UsageError where one of ``modules``, which ``optimiser`` stands on, is not installed."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(
+                f"the optimiser '{optimiser}' needs the library '{module}', which is not installed",
+                hint="pip install 'alloyd[search]'",
+                optimiser=optimiser,
+                library=module,
+            )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, BLAS has one thread: sums do not depend on the number of cores, and scoring keeps the others."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
