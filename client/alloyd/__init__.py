@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .aio import AsyncClient
     from .api import Client
     from .errors import AlloydError
-    from .jobs import Event, Job, JobState, MergeSpec, PlanSpec, ScoreSpec, Subject, VerifySpec
+    from .jobs import Event, Job, JobState, KinshipSpec, MergeSpec, PlanSpec, ScoreSpec, Subject, VerifySpec
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ __all__ = [
     "Event",
     "Job",
     "JobState",
+    "KinshipSpec",
     "MergeSpec",
     "PlanSpec",
     "ScoreSpec",
@@ -42,6 +43,7 @@ _HOMES = {
     "Event": "jobs",
     "Job": "jobs",
     "JobState": "jobs",
+    "KinshipSpec": "jobs",
     "MergeSpec": "jobs",
     "PlanSpec": "jobs",
     "ScoreSpec": "jobs",

@@ -19,6 +19,7 @@ from .api import (
     busy,
     check_version,
     ended_well,
+    kinship_spec,
     merge_spec,
     plan_spec,
     score_spec,
@@ -111,6 +112,10 @@ class AsyncClient:
     ) -> Job:
         """See :meth:`alloyd.Client.score`."""
         return await self.submit(score_spec(models, tasks, options))
+
+    async def kinship(self, base: PathLike, models: Sequence[PathLike], **options: Any) -> dict[str, Any]:
+        """See :meth:`alloyd.Client.kinship`."""
+        return await self._result(await self.submit(kinship_spec(base, models, options)))
 
     async def wait(self, job: str, *, timeout: float | None = None) -> Job:
         """See :meth:`alloyd.Client.wait`."""

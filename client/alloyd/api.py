@@ -14,7 +14,18 @@ import zmq
 from . import __version__, recipe_file, spawn, task_name, wire
 from . import follow as _follow
 from .errors import AlloydError, DaemonUnreachable, VersionMismatch, WaitTimedOut
-from .jobs import Event, Job, JobState, MergeSpec, PlanSpec, ScoreSpec, Spec, VerifySpec, spec_fields
+from .jobs import (
+    Event,
+    Job,
+    JobState,
+    KinshipSpec,
+    MergeSpec,
+    PlanSpec,
+    ScoreSpec,
+    Spec,
+    VerifySpec,
+    spec_fields,
+)
 from .paths import find_home, lock_holder
 
 T = TypeVar("T")
@@ -120,6 +131,14 @@ class Client:
         A task is a JSONL file or ``EVALUATOR:SOURCE``. ``options`` are fields of :class:`alloyd.ScoreSpec`.
         """
         return self.submit(score_spec(models, tasks, options))
+
+    def kinship(self, base: PathLike, models: Sequence[PathLike], **options: Any) -> dict[str, Any]:
+        """How alike ``models`` are that were made from ``base``: cosines, correlations and distances of what they
+        learnt, as a whole, by layer and by component; waits for it.
+
+        Models are checkpoint folders or names. ``options`` are fields of :class:`alloyd.KinshipSpec`.
+        """
+        return self._result(self.submit(kinship_spec(base, models, options)))
 
     def wait(self, job: str, *, timeout: float | None = None) -> Job:
         """The job once it is done.
@@ -363,6 +382,23 @@ def score_spec(
         "kind": "score",
     }
     return _convert(fields, ScoreSpec)
+
+
+def kinship_spec(base: PathLike, models: Sequence[PathLike], options: Mapping[str, Any]) -> KinshipSpec:
+    """The spec of a kinship; see :meth:`Client.kinship`."""
+
+    def named(model: PathLike) -> str:
+        text = os.fspath(model)
+        return os.path.abspath(text) if os.path.exists(text) or os.path.isabs(text) else text
+
+    fields = {
+        **options,
+        "base": named(base),
+        "models": [named(each) for each in models],
+        "base_dir": os.getcwd(),
+        "kind": "kinship",
+    }
+    return _convert(fields, KinshipSpec)
 
 
 def subject_fields(model: PathLike | Mapping[str, Any], name: str) -> dict[str, str]:

@@ -196,6 +196,15 @@ def parser() -> argparse.ArgumentParser:
     memory(one)
     one.add_argument("--out", "-o", metavar="FILE", help="write every item's record there, as JSONL")
 
+    one = work("kinship", "Say how alike models are that were made from one base.")
+    one.set_defaults(module="cli_kinship")
+    one.add_argument("models", metavar="MODEL", nargs="+", help="a checkpoint folder, or a model's name")
+    one.add_argument("--base", required=True, metavar="MODEL", help="what all of them were made from")
+    memory(one)
+    one.add_argument(
+        "--reader", choices=("auto", "mmap", "pread"), default="auto", help="how sources are read"
+    )
+
     one = verb(
         "split", "cli_tasks", "Split a task file, so that the same question is always in the same part."
     )

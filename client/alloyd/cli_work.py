@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from . import render, render_scores
+from . import render, render_kinship, render_scores
 from .api import Client, ended_well, merge_spec, plan_spec, score_spec
 from .cli_form import conversion, form_of
 from .console import Console
@@ -31,7 +31,7 @@ def merge(options: argparse.Namespace, console: Console) -> int:
     if place is None:
         raise UsageError("where should the merge go?", hint=f"alloy merge {options.recipe} FOLDER")
     spec = merge_spec(_recipe(options), place, _settings(options))
-    return _work(options, console, spec)
+    return work(options, console, spec)
 
 
 def convert(options: argparse.Namespace, console: Console) -> int:
@@ -42,18 +42,18 @@ def convert(options: argparse.Namespace, console: Console) -> int:
             "where should the model go?", hint=f"alloy convert {options.model} FOLDER --gguf Q4_K_M"
         )
     recipe = conversion(options.model, options.dtype, form_of(options))
-    return _work(options, console, merge_spec(recipe, place, _settings(options)))
+    return work(options, console, merge_spec(recipe, place, _settings(options)))
 
 
 def plan(options: argparse.Namespace, console: Console) -> int:
     """Print the plan."""
     options.detach = False
-    return _work(options, console, plan_spec(_recipe(options), _place(options), _settings(options)))
+    return work(options, console, plan_spec(_recipe(options), _place(options), _settings(options)))
 
 
 def verify(options: argparse.Namespace, console: Console) -> int:
     """Say whether a checkpoint is what its manifest says."""
-    return _work(options, console, VerifySpec(os.path.abspath(options.path)))
+    return work(options, console, VerifySpec(os.path.abspath(options.path)))
 
 
 def score(options: argparse.Namespace, console: Console) -> int:
@@ -76,10 +76,11 @@ def score(options: argparse.Namespace, console: Console) -> int:
     }
     if options.memory is not None:
         settings["memory"] = parse_size(options.memory)
-    return _work(options, console, score_spec(options.models, options.task, settings))
+    return work(options, console, score_spec(options.models, options.task, settings))
 
 
-def _work(options: argparse.Namespace, console: Console, spec: Spec) -> int:
+def work(options: argparse.Namespace, console: Console, spec: Spec) -> int:
+    """Have a job done, show how it goes, and tell its result."""
     client = Client(home=getattr(options, "home", None), private=options.no_daemon)
     now = False
     try:
@@ -234,6 +235,9 @@ def _tell_result(options: argparse.Namespace, console: Console, job: Job) -> Non
         console.show(str(result.get("out", job.out)))
     elif job.kind == "score":
         _tell_scores(options, console, result)
+    elif job.kind == "kinship":
+        for line in render_kinship.kinship_table(result):
+            console.show(line)
     else:
         console.show(render.verified(result))
     console.result(msgspec.structs.replace(job, result=result))

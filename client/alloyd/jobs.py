@@ -90,12 +90,27 @@ class ScoreSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
     threads: int | None = None
 
 
-Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec
+class KinshipSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="kinship"):
+    """How alike ``models`` are that were made from ``base``: folders (absolute) or names, which start at ``base_dir``.
+
+    ``memory`` (bytes) and ``threads`` default to the daemon's settings; ``reader`` is ``auto``, ``mmap`` or ``pread``.
+    """
+
+    base: str
+    models: tuple[str, ...]
+    base_dir: str = ""
+    memory: int | None = None
+    threads: int | None = None
+    reader: str = "auto"
+
+
+Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec | KinshipSpec
 SPECS: dict[str, type[Spec]] = {
     "merge": MergeSpec,
     "plan": PlanSpec,
     "verify": VerifySpec,
     "score": ScoreSpec,
+    "kinship": KinshipSpec,
 }
 
 

@@ -69,11 +69,16 @@ class Operands:
         return tuple(self.inputs[each].get(parameter) for each in self.positions)
 
 
-Program = Callable[[Operands], "Steps[Blend]"]
+Program = Callable[[Operands], "Steps[Blend | None]"]
 
 
 def no_state(sources: int, leaves: int, workers: int) -> int:
     """The memory of a method that measures nothing."""
+    return 0
+
+
+def no_rows(operands: Operands) -> int:
+    """The scratch of a blend that needs no more than all have."""
     return 0
 
 
@@ -82,13 +87,16 @@ class MergeMethod:
     """One merge method.
 
     ``program`` is a generator: it yields measurements over the tensor's sources (stages, and recalls of what may be
-    known), is sent what each one resolved to, and returns the blend that writes the output. ``passes`` says how many
-    sweeps over the sources a tensor with these values takes when nothing is known, the blend included, so that a plan
-    can count bytes before work (a sample that misleads may cost more).
+    known), is sent what each one resolved to, and returns the blend that writes the output; what returns none is only
+    measured. ``passes`` says how many sweeps over the sources a tensor with these values takes when nothing is known,
+    the blend included, so that a plan can count bytes before work (a sample that misleads may cost more); it raises
+    RecipeError for values that make no sense together.
 
     ``base`` is ``required``, ``optional`` or ``ignored`` (mergekit's contract); ``least``/``most`` bound the number
     of sources other than the base (all sources when the base is ignored). ``singleton`` lets a tensor that only one
-    source has pass through. ``state_bytes`` of (sources, leaves, workers) bounds the private memory of its stages.
+    source has pass through; ``complete`` says that every source must have every tensor, because places count.
+    ``state_bytes`` of (sources, leaves, workers) bounds the private memory of its stages; ``rows`` is how many rows of
+    a tile the blend needs beyond those that every method has.
     """
 
     name: str
@@ -102,6 +110,8 @@ class MergeMethod:
     least: int = 1
     most: int | None = None
     singleton: bool = False
+    complete: bool = False
+    rows: Callable[[Operands], int] = no_rows
 
     def parameter(self, name: str) -> Parameter | None:
         """The declaration of ``name``, or ``None``."""

@@ -32,6 +32,8 @@ from alloyd_kernels.magnitudes.reference import (
     ranked,
     tie_counts,
 )
+from alloyd_kernels.moments.cpu import measure_moments
+from alloyd_kernels.moments.reference import moments
 from alloyd_kernels.sparsify.cpu import draw_tile, sparsify_tile
 from alloyd_kernels.sparsify.kinds import CUT, DRAW, DROP, KEEP
 from alloyd_kernels.sparsify.reference import draw_mask, draw_threshold, draws, philox, top_k
@@ -229,6 +231,27 @@ def test_gram_partials_do_not_depend_on_how_leaves_are_grouped_into_blocks() -> 
             room["lanes"],
         )
     np.testing.assert_array_equal(whole, parts)
+
+
+@pytest.mark.parametrize("count", SIZES)
+@pytest.mark.parametrize("name", ["BF16", "F8_E4M3", "F32"])
+def test_moments(count: int, name: str) -> None:
+    n = 3
+    tensors = Tensors(fine_tunes(np.random.default_rng(count), count, n + 1), [CODES[name]] * (n + 1), F32)
+    partials = np.full((-(-count // LEAF), n, n + 1), np.nan)
+    room = scratch(n + 1)
+    measure_moments(
+        tensors.addresses[0], tensors.codes[0], tensors.addresses[1:], tensors.codes[1:], count, 0,
+        partials, room["rows"], room["lanes"],
+    )  # fmt: skip
+    deltas = [np.float32(each) - np.float32(tensors.decoded[0]) for each in tensors.decoded[1:]]
+    expected = moments([each.astype(np.float64) for each in deltas])
+    found = partials.sum(axis=0)
+    size = np.abs(np.stack(deltas)).sum(axis=1)
+    np.testing.assert_allclose(found[:, 0], expected[:, 0], rtol=1e-12, atol=1e-12 * size.max())
+    bound = 1e-12 * np.abs(expected[:, 1:]).max()
+    np.testing.assert_allclose(np.triu(found[:, 1:]), np.triu(expected[:, 1:]), rtol=1e-12, atol=bound)
+    assert (room["lanes"] == 0).all()
 
 
 @pytest.mark.parametrize("count", SIZES)

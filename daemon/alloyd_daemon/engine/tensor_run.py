@@ -1,4 +1,4 @@
-"""One output tensor in the making: its program's stages, then its blend, block by block."""
+"""One output tensor in the making: its program's stages, then its blend (if any), block by block."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class TensorRun:
             for block in done
             for first in range(block.start // plan.width, block.stop // plan.width, plan.block)
         }
-        self._program: Generator[Stage, Any, Blend] | None = None
+        self._program: Generator[Stage, Any, Blend | None] | None = None
         self._sweep: Sweep | None = None
         self._blend: Blend | None = None
         self._codes = np.array([CODES.get(tensor.dtype, -1) for _, tensor in plan.sources], dtype=np.int64)
@@ -177,6 +177,10 @@ class TensorRun:
             self._sweep = stage.begin(self.plan.elements, self._workers)
         except StopIteration as end:
             self._blend = end.value
+            if self._blend is None:
+                self._release(0, self.plan.elements, drop=True)
+                self.finished = True
+                return
         self._fill()
 
     def _fill(self) -> None:

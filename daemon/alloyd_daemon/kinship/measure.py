@@ -1,0 +1,235 @@
+"""Moments of every tensor's task vectors in one streamed pass over a base and its fine-tunes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alloyd.errors import PlanError, UsageError
+from alloyd.jobs import PlanSpec, Progress
+from alloyd.recipe import ModelRef
+from alloyd_kernels.dtypes import LEAF
+
+from ..checkpoints.fingerprint import check_unchanged
+from ..checkpoints.journal import Block
+from ..checkpoints.reader import open_reader
+from ..engine.budget import allot
+from ..engine.findings import FindingCache
+from ..engine.merge import merge
+from ..engine.plan import TensorPlan
+from ..engine.prepare import Prepared, prepare
+from ..merge_method import MergeMethod, Operands
+from ..recipes.components import component_of
+from ..settings import Settings
+from ..stages import Steps
+from ..stages.moments import moment_bytes, moments
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMoments:
+    """One tensor: its layer (``None`` outside them), component, elements, and moments of the task vectors.
+
+    ``models`` are those that have it; ``values`` float64 [n, n + 1]: row i is the sum of task vector i, then its inner
+    product with each.
+    """
+
+    name: str
+    layer: int | None
+    component: str
+    elements: int
+    models: tuple[int, ...]
+    values: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All tensors, in the order of the models' files; ``models`` are counted without the base."""
+
+    base: str
+    models: tuple[str, ...]
+    tensors: tuple[TensorMoments, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """What will be measured, with every error that names, headers and configs can reveal behind it."""
+
+    prepared: Prepared
+    tensors: tuple[TensorPlan, ...]
+    skipped: int
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(each.read_once for each in self.tensors)
+
+
+def sit(
+    base: str,
+    models: Sequence[str],
+    *,
+    base_dir: str,
+    home: Path,
+    settings: Settings,
+    memory: int | None = None,
+    threads: int | None = None,
+    reader: str = "auto",
+) -> Sitting:
+    """Lay the models over their base: paths, or names that a recipe can have.
+
+    Raises
+    ------
+    UsageError
+        A model named twice, or the base among the models.
+    AlloydError
+        What a merge of them by task_arithmetic would raise: models that are not found, other shapes, missing tensors,
+        too little memory.
+    """
+    if len({base, *models}) != len(models) + 1:
+        raise _twice()
+    recipe = {
+        "merge_method": "task_arithmetic",
+        "base_model": _reference(base),
+        "models": [{"model": _reference(each), "parameters": {"weight": 1.0}} for each in models],
+    }
+    spec = PlanSpec(
+        recipe=json.dumps(recipe), base_dir=base_dir, memory=memory, threads=threads, reader=reader,
+        recipe_name="kinship",
+    )  # fmt: skip
+    prepared = prepare(spec, home=home, settings=settings)[-1]
+    outline = prepared.plan.outline
+    if len({each.path for each in outline.models}) != len(models) + 1:
+        raise _twice()
+    tensors = [
+        _measured_only(each) for each in prepared.plan.tensors
+        if not each.verbatim and each.operands.base is not None and each.operands.positions
+    ]  # fmt: skip
+    if not tensors:
+        raise PlanError(
+            "the models share no tensor of a floating type with their base", hint="Is it the right base?"
+        )
+    budget = allot(
+        tensors,
+        memory=prepared.memory,
+        threads=threads or settings.thread_count(),
+        buffered="pread" in prepared.doors,
+    )
+    plan = replace(prepared.plan, tensors=tuple(tensors), budget=budget)
+    skipped = len(prepared.plan.tensors) - len(tensors)
+    return Sitting(replace(prepared, plan=plan), tuple(tensors), skipped)
+
+
+def measure(sitting: Sitting, findings: FindingCache | None = None) -> Generator[Progress, None, Measured]:
+    """Read every source once and yield progress in bytes; what ``findings`` knows is not read again.
+
+    Closing the generator ends it at the next block; what was found so far stays in ``findings``.
+
+    Raises
+    ------
+    SourceChanged
+        A source was written to meanwhile.
+    """
+    prepared = sitting.prepared
+    found: dict[str, npt.NDArray[np.float64]] = {}
+
+    def program(operands: Operands) -> Steps[None]:
+        assert operands.base is not None
+        found[operands.name] = yield from moments(operands.base, operands.positions)
+
+    method = MergeMethod(
+        name="moments",
+        summary="sums and inner products of task vectors",
+        reference="arXiv:2410.12613",
+        parameters=(),
+        base="required",
+        program=program,
+        passes=lambda operands: 1,
+    )
+    tensors = tuple(replace(each, method=method) for each in sitting.tensors)
+    with contextlib.ExitStack() as stack:
+        readers = [
+            stack.enter_context(open_reader(checkpoint, door))
+            for checkpoint, door in zip(prepared.checkpoints, prepared.doors, strict=True)
+        ]
+        steps = merge(replace(prepared.plan, tensors=tensors), readers, _Nowhere(), findings, digests=False)
+        for progress in steps:
+            if progress.done < progress.total:
+                yield progress
+        for checkpoint, seen in zip(prepared.checkpoints, prepared.fingerprints, strict=True):
+            check_unchanged(checkpoint, seen)
+    return _gathered(sitting, found)
+
+
+class _Nowhere:
+    """The sink of what is only measured."""
+
+    def open(self) -> tuple[Block, ...]:
+        return ()
+
+    def put(self, block: Block, data: memoryview) -> None:
+        raise AssertionError("nothing is written where tensors are only measured")
+
+    def checkpoint(self) -> None:
+        """There is nothing to keep."""
+
+
+def _twice() -> UsageError:
+    return UsageError(
+        "the base and the models must be different checkpoints",
+        hint="Each is named once; the base is not one of the models.",
+    )
+
+
+def _measured_only(tensor: TensorPlan) -> TensorPlan:
+    """The plan of a tensor that is read once and not written."""
+    leaves = -(-tensor.elements // LEAF)
+    return replace(
+        tensor,
+        passes=1,
+        nbytes=0,
+        encoding=0,
+        held=moment_bytes(len(tensor.operands.positions), leaves, 1),
+    )
+
+
+def _reference(name: str) -> dict[str, Any]:
+    """A model as a recipe names it; what is a path is one, whatever it holds."""
+    if name.startswith("/"):
+        return {"model": {"path": name}}
+    ref = ModelRef.parse(name)
+    if ref.lora is not None:
+        raise UsageError(f"'{name}' has an adapter", hint="Merge it into its model first.")
+    return {"model": {"path": ref.path} | ({"revision": ref.revision} if ref.revision else {})}
+
+
+def _gathered(sitting: Sitting, found: dict[str, npt.NDArray[np.float64]]) -> Measured:
+    outline = sitting.prepared.plan.outline
+    base = next(
+        each.sources[each.operands.base][0] for each in sitting.tensors if each.operands.base is not None
+    )
+    places = [place for place in range(len(outline.models)) if place != base]
+    patterns = [re.compile(re.escape(stack.prefix) + r"\.(\d+)\.") for stack in outline.stacks]
+    tensors = []
+    for each in sitting.tensors:
+        layer = next((int(match[1]) for one in patterns if (match := one.match(each.name))), None)
+        models = tuple(places.index(each.sources[position][0]) for position in each.operands.positions)
+        tensors.append(
+            TensorMoments(each.name, layer, component_of(each.name), each.elements, models, found[each.name])
+        )
+    names = _short_names([outline.models[place].name for place in (base, *places)])
+    warnings = list(sitting.prepared.plan.outline.warnings)
+    return Measured(names[0], tuple(names[1:]), tuple(tensors), tuple(warnings))
+
+
+def _short_names(names: Sequence[str]) -> list[str]:
+    """The last part of each name that is a path, or the whole names where two would be called the same."""
+    short = [Path(each).name if each.startswith("/") else each for each in names]
+    return short if len(set(short)) == len(short) else list(names)
