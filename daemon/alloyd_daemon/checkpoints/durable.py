@@ -23,6 +23,22 @@ def write_file(path: Path, data: bytes) -> None:
         os.close(handle)
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a small file at ``path``: a reader, and whoever comes after a kill, finds the old one or the new one, whole.
+
+    Raises OutputError, and DiskFull where no room is left.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with errors_of(path):
+        try:
+            write_file(fresh, data)
+            fresh.replace(path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Force a folder's entries to disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
