@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..optimiser import OPTIMISERS, Option, OptimiserKind, Problem, Proposal, Told
+from ..search.design import latin_hypercube
 from ..search.genome import Genome, Value, first_point, of_units
 from ..search.known import Known, varying
 from ..search.losses import loss_of
@@ -50,7 +51,7 @@ class DifferentialEvolution:
         self._factor = float(problem.options["F"])
         self._rate = float(problem.options["CR"])
         # Three others and a target are the least of which differences can be made.
-        self._size = int(problem.options["population"]) or min(40, max(8, 4 * len(self._free)))
+        self._size = max(4, int(problem.options["population"]) or min(16, max(8, 2 * len(self._free))))
         self._dice = random.Random(problem.seed)
         self._known: Known[int] = Known(problem.genome)
         self._members: list[Member] = []
@@ -58,7 +59,7 @@ class DifferentialEvolution:
         self._asked = 0
         self._outcomes = 0
         self._generation = 0
-        self._strata = {gene.name: self._shuffled() for gene in self._free}
+        self._design = latin_hypercube(self._size, len(self._free), self._dice)
 
     @property
     def batch(self) -> int:
@@ -115,24 +116,13 @@ class DifferentialEvolution:
         self._asked = self._outcomes = 0
         self._generation += 1
 
-    def _shuffled(self) -> list[int]:
-        strata = list(range(self._size))
-        self._dice.shuffle(strata)
-        return strata
-
     def _first(self) -> dict[str, Value]:
         """Where the search begins, then a Latin hypercube, then points at random."""
         if self._fixed not in self._known:
             return dict(self._fixed)
-        number = self._asked
 
         def draw() -> dict[str, Value]:
-            units = [
-                (self._strata[gene.name][number] + self._dice.random()) / self._size
-                if number < self._size
-                else self._dice.random()
-                for gene in self._free
-            ]
+            units = self._design.pop() if self._design else [self._dice.random() for _ in self._free]
             return {**self._fixed, **of_units(self._free, units)}
 
         return self._known.fresh(draw)
@@ -204,10 +194,10 @@ OPTIMISERS.register(
                 choices=("rand/1", "best/1", "current-to-best/1"),
                 about="base and differences of a mutant; crossover is binomial",
             ),
-            "F": Option(default=0.6, low=0.05, high=2.0, about="factor on differences"),
+            "F": Option(default=0.5, low=0.05, high=2.0, about="factor on differences"),
             "CR": Option(default=0.9, low=0.0, high=1.0, about="share of genes that come from the mutant"),
             "population": Option(
-                default=0, low=0, high=10000, about="members, at least 4; 0: four a gene, from 8 to 40"
+                default=0, low=0, high=10000, about="members, at least 4; 0: two a gene, from 8 to 16"
             ),
         },
     ),
