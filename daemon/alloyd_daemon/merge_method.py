@@ -32,7 +32,8 @@ class Parameter:
 
     ``scope`` says where it is looked up: ``shared`` has one value per output tensor and is never read from a
     model's own entry; ``input`` has one per source, the base included; ``non_base`` has one per source that is
-    not the base. ``default=None`` means "absent is allowed".
+    not the base. ``default=None`` means "absent is allowed". ``example`` is a value for one without a default, where
+    half a unit is none.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     about: str = ""
+    example: Scalar | None = None
 
 
 @dataclass(frozen=True, slots=True)

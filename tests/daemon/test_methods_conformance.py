@@ -44,11 +44,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def settings(method: MergeMethod, scopes: tuple[str, ...], density: float) -> Mapping[str, Any]:
-    """A value for each parameter: its default, 0.5 where it has none, and ``density`` for the density."""
+    """A value for each parameter: its default, else its example, else 0.5; and ``density`` for the density."""
     found: dict[str, Any] = {}
     for each in method.parameters:
         if each.scope in scopes:
-            found[each.name] = 0.5 if each.default is REQUIRED else each.default
+            example = 0.5 if each.example is None else each.example
+            found[each.name] = example if each.default is REQUIRED else each.default
     return found | ({"density": density} if "density" in found else {})
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from alloyd_kernels.delta_norms.cpu import measure_l1
 from alloyd_kernels.delta_norms.reference import l1_norms
+from alloyd_kernels.descent.cpu import descend_tiles
+from alloyd_kernels.descent.reference import descend
 from alloyd_kernels.dtypes import BF16, CODES, F8_E4M3, F8_E5M2, F16, F32, F64, ITEMSIZE, LEAF, TILE
 from alloyd_kernels.gram.cpu import measure_gram
 from alloyd_kernels.gram.reference import gram
@@ -438,6 +440,32 @@ def test_task_vectors(kind: int, consensus: bool, normalize: bool, count: int) -
     sure &= (shares > 0.1) | (not normalize) | (not consensus) | (shares == 0)
     assert sure.mean() > 0.9 or count < 10
     np.testing.assert_allclose(found[sure], expected[sure], rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["BF16", "F16", "F32"])
+@pytest.mark.parametrize("count", SIZES)
+def test_descents(name: str, count: int) -> None:
+    tensors = Tensors(fine_tunes(np.random.default_rng(count), count, 3), [CODES[name]] * 3, F32)
+    # Rows 0 to 2 are the sources; the third step writes over the row that the first made.
+    steps = [(0, 0, 1, 0, 3), (3, 2, 0, 1, 4), (4, 4, 2, 4, 3), (3, 3, 4, 3, 5)]
+    rates, keys = [0.25, 1.0, 0.9, 0.5], [7, 0, 2**63 + 5, 11]
+    kinds = np.array([KEEP if rate == 1.0 else DRAW for rate in rates], dtype=np.int64)
+    factors = np.array([0.5, 0.75, 1.5, 0.1], dtype=np.float32)
+    room = scratch(3)
+    strange = descend_tiles(
+        tensors.addresses, tensors.codes, count, 0, np.array(steps, dtype=np.int64), factors,
+        kinds, np.array([draw_threshold(rate) for rate in rates], dtype=np.int64), np.array(keys, dtype=np.uint64),
+        tensors.out_address, F32, room["rows"], room["draws"],
+    )  # fmt: skip
+    assert strange == 0
+    masks = [draw_mask(key, 0, count, rate) for key, rate in zip(keys, rates, strict=True)]
+    members = [(0, 0, 1, 0), (3, 2, 0, 1), (4, 4, 2, 4), (5, 5, 4, 5)]
+    expected = descend(
+        tensors.decoded,
+        [(*each, float(factor), mask) for each, factor, mask in zip(members, factors, masks, strict=True)],
+    )
+    found = tensors.result().view(np.float32)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [CUT, DRAW, DROP])

@@ -49,16 +49,19 @@ class Block:
 
 
 class Scratch:
-    """What one worker's kernels write to between loads and stores; made once, for at most ``sources`` sources."""
+    """What one worker's kernels write to between loads and stores; made once, for at most ``sources`` sources.
 
-    def __init__(self, sources: int) -> None:
-        self.rows = np.empty((sources + 4, TILE), dtype=np.float32)
+    ``rows`` are those that a method asks for beyond one a source and four.
+    """
+
+    def __init__(self, sources: int, rows: int = 0) -> None:
+        self.rows = np.empty((sources + 4 + rows, TILE), dtype=np.float32)
         self.draws = np.empty(TILE, dtype=np.uint32)
         self.flags = np.empty(TILE, dtype=np.uint8)
         self.seen = np.zeros(sources, dtype=np.int64)
         self.lanes = np.zeros((max(2 * sources, sources * sources), TILE), dtype=np.float64)
 
     @staticmethod
-    def nbytes(sources: int) -> int:
-        """Bytes of a scratch for ``sources`` sources."""
-        return TILE * (4 * (sources + 4) + 5 + 8 * max(2 * sources, sources * sources)) + 8 * sources
+    def nbytes(sources: int, rows: int = 0) -> int:
+        """Bytes of a scratch for ``sources`` sources and ``rows`` more rows."""
+        return TILE * (4 * (sources + 4 + rows) + 5 + 8 * max(2 * sources, sources * sources)) + 8 * sources

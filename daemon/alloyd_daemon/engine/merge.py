@@ -101,7 +101,8 @@ def merge(
     schedule = Schedule(runs, plan.budget.tensors)
 
     def labour(number: int) -> None:
-        worker = Worker(number, max(len(each.sources) for each in plan.tensors))
+        sources = max(len(each.sources) for each in plan.tensors)
+        worker = Worker(number, sources, max(each.rows for each in plan.tensors))
         try:
             while (task := schedule.take()) is not None:
                 finished = task.run.work(task.first, worker)

@@ -72,6 +72,11 @@ class TensorPlan:
         """Bytes of one element of the output."""
         return self.nbytes // self.elements if self.elements else 1
 
+    @property
+    def rows(self) -> int:
+        """Rows of scratch that the blend needs beyond those that all have."""
+        return 0 if self.verbatim else self.method.rows(self.operands)
+
     def worker_bytes(self, *, buffered: bool) -> int:
         """Private bytes one worker needs for this tensor: output block, scratch, what storing takes, and source blocks
         when buffered."""
@@ -81,7 +86,7 @@ class TensorPlan:
             if self.elements
             else 0
         )
-        own = block * self.width + Scratch.nbytes(len(self.sources)) + self.encoding
+        own = block * self.width + Scratch.nbytes(len(self.sources), self.rows) + self.encoding
         return own + (read if buffered else 0)
 
     def state_bytes(self, workers: int) -> int:
@@ -151,7 +156,8 @@ def make_plan(
             tensors.append(_plan_tensor(slot, assignment, outline, checkpoints, wanted))
         except AlloydError as problem:
             problems.append(problem)
-    raise_all(problems)
+    # What is wrong with the values of a method is wrong with every tensor; it is told once.
+    raise_all({(type(each), str(each)): each for each in problems}.values())
     layout = lay_out([(each.name, each.dtype, each.shape) for each in tensors])
     tensors = [_stored(each, layout) for each in tensors]
     budget = allot(tensors, memory=memory, threads=threads, buffered=buffered, libraries=layout.fixed_bytes)

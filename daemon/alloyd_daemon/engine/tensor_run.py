@@ -35,9 +35,9 @@ STRIP = 8 * LEAF
 class Worker:
     """One worker's number, scratch and buffers; buffers grow to the largest block and are used again."""
 
-    def __init__(self, number: int, sources: int) -> None:
+    def __init__(self, number: int, sources: int, rows: int = 0) -> None:
         self.number = number
-        self.scratch = Scratch(sources)
+        self.scratch = Scratch(sources, rows)
         self._out = np.empty(0, dtype=np.uint8)
         self._into = [np.empty(0, dtype=np.uint8) for _ in range(sources)]
 

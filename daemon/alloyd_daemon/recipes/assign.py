@@ -179,7 +179,7 @@ class _Assigner:
 
     def partly_held(self, run: Run, name: str, held: Sequence[_Held]) -> bool:
         """Deal with a tensor that some sources lack; false when the method can combine the others."""
-        if self.sources.table.is_optional(name):
+        if self.sources.table.is_optional(name) and not self.method.complete:
             if len(held) == 1 and self.method.singleton:
                 self.take(name, held[0].model, held[0].stored)
                 return True
