@@ -90,6 +90,38 @@ class ScoreSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
     threads: int | None = None
 
 
+class SearchSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="search"):
+    """Search for the best recipe as ``spec`` (YAML text, see :mod:`alloyd.search_schema`) says.
+
+    Relative paths of the spec start at ``base_dir``; ``name`` is the spec's file, for messages. What is given beside
+    the spec stands in place of what it says: ``seed``, the budgets ``candidates``, ``items`` and ``seconds``,
+    ``optimiser``, ``mode``, ``runner``. ``continues``: the job whose record this one goes on from, with a larger
+    budget.
+    """
+
+    spec: str
+    base_dir: str
+    name: str = ""
+    seed: int | None = None
+    candidates: int | None = None
+    items: int | None = None
+    seconds: float | None = None
+    optimiser: str | None = None
+    mode: Literal["deterministic", "async"] | None = None
+    runner: str | None = None
+    continues: str = ""
+    memory: int | None = None
+    threads: int | None = None
+
+
+class OpenTestSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="open_test"):
+    """Open the locked test of the job ``search``, once: its winner and its baselines are scored on the test split."""
+
+    search: str
+    memory: int | None = None
+    threads: int | None = None
+
+
 class KinshipSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="kinship"):
     """How alike ``models`` are that were made from ``base``: folders (absolute) or names, which start at ``base_dir``.
 
@@ -104,12 +136,14 @@ class KinshipSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="ki
     reader: str = "auto"
 
 
-Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec | KinshipSpec
+Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec | SearchSpec | OpenTestSpec | KinshipSpec
 SPECS: dict[str, type[Spec]] = {
     "merge": MergeSpec,
     "plan": PlanSpec,
     "verify": VerifySpec,
     "score": ScoreSpec,
+    "search": SearchSpec,
+    "open_test": OpenTestSpec,
     "kinship": KinshipSpec,
 }
 

@@ -1,0 +1,479 @@
+"""The record of one search in SQLite: every ask, item score and tell; all SQL of it stands at the top of this file.
+
+Asks and tells are on disk before anybody acts on them; item scores are committed at least every half second while they
+come in, and whenever a score ends. A killed search repeats itself from here (see :mod:`alloyd_daemon.search.run`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+from alloyd.errors import AlloydError, DiskFull, JobError, StoreError
+
+from ..evaluator import ItemScore
+from ..faults import reach
+from .trial import Entry, Opening, Trial
+
+APPLICATION: Final = 0x616C7368  # "alsh"
+VERSION: Final = 1
+COMMIT_EVERY: Final = 0.5
+"""Seconds for which item scores may wait for their commit."""
+PATIENCE: Final = 15.0
+"""Seconds to wait for a process that still writes; an orphan ends in ten."""
+
+SCHEMA: Final = (
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """
+    CREATE TABLE trials (
+        number   INTEGER PRIMARY KEY,
+        batch    INTEGER NOT NULL,
+        phase    INTEGER NOT NULL,
+        origin   TEXT NOT NULL,
+        name     TEXT NOT NULL,
+        point    TEXT NOT NULL,
+        recipe   TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        parents  TEXT NOT NULL,
+        how      TEXT NOT NULL,
+        deaths   INTEGER NOT NULL DEFAULT 0, -- processes that died over it before it had another item
+        told     INTEGER UNIQUE,             -- the order of outcomes
+        state    TEXT NOT NULL DEFAULT 'asked',
+        losses   TEXT NOT NULL DEFAULT 'null',
+        of       INTEGER REFERENCES trials (number),
+        error    TEXT NOT NULL DEFAULT 'null',
+        seconds  REAL NOT NULL DEFAULT 0,
+        items    TEXT NOT NULL DEFAULT '{}'
+    )
+    """,
+    """
+    CREATE TABLE scores (
+        trial  INTEGER NOT NULL REFERENCES trials (number),
+        rung   INTEGER NOT NULL,
+        task   INTEGER NOT NULL,
+        item   TEXT NOT NULL,
+        vals   TEXT NOT NULL,
+        output TEXT NOT NULL,
+        PRIMARY KEY (trial, rung, task, item)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE lost (
+        trial INTEGER NOT NULL REFERENCES trials (number),
+        rung  INTEGER NOT NULL,
+        error TEXT NOT NULL,
+        PRIMARY KEY (trial, rung)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE entries (
+        number INTEGER PRIMARY KEY,
+        kind   TEXT NOT NULL,
+        key    TEXT NOT NULL,
+        at     TEXT NOT NULL,
+        data   TEXT NOT NULL,
+        UNIQUE (kind, key)
+    )
+    """,
+    "CREATE TABLE opening (one INTEGER PRIMARY KEY CHECK (one = 1), at TEXT NOT NULL, job TEXT NOT NULL, "
+    "figures TEXT NOT NULL)",
+)
+FACT = "SELECT value FROM facts WHERE name = ?"
+SET_FACT = "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)"
+TRIALS = "SELECT * FROM trials ORDER BY number"
+INSERT_TRIAL = """
+    INSERT INTO trials (number, batch, phase, origin, name, point, recipe, identity, parents, how)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+TELL = """
+    UPDATE trials SET state = ?, losses = ?, of = ?, error = ?, seconds = ?, items = ?,
+        told = (SELECT COALESCE(MAX(told), 0) + 1 FROM trials)
+    WHERE number = ?
+"""
+BEGIN = "UPDATE trials SET deaths = deaths + 1 WHERE number = ?"
+LIVES = "UPDATE trials SET deaths = 0 WHERE number = ?"
+DEATHS = "SELECT deaths FROM trials WHERE number = ?"
+KEEP = "INSERT OR REPLACE INTO scores (trial, rung, task, item, vals, output) VALUES (?, ?, ?, ?, ?, ?)"
+CARRY = """
+    INSERT OR IGNORE INTO scores (trial, rung, task, item, vals, output)
+    SELECT trial, ?, task, item, vals, output FROM scores WHERE trial = ? AND rung = ? AND task = ?
+    AND item IN (SELECT value FROM json_each(?))
+"""
+SCORES = "SELECT task, item, vals, output FROM scores WHERE trial = ? AND rung = ? ORDER BY task, item"
+LOSE = "INSERT OR REPLACE INTO lost (trial, rung, error) VALUES (?, ?, ?)"
+LOST = "SELECT error FROM lost WHERE trial = ? AND rung = ?"
+ENTER = "INSERT OR IGNORE INTO entries (kind, key, at, data) VALUES (?, ?, ?, ?)"
+ENTRIES = "SELECT kind, key, at, data FROM entries WHERE kind = ? ORDER BY number"
+OPEN = "INSERT INTO opening (one, at, job, figures) VALUES (1, ?, ?, '{}')"
+OPENED = "SELECT at, job, figures FROM opening"
+FIGURES = "UPDATE opening SET figures = ?"
+
+
+class History:
+    """The record of one search, in the file ``path``, for the one process that writes it.
+
+    Raises
+    ------
+    StoreError
+        The file is damaged, of another program, or newer than this one.
+    JobError
+        Another process writes it, and did not end in time.
+    DiskFull
+        There is no room for what was found; what was committed is kept.
+    """
+
+    def __init__(self, path: Path, *, patience: float = PATIENCE) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(path.with_name(f"{path.name}.lock"), patience)
+        try:
+            self._db = _connect(path, f"file:{_quoted(path)}?mode=rwc")
+            with _told(path):
+                _check(self._db, path, fresh=True)
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._make()
+        except BaseException:
+            self.close()
+            raise
+        self._committed = time.monotonic()
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The record as it stands, for reading only, whoever writes it meanwhile."""
+        history = cls.__new__(cls)
+        history.path = path
+        history._lock = None
+        if not path.is_file():
+            raise StoreError(
+                f"there is no record of a search at {path}", hint="Is it a search?", path=str(path)
+            )
+        history._db = _connect(path, f"file:{_quoted(path)}?mode=ro")
+        with _told(path):
+            _check(history._db, path, fresh=False)
+        return history
+
+    def _make(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version:
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        for statement in SCHEMA:
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
+        self._db.execute("COMMIT")
+
+    def copy_from(self, path: Path) -> None:
+        """Begin with all that another record holds, in one transaction; this one must be new."""
+        other = History.read(path)
+        try:
+            with _told(path):
+                other._db.backup(self._db)
+        finally:
+            other.close()
+
+    def close(self) -> None:
+        """Commit what waits, and let go of the file."""
+        db: sqlite3.Connection | None = getattr(self, "_db", None)
+        if db is not None:
+            with _told(self.path):
+                if db.in_transaction:
+                    db.execute("COMMIT")
+                db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """One transaction, with what waits, on disk when the block is left; ``history-<what>`` is its fault point."""
+        with _told(self.path):
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        self._committed = time.monotonic()
+        reach(f"history-{what}")
+
+    def _rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
+        with _told(self.path):
+            return self._db.execute(statement, values).fetchall()
+
+    # Facts
+
+    def fact(self, name: str) -> Any:
+        """The plain data called ``name``; ``None`` where there is none."""
+        rows = self._rows(FACT, name)
+        return json.loads(rows[0]["value"]) if rows else None
+
+    def set_fact(self, name: str, value: object) -> None:
+        """Keep plain data under ``name``."""
+        with self._writing("fact"):
+            self._db.execute(SET_FACT, (name, _plain(value)))
+
+    # Trials
+
+    def trials(self) -> tuple[Trial, ...]:
+        """Every trial, in the order of their numbers."""
+        return tuple(_trial(row) for row in self._rows(TRIALS))
+
+    def ask(self, trials: Sequence[Trial]) -> None:
+        """Keep a batch of trials that nothing is known of but where they came from: all of them, or none."""
+        with self._writing("ask"):
+            self._db.executemany(
+                INSERT_TRIAL,
+                [
+                    (
+                        each.number,
+                        each.batch,
+                        each.phase,
+                        each.origin,
+                        each.name,
+                        _plain(None if each.point is None else dict(each.point)),
+                        _plain(each.recipe),
+                        each.identity,
+                        _plain(each.parents),
+                        each.how,
+                    )
+                    for each in trials
+                ],
+            )
+
+    def tell(self, trial: Trial) -> None:
+        """Keep what became of a trial."""
+        with self._writing("tell"):
+            self._db.execute(
+                TELL,
+                (
+                    trial.state,
+                    _plain(trial.losses),
+                    trial.of,
+                    _plain(None if trial.error is None else trial.error.to_dict()),
+                    trial.seconds,
+                    _plain({str(rung): count for rung, count in trial.items.items()}),
+                    trial.number,
+                ),
+            )
+
+    def begin(self, trials: Sequence[int]) -> dict[int, int]:
+        """Say that ``trials`` are worked on now; returns how many processes died over each without another item."""
+        with self._writing("begin"):
+            before = {each: int(self._db.execute(DEATHS, (each,)).fetchone()[0]) for each in trials}
+            self._db.executemany(BEGIN, [(each,) for each in trials])
+        return before
+
+    def rest(self, trials: Sequence[int]) -> None:
+        """Say that nothing is to be blamed on ``trials``: the work on them was stopped in order."""
+        with self._writing("rest"):
+            self._db.executemany(LIVES, [(each,) for each in trials])
+
+    # Scores
+
+    def scores(self, trial: int, rung: int) -> dict[int, dict[str, ItemScore]]:
+        """The item scores of a trial at a rung, by number of task and id of item."""
+        found: dict[int, dict[str, ItemScore]] = {}
+        for row in self._rows(SCORES, trial, rung):
+            score = ItemScore(row["item"], json.loads(row["vals"]), row["output"])
+            found.setdefault(row["task"], {})[score.id] = score
+        return found
+
+    def keep(self, trial: int, rung: int, task: int, score: ItemScore) -> None:
+        """Keep the score of one item; it is on disk in half a second, or at :meth:`flush`."""
+        with _told(self.path):
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute(LIVES, (trial,))
+            values = _plain(dict(score.values))
+            self._db.execute(KEEP, (trial, rung, task, score.id, values, _text(score.output)))
+        if time.monotonic() - self._committed >= COMMIT_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit the item scores that wait."""
+        if self._db.in_transaction:
+            with self._writing("scores"):
+                pass
+
+    def carry(self, trial: int, rung: int, to: int, task: int, items: Sequence[str]) -> None:
+        """Let what ``trial`` scored on ``items`` at one rung stand at another, too."""
+        with self._writing("carry"):
+            self._db.execute(CARRY, (to, trial, rung, task, _plain(list(items))))
+
+    def lose(self, trial: int, rung: int, error: AlloydError) -> None:
+        """Keep that a trial cannot be scored."""
+        with self._writing("lose"):
+            self._db.execute(LOSE, (trial, rung, _plain(error.to_dict())))
+
+    def lost(self, trial: int, rung: int) -> AlloydError | None:
+        """What a trial was lost to at a rung, if it was."""
+        rows = self._rows(LOST, trial, rung)
+        return AlloydError.from_dict(json.loads(rows[0]["error"])) if rows else None
+
+    # What else the record says
+
+    def enter(self, kind: str, key: str, data: Mapping[str, object]) -> bool:
+        """Keep an entry, once under its kind and key; returns whether it is new."""
+        with self._writing("enter"):
+            return self._db.execute(ENTER, (kind, key, _now(), _plain(dict(data)))).rowcount > 0
+
+    def entries(self, kind: str) -> tuple[Entry, ...]:
+        """The entries of a kind, oldest first."""
+        rows = self._rows(ENTRIES, kind)
+        return tuple(Entry(row["kind"], row["key"], row["at"], json.loads(row["data"])) for row in rows)
+
+    def opening(self) -> Opening | None:
+        """When the locked test was opened, if it was."""
+        rows = self._rows(OPENED)
+        return Opening(rows[0]["at"], rows[0]["job"], json.loads(rows[0]["figures"])) if rows else None
+
+    def open_test(self, job: str) -> Opening:
+        """Open the locked test for ``job``: on record before an item of it is scored.
+
+        Raises JobError where another job opened it, or it was scored to its end: it opens once.
+        """
+        opening = self.opening()
+        if opening is None:
+            with self._writing("open"):
+                self._db.execute(OPEN, (_now(), job))
+            opening = self.opening()
+            assert opening is not None
+        elif opening.job != job or opening.figures:
+            raise JobError(
+                f"the locked test of this search was opened at {opening.at} by {opening.job}; it opens once",
+                hint="What came out is in the search's results.",
+                opened=opening.at,
+                by=opening.job,
+            )
+        return opening
+
+    def close_test(self, figures: Mapping[str, object]) -> None:
+        """Keep what the locked test showed."""
+        with self._writing("figures"):
+            self._db.execute(FIGURES, (_plain(dict(figures)),))
+
+
+def _trial(row: sqlite3.Row) -> Trial:
+    losses, error = json.loads(row["losses"]), json.loads(row["error"])
+    return Trial(
+        number=row["number"],
+        batch=row["batch"],
+        phase=row["phase"],
+        origin=row["origin"],
+        name=row["name"],
+        point=json.loads(row["point"]),
+        recipe=json.loads(row["recipe"]),
+        identity=row["identity"],
+        parents=tuple(json.loads(row["parents"])),
+        how=row["how"],
+        state=row["state"],
+        losses=None if losses is None else tuple(losses),
+        of=row["of"],
+        error=None if error is None else AlloydError.from_dict(error),
+        seconds=row["seconds"],
+        items={int(rung): count for rung, count in json.loads(row["items"]).items()},
+    )
+
+
+def _connect(path: Path, uri: str) -> sqlite3.Connection:
+    with _told(path):
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
+        db.row_factory = sqlite3.Row
+    return db
+
+
+def _check(db: sqlite3.Connection, path: Path, *, fresh: bool) -> None:
+    """Refuse what is no record of a search; an empty file is one that was just made, where ``fresh`` allows it."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+    if application != APPLICATION and (application or version or tables or not fresh):
+        raise StoreError(f"{path} is no record of a search", hint="Move it away.", path=str(path))
+    if version > VERSION:
+        raise StoreError(
+            f"the record {path} is of version {version}; this program knows up to {VERSION}",
+            hint="Use the newer program that wrote it.",
+            path=str(path),
+        )
+    (sound,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if sound != "ok":
+        raise _damaged(path, sound)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What SQLite says against the file, as one clear error."""
+    try:
+        yield
+    except sqlite3.Error as wrong:
+        if getattr(wrong, "sqlite_errorname", "") == "SQLITE_FULL":
+            raise DiskFull(
+                f"no room is left for the record of the search in {path.parent}",
+                hint="Make room, then resume the job: what was committed is kept.",
+                path=str(path),
+            ) from wrong
+        raise _damaged(path, str(wrong)) from wrong
+    except ValueError as wrong:
+        raise _damaged(path, f"it holds what is no JSON ({wrong})") from wrong
+
+
+def _damaged(path: Path, what: str) -> StoreError:
+    return StoreError(
+        f"the record of the search {path} is damaged or cannot be used: {what}",
+        hint="Look for room on its disk, and at its rights; if it is damaged, search anew.",
+        path=str(path),
+    )
+
+
+def _locked(path: Path, patience: float) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                os.close(handle)
+                raise JobError(
+                    f"another process writes the record of the search in {path.parent}",
+                    hint="Wait for it to end, then try again.",
+                    path=str(path),
+                ) from None
+            time.sleep(0.05)
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(os.fsencode(path.absolute()))
+
+
+def _plain(value: object) -> str:
+    return _text(json.dumps(value, ensure_ascii=False))
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
