@@ -98,6 +98,7 @@ TELL = """
         told = (SELECT COALESCE(MAX(told), 0) + 1 FROM trials)
     WHERE number = ?
 """
+TOLD = "SELECT number FROM trials WHERE told IS NOT NULL ORDER BY told"
 BEGIN = "UPDATE trials SET deaths = deaths + 1 WHERE number = ?"
 LIVES = "UPDATE trials SET deaths = 0 WHERE number = ?"
 DEATHS = "SELECT deaths FROM trials WHERE number = ?"
@@ -133,7 +134,7 @@ class History:
     def __init__(self, path: Path, *, patience: float = PATIENCE) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(path.with_name(f"{path.name}.lock"), patience)
+        self._lock: int | None = _locked(path.with_name(f"{path.name}.lock"), patience)
         try:
             self._db = _connect(path, f"file:{_quoted(path)}?mode=rwc")
             with _told(path):
@@ -236,9 +237,10 @@ class History:
         """Every trial, in the order of their numbers."""
         return tuple(_trial(row) for row in self._rows(TRIALS))
 
-    def ask(self, trials: Sequence[Trial]) -> None:
-        """Keep a batch of trials that nothing is known of but where they came from: all of them, or none."""
+    def ask(self, trials: Sequence[Trial], *, phase: int = 0, batch: int = 0, count: int = 0) -> None:
+        """Keep a batch of trials, all of them or none, and that ``count`` of them were asked for (none: it is over)."""
         with self._writing("ask"):
+            self._db.execute(ENTER, ("ask", f"{phase}/{batch}", _now(), _plain({"count": count})))
             self._db.executemany(
                 INSERT_TRIAL,
                 [
@@ -258,21 +260,28 @@ class History:
                 ],
             )
 
-    def tell(self, trial: Trial) -> None:
-        """Keep what became of a trial."""
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Keep what became of trials that were scored together: of all of them, or of none."""
         with self._writing("tell"):
-            self._db.execute(
+            self._db.executemany(
                 TELL,
-                (
-                    trial.state,
-                    _plain(trial.losses),
-                    trial.of,
-                    _plain(None if trial.error is None else trial.error.to_dict()),
-                    trial.seconds,
-                    _plain({str(rung): count for rung, count in trial.items.items()}),
-                    trial.number,
-                ),
+                [
+                    (
+                        each.state,
+                        _plain(each.losses),
+                        each.of,
+                        _plain(None if each.error is None else each.error.to_dict()),
+                        each.seconds,
+                        _plain({str(rung): count for rung, count in each.items.items()}),
+                        each.number,
+                    )
+                    for each in trials
+                ],
             )
+
+    def told(self) -> tuple[int, ...]:
+        """The numbers of all trials that something became of, in the order in which that was told."""
+        return tuple(row["number"] for row in self._rows(TOLD))
 
     def begin(self, trials: Sequence[int]) -> dict[int, int]:
         """Say that ``trials`` are worked on now; returns how many processes died over each without another item."""
