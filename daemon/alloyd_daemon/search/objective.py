@@ -92,7 +92,7 @@ class Goal:
         return tuple(map(float, parts)) if self.several else (float(parts.sum()),)
 
     def gains(self, sheet: Sheet, reference: Sheet, columns: Sequence[int]) -> Array:
-        """By how much each item of ``columns`` makes ``sheet`` better than ``reference``, float64 [objectives, columns].
+        """By how much each of ``columns`` makes ``sheet`` better than ``reference``, float64 [objectives, columns].
 
         Summed over all places it is the reference's loss less the sheet's: exactly where weights are equal and the
         metric is a ratio, in the first order otherwise. ``sheet`` has the places ``columns``, ``reference`` all.

@@ -100,7 +100,7 @@ def estimate(incumbent: float, gains: Array) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What racing makes of a stored table: ``estimates`` and ``asked`` (items) of each candidate, and the ``winner``."""
+    """What racing makes of a stored table: each candidate's estimate and the items it was asked, and the winner."""
 
     estimates: tuple[float, ...]
     asked: tuple[int, ...]

@@ -1,0 +1,194 @@
+"""The rungs of a search: which items each has, what was seen of the best, and who may go on.
+
+A rung below the top is a guess of the rung above. The first candidates climb all rungs whatever they score, and a rung
+whose order of them says nothing about the next rung's is switched off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from alloyd.search_schema import Rung
+
+from ..evaluator import Task
+from .correlation import Correlation, correlation
+from .objective import Goal, Place, Scores, Sheet
+from .pareto_order import front
+from .racing import disagreement_order, estimate, level, surely_worse
+
+CALIBRATE_ONE: Final = 4
+"""Trials that answer everything on a ladder of one rung, so that there is something to order items by."""
+CALIBRATE_SEVERAL: Final = 12
+"""Trials that climb all of several rungs, to see which of these predict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One rung as it is climbed: its number, what the spec says, and its items."""
+
+    number: int
+    rung: Rung
+    places: tuple[Place, ...]
+    ranks: tuple[int, ...]
+
+    @property
+    def first(self) -> list[int]:
+        """Its items in the order of their ranks."""
+        return sorted(range(len(self.places)), key=lambda each: self.ranks[each])
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A trial that answered everything: its losses at the top, and its sheet on each level."""
+
+    losses: tuple[float, ...]
+    sheets: dict[int, Sheet] = field(default_factory=dict)
+
+
+class Ladder:
+    """The rungs of one search, and all that was seen on them; a function of spec, seed and what it is told in order.
+
+    Which items a rung of fewer than all has is drawn by ``seed``, the same for every candidate, and each such set holds
+    the smaller ones.
+    """
+
+    def __init__(
+        self, rungs: Sequence[Rung], tasks: Sequence[Task], goal: Goal, *, seed: int, confidence: float
+    ) -> None:
+        self.goal = goal
+        self.confidence = confidence
+        used = {target.task for target in goal.targets}
+        self.levels = tuple(
+            Level(number, rung, *_places(rung, tasks, used, seed)) for number, rung in enumerate(rungs)
+        )
+        self.off: set[int] = set()
+        self._seen: dict[int, _Seen] = {}
+        self._settled = len(self.levels) == 1
+
+    @property
+    def calibrating(self) -> int:
+        """Trials, from number 1, that climb all rungs."""
+        return CALIBRATE_ONE if len(self.levels) == 1 else CALIBRATE_SEVERAL
+
+    @property
+    def active(self) -> tuple[Level, ...]:
+        """The levels that are climbed, lowest first; the top is always one."""
+        return tuple(each for each in self.levels if each.number not in self.off)
+
+    @property
+    def top(self) -> Level:
+        """The level whose losses count."""
+        return self.levels[-1]
+
+    @property
+    def best(self) -> int | None:
+        """The trial of the lowest loss that answered everything; of several objectives, the first of the front."""
+        leaders = self._leaders()
+        return leaders[0] if leaders else None
+
+    def take(self, trial: int, scores: Mapping[int, Scores]) -> tuple[float, ...]:
+        """Take in a trial that answered all items of the active levels (``scores`` by level); returns its losses."""
+        sheets = {each.number: self.goal.sheet(scores[each.number], each.places) for each in self.active}
+        losses = self.goal.losses(sheets[self.top.number])
+        self._seen[trial] = _Seen(losses, sheets)
+        return losses
+
+    def order(self, at: Level) -> list[int]:
+        """In which order the items of a level are asked: those on which trials disagreed most first."""
+        sheets = [each.sheets[at.number] for each in self._seen.values() if at.number in each.sheets]
+        if len(sheets) < 2:
+            return at.first
+        middle = sheets[0]
+        every = range(len(at.places))
+        table = np.stack([self.goal.gains(each, middle, every) for each in sheets], axis=1)
+        return [int(each) for each in disagreement_order(table, at.ranks)]
+
+    def drops(self, at: Level, scores: Scores, columns: Sequence[int], look: int) -> bool:
+        """Whether a candidate is surely worse than an incumbent on the items ``columns`` of a level.
+
+        Of several objectives: worse than one trial of the front in each of them.
+        """
+        leaders = self._leaders()
+        if not leaders:
+            return False
+        sheet = self.goal.sheet(scores, [at.places[each] for each in columns])
+        alpha = level(self.confidence, look) / len(leaders)
+        for leader in leaders:
+            gains = self.goal.gains(sheet, self._seen[leader].sheets[at.number], columns)
+            if all(surely_worse(row, alpha) for row in gains):
+                return True
+        return False
+
+    def estimate(self, at: Level, scores: Scores, columns: Sequence[int]) -> tuple[float, ...]:
+        """The losses at the top that a dropped candidate is told to have: those of the best, less the gains seen."""
+        best = self.best
+        assert best is not None
+        seen = self._seen[best]
+        sheet = self.goal.sheet(scores, [at.places[each] for each in columns])
+        gains = self.goal.gains(sheet, seen.sheets[at.number], columns)
+        return tuple(estimate(loss, row) for loss, row in zip(seen.losses, gains, strict=True))
+
+    def settle(self, told: int) -> list[tuple[int, int, Correlation, bool]]:
+        """Once the first trials are told (``told`` of them): (rung, next, correlation, kept) of neighbouring rungs."""
+        if self._settled or told < self.calibrating:
+            return []
+        self._settled = True
+        found = []
+        for lower, upper in zip(self.levels, self.levels[1:], strict=False):
+            seen = self.correlate(lower, upper)
+            kept = seen.kendall_low is None or seen.kendall_low > 0
+            if not kept:
+                self.off.add(lower.number)
+            found.append((lower.number, upper.number, seen, kept))
+        return found
+
+    def correlate(self, lower: Level, upper: Level) -> Correlation:
+        """How alike two levels order the trials that answered both; of several objectives, of their sum."""
+        both = [
+            each
+            for each in self._seen.values()
+            if lower.number in each.sheets and upper.number in each.sheets
+        ]
+        sides = [[sum(self.goal.losses(each.sheets[at.number])) for each in both] for at in (lower, upper)]
+        return correlation(*sides)
+
+    def losses_at(self, at: Level, trial: int) -> tuple[float, ...]:
+        """The losses of a trial that answered everything, at one level."""
+        return self.goal.losses(self._seen[trial].sheets[at.number])
+
+    def _leaders(self) -> list[int]:
+        if not self.goal.several:
+            ranked = sorted(self._seen, key=lambda each: (self._seen[each].losses, each))
+            return ranked[:1]
+        return front({trial: seen.losses for trial, seen in self._seen.items()})
+
+
+def _places(
+    rung: Rung, tasks: Sequence[Task], used: set[int], seed: int
+) -> tuple[tuple[Place, ...], tuple[int, ...]]:
+    """The items of a rung in the order of tasks and files, and the rank that each was drawn at."""
+    drawn: list[tuple[bytes, Place]] = []
+    for number, task in enumerate(tasks):
+        if number not in used:
+            continue
+        keyed = sorted((_draw(seed, number, item.id), item.id) for item in task.items)
+        kept = {item for _, item in keyed[: rung.items]}
+        drawn += [
+            (_draw(seed, number, each.id), Place(number, each.id)) for each in task.items if each.id in kept
+        ]
+    by_draw = sorted(range(len(drawn)), key=lambda each: drawn[each][0])
+    ranks = [0] * len(drawn)
+    for rank, place in enumerate(by_draw):
+        ranks[place] = rank
+    return tuple(place for _, place in drawn), tuple(ranks)
+
+
+def _draw(seed: int, task: int, item: str) -> bytes:
+    return hashlib.blake2b(
+        f"{seed}\0{task}\0{item}".encode("utf-8", "backslashreplace"), digest_size=16
+    ).digest()
