@@ -1,4 +1,4 @@
-"""A folded path is the scaled path: transformers' own layers run hop by hop, the whole stream multiplied before each."""
+"""A folded path is the scaled path: transformers' layers run hop by hop, the stream multiplied before each."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def steps(space: DataFlowSpace, point: Point) -> list[tuple[int, int, float]]:
 
 
 def fold(kind: str, tmp_path: Path, eps: float = 0.0) -> tuple[Any, Any, Any]:
-    """The unfolded reference in float64, the folded checkpoint as transformers loads it, and the path without scales."""
+    """The unfolded reference, the folded checkpoint as transformers loads it, the path without scales; in float64."""
     models = [make(tmp_path / name, kind, seed, eps) for seed, name in enumerate("ab")]
     space = DataFlowSpace(FLOW, [open_checkpoint(tmp_path / name) for name in "ab"])
     point = point_of(space, PATH)
