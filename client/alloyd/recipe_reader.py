@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
-from typing import Final, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import msgspec
 
-from .errors import AlloydError, RecipeError, did_you_mean
+from .document_reader import DocumentReader
+from .errors import RecipeError, did_you_mean
 from .recipe_schema import (
     CHAT_TEMPLATES,
     DTYPES,
@@ -30,10 +30,8 @@ from .recipe_schema import (
     TokenEmbedding,
     Tokenizer,
 )
-from .strict_yaml import Document, Plain, kind_of
 from .strict_yaml import Path as Place
-
-T = TypeVar("T")
+from .strict_yaml import Plain, kind_of
 
 _OUT_KEYS: Final = {
     "safetensors": ("format",),
@@ -44,70 +42,10 @@ _OUT_EXAMPLE: Final = "For example out: {format: gguf, type: Q4_K_M}."
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-def dotted(place: Place) -> str:
-    """``("models", 0, "parameters")`` as ``models[0].parameters``."""
-    text = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in place)
-    return text.removeprefix(".") or "the recipe"
+class RecipeReader(DocumentReader):
+    """Reads one recipe, collecting what is wrong with it."""
 
-
-class RecipeReader:
-    """Reads one document, collecting what is wrong with it."""
-
-    def __init__(self, document: Document, name: str, lenient: bool) -> None:
-        self.document = document
-        self.name = name
-        self.lenient = lenient
-        self.problems: list[AlloydError] = []
-        self.warnings: list[str] = []
-
-    def where(self, place: Place) -> str:
-        return f"{self.name} line {self.document.line(place)}"
-
-    def problem(self, place: Place, message: str, hint: str = "") -> None:
-        self.problems.append(
-            RecipeError(
-                f"{self.where(place)}: {message}",
-                hint=hint,
-                file=self.name,
-                line=self.document.line(place),
-                key=dotted(place),
-            )
-        )
-
-    def mapping(self, value: Plain, place: Place, known: tuple[str, ...] | None) -> dict[str, Plain]:
-        """``value`` as a mapping; keys outside ``known`` are reported and left out."""
-        if not isinstance(value, dict):
-            what = f"a mapping with the keys {', '.join(known)}" if known else "a mapping"
-            self.problem(place, f"{dotted(place)} must be {what}, not {kind_of(value)}")
-            return {}
-        if known is None:
-            return value
-        for key in value:
-            if key in known:
-                continue
-            message = f"'{key}' is not a key of {dotted(place)}"
-            if self.lenient:
-                self.warnings.append(f"{self.where((*place, key))}: {message}; ignored")
-            else:
-                self.problem((*place, key), message, did_you_mean(key, known))
-        return {key: each for key, each in value.items() if key in known}
-
-    def entries(self, value: Plain, place: Place, read: Callable[[Plain, Place], T | None]) -> tuple[T, ...]:
-        """``value`` as a list of at least one entry, each through ``read``."""
-        if not isinstance(value, list) or not value:
-            found = "an empty list" if value == [] else kind_of(value)
-            self.problem(place, f"{dotted(place)} must be a list of at least one entry, not {found}")
-            return ()
-        read_entries = [read(each, (*place, index)) for index, each in enumerate(value)]
-        return tuple(each for each in read_entries if each is not None)
-
-    def text(self, value: Plain, place: Place) -> str | None:
-        if isinstance(value, str) and value.strip():
-            return value
-        found = "empty" if isinstance(value, str) else kind_of(value)
-        hint = f'Quote it: "{value}".' if isinstance(value, bool | int | float) else ""
-        self.problem(place, f"{dotted(place)} must be text, not {found}", hint)
-        return None
+    what = "the recipe"
 
     def model(self, value: Plain, place: Place) -> ModelRef | None:
         """A model as a string, or as a mapping of ``model``, ``lora`` and ``override_architecture``."""
@@ -118,10 +56,10 @@ class RecipeReader:
         if "model" not in fields:
             if value:
                 self.problem(
-                    place, f"{dotted(place)} needs the key 'model'", "Expected {model: {path: ...}}."
+                    place, f"{self.dotted(place)} needs the key 'model'", "Expected {model: {path: ...}}."
                 )
             else:
-                self.problem(place, f"{dotted(place)} is empty", "Name a model: org/name or a path.")
+                self.problem(place, f"{self.dotted(place)} is empty", "Name a model: org/name or a path.")
             return None
         whole = self.half(fields["model"], (*place, "model"))
         lora = self.half(fields["lora"], (*place, "lora")) if fields.get("lora") is not None else None
@@ -147,7 +85,7 @@ class RecipeReader:
         try:
             return ModelRef.parse(text)
         except RecipeError as error:
-            self.problem(place, f"{dotted(place)}: {error.message}", error.hint)
+            self.problem(place, f"{self.dotted(place)}: {error.message}", error.hint)
             return None
 
     def settings(self, value: Plain, place: Place) -> Settings:
@@ -167,7 +105,9 @@ class RecipeReader:
         if not isinstance(value, list):
             return self.scalar(value, place)
         if not value:
-            self.warnings.append(f"{self.where(place)}: {dotted(place)} is an empty list and sets nothing")
+            self.warnings.append(
+                f"{self.where(place)}: {self.dotted(place)} is an empty list and sets nothing"
+            )
             return None
         if all(isinstance(each, dict) for each in value):
             conditions = [self.condition(each, (*place, index)) for index, each in enumerate(value)]
@@ -175,7 +115,7 @@ class RecipeReader:
         if any(isinstance(each, dict | list) for each in value):
             self.problem(
                 place,
-                f"{dotted(place)} mixes values with mappings or lists",
+                f"{self.dotted(place)} mixes values with mappings or lists",
                 "Write a gradient [0, 0.5, 1], or a list of {filter: ..., value: ...} and nothing else.",
             )
             return None
@@ -191,13 +131,13 @@ class RecipeReader:
         if text is not None and not isinstance(text, str):
             self.problem(
                 (*place, "filter"),
-                f"{dotted(place)}.filter must be part of a tensor's name, not {kind_of(text)}",
+                f"{self.dotted(place)}.filter must be part of a tensor's name, not {kind_of(text)}",
                 f'Quote it: "{text}".' if isinstance(text, bool | int | float) else "",
             )
             return None
         if "value" not in fields:
             self.problem(
-                place, f"{dotted(place)} needs the key 'value'", "Expected {filter: ..., value: ...}."
+                place, f"{self.dotted(place)} needs the key 'value'", "Expected {filter: ..., value: ...}."
             )
             return None
         within, at = fields["value"], (*place, "value")
@@ -205,26 +145,13 @@ class RecipeReader:
             isinstance(within, list) and any(isinstance(e, dict | list) for e in within)
         ):
             self.problem(
-                at, f"{dotted(at)} must be a value or a gradient; a filter cannot hold another filter"
+                at, f"{self.dotted(at)} must be a value or a gradient; a filter cannot hold another filter"
             )
             return None
         if isinstance(within, list):
             return Condition(self.gradient(within, at), text)
         scalar = self.scalar(within, at)
         return None if scalar is None else Condition(scalar, text)
-
-    def scalar(self, value: Plain, place: Place) -> Scalar | None:
-        if value is None or isinstance(value, dict | list):
-            self.problem(
-                place,
-                f"{dotted(place)} must be a number, true, false or text, not {kind_of(value)}",
-                "Leave the key out to get the method's default." if value is None else "",
-            )
-            return None
-        if isinstance(value, float) and not math.isfinite(value):
-            self.problem(place, f"{dotted(place)} must be finite, not {value}")
-            return None
-        return value
 
     def input_model(self, value: Plain, place: Place) -> InputModel | None:
         fields = self.mapping(value, place, ("model", "parameters"))
@@ -237,7 +164,7 @@ class RecipeReader:
             return self.model(fields["model"], (*place, "model"))
         if isinstance(value, dict):
             self.problem(
-                place, f"{dotted(place)} needs the key 'model'", "Expected {model: org/name or a path}."
+                place, f"{self.dotted(place)} needs the key 'model'", "Expected {model: org/name or a path}."
             )
         return None
 
@@ -256,12 +183,12 @@ class RecipeReader:
         numbers = [each for each in pair if isinstance(each, int) and not isinstance(each, bool)]
         if len(pair) != 2 or len(numbers) != 2:
             found = value if isinstance(value, list) else kind_of(value)
-            self.problem(place, f"{dotted(place)} must be {expected}, not {found}")
+            self.problem(place, f"{self.dotted(place)} must be {expected}, not {found}")
             return None
         if not 0 <= numbers[0] < numbers[1]:
             self.problem(
                 place,
-                f"{dotted(place)} is {numbers}, which holds no layer",
+                f"{self.dotted(place)} is {numbers}, which holds no layer",
                 "Layers count from 0 and the end is not included: [0, 8] holds layers 0 to 7.",
             )
             return None
@@ -281,7 +208,7 @@ class RecipeReader:
             ranges = ", ".join(f"{each.model} {list(each.layer_range)}" for each in sources)
             self.problem(
                 (*place, "sources"),
-                f"the sources of {dotted(place)} hold different numbers of layers: {ranges}",
+                f"the sources of {self.dotted(place)} hold different numbers of layers: {ranges}",
                 "Every source of a slice gives the same number of layers.",
             )
         base = fields.get("base_model")
@@ -295,7 +222,7 @@ class RecipeReader:
         given = [key for key in ("slices", "models") if fields.get(key) is not None]
         if len(given) != 1:
             self.problem(
-                place, f"{dotted(place)} needs exactly one of 'slices' and 'models', not {len(given)}"
+                place, f"{self.dotted(place)} needs exactly one of 'slices' and 'models', not {len(given)}"
             )
         parameters = self.settings(fields.get("parameters"), (*place, "parameters"))
         return Module(*self.sources_of(fields, place), parameters)
@@ -335,14 +262,14 @@ class RecipeReader:
         if value["kind"] != "model_token":
             found = value["kind"] if isinstance(value["kind"], str) else kind_of(value["kind"])
             self.problem(
-                (*place, "kind"), f"{dotted(place)}.kind must be 'model_token' or 'zero', not {found}"
+                (*place, "kind"), f"{self.dotted(place)}.kind must be 'model_token' or 'zero', not {found}"
             )
             return None
         fields = self.mapping(value, place, ("kind", "model", "token", "token_id"))
         model = self.required_model(value, fields, place)
         token, token_id = fields.get("token"), fields.get("token_id")
         if (token is None) == (token_id is None):
-            self.problem(place, f"{dotted(place)} needs exactly one of 'token' and 'token_id'")
+            self.problem(place, f"{self.dotted(place)} needs exactly one of 'token' and 'token_id'")
             return None
         if token is not None:
             text = self.text(token, (*place, "token"))
@@ -355,7 +282,7 @@ class RecipeReader:
         force = fields.get("force", False)
         if not isinstance(force, bool):
             self.problem(
-                (*place, "force"), f"{dotted(place)}.force must be true or false, not {kind_of(force)}"
+                (*place, "force"), f"{self.dotted(place)}.force must be true or false, not {kind_of(force)}"
             )
             force = False
         return TokenEmbedding(self.token_source(fields.get("source"), (*place, "source")), force)
@@ -396,13 +323,6 @@ class RecipeReader:
         )
         return None
 
-    def whole(self, value: Plain, place: Place, low: int, high: int) -> int | None:
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return value
-        found = value if isinstance(value, int | float | str) else kind_of(value)
-        self.problem(place, f"{dotted(place)} must be a whole number from {low} to {high}, not {found}")
-        return None
-
     def document_name(self, value: Plain, place: Place) -> str | None:
         if value is None:
             return None
@@ -425,12 +345,16 @@ class RecipeReader:
             known = f"one of {', '.join(FORMATS)}"
             if not isinstance(value, dict) or format is None:
                 self.problem(
-                    place, f"{dotted(place)} must be a mapping whose key 'format' is {known}", _OUT_EXAMPLE
+                    place,
+                    f"{self.dotted(place)} must be a mapping whose key 'format' is {known}",
+                    _OUT_EXAMPLE,
                 )
             else:
                 near = did_you_mean(format, FORMATS) if isinstance(format, str) else _OUT_EXAMPLE
                 found = f"'{format}'" if isinstance(format, str) else kind_of(format)
-                self.problem((*place, "format"), f"{dotted(place)}.format must be {known}, not {found}", near)
+                self.problem(
+                    (*place, "format"), f"{self.dotted(place)}.format must be {known}, not {found}", near
+                )
             return None
         # The options of a bitsandbytes quantiser have names that only the daemon knows.
         fields = self.mapping(value, place, None if format == "bitsandbytes" else _OUT_KEYS[format])
@@ -440,7 +364,7 @@ class RecipeReader:
         }
         if "type" in _OUT_KEYS[format] and fields.get("type") is None:
             example = "Q4_K_M" if format == "gguf" else "nf4"
-            self.problem(place, f"{dotted(place)} needs the key 'type'", f"For example type: {example}.")
+            self.problem(place, f"{self.dotted(place)} needs the key 'type'", f"For example type: {example}.")
             return None
         scalars = {key: self.scalar(each, (*place, key)) for key, each in fields.items() if key not in named}
         options = {key: each for key, each in scalars.items() if each is not None}

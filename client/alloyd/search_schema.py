@@ -112,6 +112,7 @@ class SearchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scored again at full precision on validation. ``confidence`` is that of every interval that drops a candidate.
     ``mode``: ``deterministic`` repeats itself after any kill; ``async`` has no generations. ``options`` are those of
     evaluators and runners. ``most_failed``: failed candidates in a row after which something must be wrong.
+    ``warnings`` are what the reader has to say of it.
     """
 
     tasks: Splits
@@ -133,3 +134,4 @@ class SearchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_size: int | None = None
     options: dict[str, str] = {}
     most_failed: int = 20
+    warnings: tuple[str, ...] = ()
