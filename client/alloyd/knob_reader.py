@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Final
 
@@ -106,10 +107,8 @@ class KnobReader(DocumentReader):
     def number(self, value: Plain, place: Place) -> Number | None:
         """A finite number; text that spells one counts, for YAML reads ``1e-5`` as text."""
         if isinstance(value, str):
-            try:
+            with contextlib.suppress(ValueError):
                 value = float(value)
-            except ValueError:
-                pass
         if isinstance(value, bool | str) or not isinstance(value, int | float):
             self.problem(place, f"{self.dotted(place)} must be a number, not {kind_of(value)}")
             return None
@@ -128,7 +127,7 @@ class KnobReader(DocumentReader):
 
     def choices(self, value: Plain, place: Place) -> tuple[Scalar, ...]:
         at = (*place, "choices")
-        found = self.entries(value, at, self.scalar)
+        found: tuple[Scalar, ...] = self.entries(value, at, self.scalar)
         if isinstance(value, list) and len(value) == 1:
             self.problem(at, f"{self.dotted(at)} holds one value, which leaves nothing to choose", _EXAMPLE)
         if len(found) > MOST_CHOICES:
@@ -155,13 +154,12 @@ class KnobReader(DocumentReader):
                 "For example merge_method: {choices: [task_arithmetic, ties]}.",
             )
             return
-        if knob.layers is not None or knob.components:
-            if isinstance(place[-1], int):
-                self.problem(
-                    place,
-                    f"{at} is a point of a gradient, and has no layers or components of its own",
-                    "A gradient runs over the layers already; write one under each filter for components.",
-                )
+        if (knob.layers is not None or knob.components) and isinstance(place[-1], int):
+            self.problem(
+                place,
+                f"{at} is a point of a gradient, and has no layers or components of its own",
+                "A gradient runs over the layers already; write one under each filter for components.",
+            )
         if knob.choices:
             self.check_choices(knob, place)
             return
