@@ -37,7 +37,7 @@ def report(questions: Questions, scored: Mapping[str, Scored], runners: Mapping[
                 "runner": runners[name],
                 "error": one.error.to_dict() if one.error is not None else None,
                 "scores": [
-                    {"task": task, **_figure(figure)}
+                    {"task": task, **figure_fields(figure)}
                     for number, task in enumerate(questions.names)
                     if one.error is None
                     for figure in summarise(metrics[number], one.items[number])
@@ -71,7 +71,8 @@ def _all_items(scored: Mapping[str, Scored], task: int) -> list[ItemScore]:
     return [each for one in scored.values() if one.error is None for each in one.items[task]]
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
+def figure_fields(figure: Figure) -> dict[str, Any]:
+    """A figure as results hold it."""
     return {
         "metric": figure.metric.name,
         "value": figure.value,
@@ -84,10 +85,11 @@ def _figure(figure: Figure) -> dict[str, Any]:
 
 def _compared(metrics: tuple[Metric, ...], first: Scored, second: Scored, task: int) -> list[dict[str, Any]]:
     pairs = (compare(metric, first.items[task], second.items[task]) for metric in metrics)
-    return [_comparison(each) for each in pairs if each is not None]
+    return [comparison_fields(each) for each in pairs if each is not None]
 
 
-def _comparison(one: Comparison) -> dict[str, Any]:
+def comparison_fields(one: Comparison) -> dict[str, Any]:
+    """A comparison as results hold it."""
     return {
         "metric": one.metric.name,
         "difference": one.difference,
