@@ -14,21 +14,21 @@ import zmq.asyncio
 
 from . import follow as _follow
 from . import spawn, wire
-from .api import (
-    PathLike,
-    busy,
-    check_version,
-    ended_well,
-    kinship_spec,
-    merge_spec,
-    plan_spec,
-    score_spec,
-    stopped,
-    timed_out,
-)
+from .api import busy, check_version, ended_well, stopped, timed_out
 from .errors import DaemonUnreachable
 from .jobs import Event, Job, JobState, Spec, VerifySpec, spec_fields
 from .paths import find_home, lock_holder
+from .search_results import read_results
+from .specs import (
+    PathLike,
+    extension,
+    kinship_spec,
+    merge_spec,
+    open_test_spec,
+    plan_spec,
+    score_spec,
+    search_spec,
+)
 
 T = TypeVar("T")
 
@@ -116,6 +116,23 @@ class AsyncClient:
     async def kinship(self, base: PathLike, models: Sequence[PathLike], **options: Any) -> dict[str, Any]:
         """See :meth:`alloyd.Client.kinship`."""
         return await self._result(await self.submit(kinship_spec(base, models, options)))
+
+    async def search(self, spec: PathLike | Mapping[str, Any], **options: Any) -> Job:
+        """See :meth:`alloyd.Client.search`."""
+        return await self.submit(search_spec(spec, options))
+
+    async def extend_search(self, job: str, **options: Any) -> Job:
+        """See :meth:`alloyd.Client.extend_search`."""
+        return await self.submit(extension(await self.job(job), options))
+
+    async def open_test(self, job: str, **options: Any) -> Job:
+        """See :meth:`alloyd.Client.open_test`."""
+        return await self.submit(open_test_spec((await self.job(job)).id, options))
+
+    async def results(self, job: str) -> dict[str, Any]:
+        """See :meth:`alloyd.Client.results`."""
+        home, found = (await self.status()).home, await self.job(job)
+        return await asyncio.to_thread(read_results, home, found)
 
     async def wait(self, job: str, *, timeout: float | None = None) -> Job:
         """See :meth:`alloyd.Client.wait`."""

@@ -5,31 +5,36 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import zmq
 
-from . import __version__, recipe_file, spawn, task_name, wire
+from . import __version__, spawn, wire
 from . import follow as _follow
 from .errors import AlloydError, DaemonUnreachable, VersionMismatch, WaitTimedOut
 from .jobs import (
     Event,
     Job,
     JobState,
-    KinshipSpec,
-    MergeSpec,
-    PlanSpec,
-    ScoreSpec,
     Spec,
     VerifySpec,
     spec_fields,
 )
 from .paths import find_home, lock_holder
+from .search_results import read_results
+from .specs import (
+    PathLike,
+    extension,
+    kinship_spec,
+    merge_spec,
+    open_test_spec,
+    plan_spec,
+    score_spec,
+    search_spec,
+)
 
 T = TypeVar("T")
-PathLike = str | os.PathLike[str]
 
 
 class Client:
@@ -139,6 +144,35 @@ class Client:
         Models are checkpoint folders or names. ``options`` are fields of :class:`alloyd.KinshipSpec`.
         """
         return self._result(self.submit(kinship_spec(base, models, options)))
+
+    def search(self, spec: PathLike | Mapping[str, Any], **options: Any) -> Job:
+        """Submit a recipe search as ``spec`` (a file, YAML text, or a mapping; docs/search.md) says.
+
+        ``options`` are fields of :class:`alloyd.SearchSpec` and stand in place of what the spec says: ``seed``,
+        ``candidates``, ``items``, ``seconds``, ``optimiser``, ``mode``, ``runner``, ``memory``, ``threads``.
+        """
+        return self.submit(search_spec(spec, options))
+
+    def extend_search(self, job: str, **options: Any) -> Job:
+        """Go on with a search that has ended, with a larger budget: ``candidates``, ``items`` or ``seconds`` in all.
+
+        The new job begins with all that the old one found, and keeps its seed, optimiser and tasks.
+        """
+        return self.submit(extension(self.job(job), options))
+
+    def open_test(self, job: str, **options: Any) -> Job:
+        """Submit the one opening of a search's locked test: its winner and its baselines on the test split."""
+        return self.submit(open_test_spec(self.job(job).id, options))
+
+    def results(self, job: str) -> dict[str, Any]:
+        """All that is known of a search, as docs/search.md describes it; of one that runs, until now.
+
+        Raises
+        ------
+        JobError
+            The job is no search, or has no results yet.
+        """
+        return read_results(self.status().home, self.job(job))
 
     def wait(self, job: str, *, timeout: float | None = None) -> Job:
         """The job once it is done.
@@ -341,104 +375,6 @@ class Client:
         self.hello()
 
 
-def merge_spec(recipe: PathLike | Mapping[str, Any], out: PathLike, options: Mapping[str, Any]) -> MergeSpec:
-    """The spec of a merge; see :meth:`Client.merge`."""
-    return _convert(
-        {**recipe_fields(recipe), **options, "out": os.path.abspath(out), "kind": "merge"}, MergeSpec
-    )
-
-
-def plan_spec(
-    recipe: PathLike | Mapping[str, Any], out: PathLike | None, options: Mapping[str, Any]
-) -> PlanSpec:
-    """The spec of a plan; see :meth:`Client.plan`."""
-    place = "" if out is None else os.path.abspath(out)
-    return _convert({**recipe_fields(recipe), **options, "out": place, "kind": "plan"}, PlanSpec)
-
-
-OPTION_PATHS: Final = ("imatrix", "tokenizer")
-"""Options of a scoring that are paths; relative ones start where the command is given, as everywhere."""
-
-
-def score_spec(
-    models: PathLike | Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
-    tasks: PathLike | Sequence[PathLike],
-    options: Mapping[str, Any],
-) -> ScoreSpec:
-    """The spec of a scoring; see :meth:`Client.score`."""
-    if isinstance(models, Mapping):
-        subjects = [subject_fields(model, name) for name, model in models.items()]
-    else:
-        several = [models] if isinstance(models, str | os.PathLike) else models
-        subjects = [subject_fields(model, "") for model in several]
-    named = [tasks] if isinstance(tasks, str | os.PathLike) else tasks
-    chosen = dict(options.get("options") or {})
-    chosen |= {key: os.path.abspath(chosen[key]) for key in OPTION_PATHS if key in chosen}
-    fields = {
-        **options,
-        "options": chosen,
-        "subjects": subjects,
-        "tasks": [task_name.absolute(os.fspath(task), Path.cwd()) for task in named],
-        "kind": "score",
-    }
-    return _convert(fields, ScoreSpec)
-
-
-def kinship_spec(base: PathLike, models: Sequence[PathLike], options: Mapping[str, Any]) -> KinshipSpec:
-    """The spec of a kinship; see :meth:`Client.kinship`."""
-
-    def named(model: PathLike) -> str:
-        text = os.fspath(model)
-        return os.path.abspath(text) if os.path.exists(text) or os.path.isabs(text) else text
-
-    fields = {
-        **options,
-        "base": named(base),
-        "models": [named(each) for each in models],
-        "base_dir": os.getcwd(),
-        "kind": "kinship",
-    }
-    return _convert(fields, KinshipSpec)
-
-
-def subject_fields(model: PathLike | Mapping[str, Any], name: str) -> dict[str, str]:
-    """What is to be scored, as fields of :class:`alloyd.jobs.Subject`: a recipe's text, an absolute path, or a name.
-
-    A file whose name ends in .yaml, .yml or .json is a recipe, and so is a text that holds a line break. What does not
-    exist here and is no .gguf file is a model's name, which the daemon looks for as it does for a recipe's. Without a
-    ``name`` it is called by its path.
-    """
-    text = "recipe" if isinstance(model, Mapping) else os.fspath(model)
-    if isinstance(model, Mapping) or "\n" in text or text.endswith((".yaml", ".yml", ".json")):
-        fields = recipe_fields(model)
-        called = name or (text if "recipe_name" in fields else "recipe")
-        return {"name": called, "recipe": fields["recipe"], "base_dir": fields["base_dir"]}
-    if os.path.exists(text) or os.path.isabs(text) or text.endswith(".gguf"):
-        return {"name": name or text, "path": os.path.abspath(text)}
-    return {"name": name or text, "path": text, "base_dir": os.getcwd()}
-
-
-def recipe_fields(recipe: PathLike | Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's text, the folder its relative paths start at, and its name.
-
-    A mapping is written as JSON, which is YAML. A string that holds a line break is the text itself.
-
-    Raises
-    ------
-    UsageError
-        The file cannot be read, or cannot be a recipe.
-    """
-    if isinstance(recipe, Mapping):
-        import json
-
-        return {"recipe": json.dumps(recipe, indent=1), "base_dir": os.getcwd()}
-    if isinstance(recipe, str) and "\n" in recipe:
-        return {"recipe": recipe, "base_dir": os.getcwd()}
-    path = Path(recipe).absolute()
-    # As mergekit takes them, paths are relative to where the command is given, not to where the recipe lies.
-    return {"recipe": recipe_file.read(path), "base_dir": os.getcwd(), "recipe_name": path.name}
-
-
 def ended_well(job: Job) -> Job:
     """``job`` if it is done; else what it ended with is raised."""
     if job.state is JobState.DONE:
@@ -488,12 +424,6 @@ def check_version(connection: wire.Connection, *, strict: bool) -> None:
 
 def _parts(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
-
-
-def _convert(fields: dict[str, Any], kind: type[T]) -> T:
-    spec = wire.read_spec(fields)
-    assert isinstance(spec, kind)
-    return spec
 
 
 def _raise(error: AlloydError) -> wire.Connection:

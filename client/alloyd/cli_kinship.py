@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from .api import kinship_spec
 from .cli_work import work
 from .console import Console
+from .specs import kinship_spec
 from .units import parse_size
 
 

@@ -203,13 +203,22 @@ _LIBRARIES: Final = (
     ("blake3", "merging and verifying", "daemon", True),
     ("torch", "scoring", "score", False),
     ("transformers", "scoring", "score", False),
+    ("cmaes", "searching by CMA-ES", "search", False),
+    ("skopt", "searching by Bayesian optimisation", "search", False),
+    ("pymoo", "searching for several objectives", "search", False),
+    ("sklearn", "telling which genes mattered", "search", False),
     ("bitsandbytes", "writing and scoring NF4, FP4 and int8", "bitsandbytes", False),
     ("gguf", "writing GGUF", "gguf", False),
     ("llama_cpp", "writing and scoring GGUF", "gguf", False),
     ("lm_eval", "tasks of lm-evaluation-harness", "lm-eval", False),
     ("py3langid", "the language check of answers", "language", False),
 )
-_DISTRIBUTIONS: Final = {"llama_cpp": "llama_cpp_python", "alloyd_daemon": "alloyd"}
+_DISTRIBUTIONS: Final = {
+    "alloyd_daemon": "alloyd",
+    "llama_cpp": "llama_cpp_python",
+    "sklearn": "scikit-learn",
+    "skopt": "scikit-optimize",
+}
 
 
 def _examine_libraries() -> Iterator[tuple[str, str, str]]:

@@ -11,8 +11,8 @@ MAX_CHARACTERS: Final = 1 << 20
 MAX_BYTES: Final = 4 * MAX_CHARACTERS
 
 
-def read(path: Path) -> str:
-    """The text of a recipe file.
+def read(path: Path, *, what: str = "recipe") -> str:
+    """The text of a recipe file, or of another spec that messages call ``what``.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def read(path: Path) -> str:
             data = file.read(MAX_BYTES + 1)
     except OSError as wrong:
         raise UsageError(
-            f"the recipe {path} cannot be read: {wrong.strerror}", hint="Check the path.", path=str(path)
+            f"the {what} {path} cannot be read: {wrong.strerror}", hint="Check the path.", path=str(path)
         ) from None
     return decode(data, str(path))
 

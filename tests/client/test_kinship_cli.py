@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from alloyd import Client
-from alloyd.api import kinship_spec
 from alloyd.cli import main
 from alloyd.render_kinship import kinship_table
+from alloyd.specs import kinship_spec
 from checkpoint_factory import Model, write_family
 
 

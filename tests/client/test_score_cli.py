@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from alloyd import AsyncClient, Client
-from alloyd.api import score_spec
 from alloyd.cli import main
 from alloyd.errors import SourceError, UsageError
 from alloyd.jobs import Subject
+from alloyd.specs import score_spec
 from checkpoint_factory import read_safetensors, write_safetensors
 from trial_daemon import TrialDaemon
 

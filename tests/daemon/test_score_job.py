@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from alloyd.api import score_spec
 from alloyd.errors import AlloydError, PlanError, Problems, SourceError, SourceNotFound, TaskError, UsageError
 from alloyd.jobs import Finished, Note, Planned, Progress, Report, ScoreSpec
+from alloyd.specs import score_spec
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.runner import RUNNERS
 from alloyd_daemon.settings import ModelSettings, ScoringSettings, Settings

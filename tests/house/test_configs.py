@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from alloyd import recipe
-from alloyd.api import recipe_fields
 from alloyd.jobs import Finished, MergeSpec
+from alloyd.specs import recipe_fields
 from alloyd_daemon import settings
 from alloyd_daemon.job import JOBS, Context
 from extras import need

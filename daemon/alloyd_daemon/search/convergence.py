@@ -13,7 +13,7 @@ Interval = Callable[[Trial], tuple[float, float] | None]
 
 
 def convergence(trials: Sequence[Trial], interval: Interval) -> list[dict[str, Any]]:
-    """A step for each trial whose (one) loss is the lowest so far: ``candidates``, ``items`` and ``seconds`` until then.
+    """A step for each trial whose loss is the lowest so far, with ``candidates``, ``items`` and ``seconds`` until then.
 
     Only losses of trials that were scored to their end count, for others are estimates. A duplicate improves nothing.
     """

@@ -32,7 +32,7 @@ LIBRARIES: Final = (
 
 
 def ancestors(trials: Sequence[Trial], number: int) -> tuple[Trial, ...]:
-    """Trial ``number`` and all that it descends from, in the order of asking. A duplicate descends from its original."""
+    """Trial ``number`` and all that it descends from, in the order of asking; a duplicate, from its original."""
     known = {each.number: each for each in trials}
     found: dict[int, Trial] = {}
     waiting = [number]

@@ -210,7 +210,7 @@ def _pareto(trials: Sequence[Trial]) -> dict[str, Any]:
         "front": [scored[place].number for place in front(losses)],
         "reference": list(reference),
         "hypervolume": hypervolume(losses, reference),
-        "convergence": front_convergence(scored, reference),
+        "convergence": front_convergence(trials, reference),
     }
 
 

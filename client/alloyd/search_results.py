@@ -1,0 +1,33 @@
+"""What a search has written of itself, read by whoever is on its machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .errors import JobError
+from .jobs import Job
+
+
+def search_folder(home: str, job: str) -> Path:
+    """Where the files of a search lie."""
+    return Path(home) / "searches" / job
+
+
+def read_results(home: str, job: Job) -> dict[str, Any]:
+    """What a search has written of itself; see :meth:`alloyd.Client.results`."""
+    if job.kind != "search":
+        raise JobError(f"{job.id} is no search", hint="'alloy ps --all' lists jobs.", job=job.id)
+    path = search_folder(home, job.id) / "results.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise JobError(
+            f"{job.id} has no results yet", hint="They are written when its baselines are scored.", job=job.id
+        ) from None
+    except (OSError, ValueError) as wrong:
+        raise JobError(
+            f"{path} cannot be read: {wrong}", hint=f"'alloy resume {job.id}' writes it again."
+        ) from None
+    return found

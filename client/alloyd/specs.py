@@ -1,0 +1,147 @@
+"""What is said to a client becomes a spec: recipes and searches as text, paths made absolute, fields checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from . import recipe_file, task_name, wire
+from .errors import UsageError
+from .jobs import Job, KinshipSpec, MergeSpec, OpenTestSpec, PlanSpec, ScoreSpec, SearchSpec
+
+T = TypeVar("T")
+PathLike = str | os.PathLike[str]
+
+
+def merge_spec(recipe: PathLike | Mapping[str, Any], out: PathLike, options: Mapping[str, Any]) -> MergeSpec:
+    """The spec of a merge; see :meth:`alloyd.Client.merge`."""
+    return _convert(
+        {**recipe_fields(recipe), **options, "out": os.path.abspath(out), "kind": "merge"}, MergeSpec
+    )
+
+
+def plan_spec(
+    recipe: PathLike | Mapping[str, Any], out: PathLike | None, options: Mapping[str, Any]
+) -> PlanSpec:
+    """The spec of a plan; see :meth:`alloyd.Client.plan`."""
+    place = "" if out is None else os.path.abspath(out)
+    return _convert({**recipe_fields(recipe), **options, "out": place, "kind": "plan"}, PlanSpec)
+
+
+OPTION_PATHS: Final = ("imatrix", "tokenizer")
+"""Options of a scoring that are paths; relative ones start where the command is given, as everywhere."""
+
+
+def score_spec(
+    models: PathLike | Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
+    tasks: PathLike | Sequence[PathLike],
+    options: Mapping[str, Any],
+) -> ScoreSpec:
+    """The spec of a scoring; see :meth:`alloyd.Client.score`."""
+    if isinstance(models, Mapping):
+        subjects = [subject_fields(model, name) for name, model in models.items()]
+    else:
+        several = [models] if isinstance(models, str | os.PathLike) else models
+        subjects = [subject_fields(model, "") for model in several]
+    named = [tasks] if isinstance(tasks, str | os.PathLike) else tasks
+    chosen = dict(options.get("options") or {})
+    chosen |= {key: os.path.abspath(chosen[key]) for key in OPTION_PATHS if key in chosen}
+    fields = {
+        **options,
+        "options": chosen,
+        "subjects": subjects,
+        "tasks": [task_name.absolute(os.fspath(task), Path.cwd()) for task in named],
+        "kind": "score",
+    }
+    return _convert(fields, ScoreSpec)
+
+
+def kinship_spec(base: PathLike, models: Sequence[PathLike], options: Mapping[str, Any]) -> KinshipSpec:
+    """The spec of a kinship; see :meth:`alloyd.Client.kinship`."""
+
+    def named(model: PathLike) -> str:
+        text = os.fspath(model)
+        return os.path.abspath(text) if os.path.exists(text) or os.path.isabs(text) else text
+
+    fields = {
+        **options,
+        "base": named(base),
+        "models": [named(each) for each in models],
+        "base_dir": os.getcwd(),
+        "kind": "kinship",
+    }
+    return _convert(fields, KinshipSpec)
+
+
+def search_spec(spec: PathLike | Mapping[str, Any], options: Mapping[str, Any]) -> SearchSpec:
+    """The spec of a search; see :meth:`alloyd.Client.search`. Relative paths start where the command is given."""
+    fields = recipe_fields(spec, what="search spec")
+    text = {"spec": fields["recipe"], "base_dir": fields["base_dir"], "name": fields.get("recipe_name", "")}
+    return _convert({**text, **options, "kind": "search"}, SearchSpec)
+
+
+BUDGETS: Final = ("candidates", "items", "seconds")
+
+
+def extension(job: Job, options: Mapping[str, Any]) -> SearchSpec:
+    """The spec of a search that goes on from ``job``; see :meth:`alloyd.Client.extend_search`."""
+    if job.kind != "search":
+        raise UsageError(f"{job.id} is no search", hint="'alloy ps --all' lists jobs.", job=job.id)
+    if all(options.get(each) is None for each in BUDGETS):
+        raise UsageError(
+            "how far should the search go on?", hint=f"alloy search --extend {job.id} --candidates N"
+        )
+    # A budget that was given beside the spec gives way: what counts is what is said now.
+    kept = {key: value for key, value in job.spec.items() if key not in (*BUDGETS, "kind")}
+    return _convert({**kept, **options, "continues": job.id, "kind": "search"}, SearchSpec)
+
+
+def open_test_spec(job: str, options: Mapping[str, Any]) -> OpenTestSpec:
+    """The spec of opening a locked test; see :meth:`alloyd.Client.open_test`."""
+    return _convert({**options, "search": job, "kind": "open_test"}, OpenTestSpec)
+
+
+def subject_fields(model: PathLike | Mapping[str, Any], name: str) -> dict[str, str]:
+    """What is to be scored, as fields of :class:`alloyd.jobs.Subject`: a recipe's text, an absolute path, or a name.
+
+    A file whose name ends in .yaml, .yml or .json is a recipe, and so is a text that holds a line break. What does not
+    exist here and is no .gguf file is a model's name, which the daemon looks for as it does for a recipe's. Without a
+    ``name`` it is called by its path.
+    """
+    text = "recipe" if isinstance(model, Mapping) else os.fspath(model)
+    if isinstance(model, Mapping) or "\n" in text or text.endswith((".yaml", ".yml", ".json")):
+        fields = recipe_fields(model)
+        called = name or (text if "recipe_name" in fields else "recipe")
+        return {"name": called, "recipe": fields["recipe"], "base_dir": fields["base_dir"]}
+    if os.path.exists(text) or os.path.isabs(text) or text.endswith(".gguf"):
+        return {"name": name or text, "path": os.path.abspath(text)}
+    return {"name": name or text, "path": text, "base_dir": os.getcwd()}
+
+
+def recipe_fields(recipe: PathLike | Mapping[str, Any], *, what: str = "recipe") -> dict[str, Any]:
+    """A recipe's text, the folder its relative paths start at, and its name; or those of another spec, ``what``.
+
+    A mapping is written as JSON, which is YAML. A string that holds a line break is the text itself.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read, or cannot be a recipe.
+    """
+    if isinstance(recipe, Mapping):
+        import json
+
+        return {"recipe": json.dumps(recipe, indent=1), "base_dir": os.getcwd()}
+    if isinstance(recipe, str) and "\n" in recipe:
+        return {"recipe": recipe, "base_dir": os.getcwd()}
+    path = Path(recipe).absolute()
+    # As mergekit takes them, paths are relative to where the command is given, not to where the recipe lies.
+    return {"recipe": recipe_file.read(path, what=what), "base_dir": os.getcwd(), "recipe_name": path.name}
+
+
+def _convert(fields: dict[str, Any], kind: type[T]) -> T:
+    spec = wire.read_spec(fields)
+    assert isinstance(spec, kind)
+    return spec
