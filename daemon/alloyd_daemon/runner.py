@@ -14,6 +14,7 @@ from .candidate import Subject
 from .engine.findings import FindingCache
 from .plugins import Door
 from .scoring.requests import Answer, Request
+from .warm import Warm
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class RunOptions:
         What was measured of sources before, and where to keep what is measured now.
     where:
         Names a request in messages, such as file and line.
+    warm:
+        Where a runner leaves what the next run may go on with, and finds what the last one left; ``None``: nowhere.
     """
 
     scratch: Path
@@ -74,6 +77,7 @@ class RunOptions:
     settings: Mapping[str, str] = field(default_factory=dict)
     findings: FindingCache | None = None
     where: Callable[[int], str] = field(default="request {}".format)
+    warm: Warm | None = None
 
 
 Run = Callable[[Sequence[Subject], Sequence[Request], RunOptions], Generator[Outcome, None, None]]

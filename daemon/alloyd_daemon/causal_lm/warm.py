@@ -107,8 +107,11 @@ class WarmModel:
             self._digests[name] = weights.digest(name)
 
 
-def check_memory(candidate: Candidate, quantise: str | None, memory: int) -> None:
-    """Raise MemoryTooSmall for a budget that the candidate does not fit into; on a GPU its weights take none of it."""
+def check_memory(candidate: Candidate, quantise: str | None, memory: int) -> int:
+    """The private bytes that running the candidate takes; on a GPU its weights take none.
+
+    Raises MemoryTooSmall where the budget ``memory`` is less.
+    """
     held = 0
     if loading.device().type == "cpu":
         held = _weight_bytes(candidate, quantiser(quantise) if quantise else None)
@@ -123,6 +126,7 @@ def check_memory(candidate: Candidate, quantise: str | None, memory: int) -> Non
             hint="Give more with --memory, quantise it, or use --runner stream.",
             least=least,
         )
+    return least
 
 
 def _weight_bytes(candidate: Candidate, kept: Quantiser | None) -> int:

@@ -35,7 +35,9 @@ class Sampler(Protocol):
 class Continuous:
     """Real genes alone, in their unit cube: CMA-ES (Hansen 2016), its learning rate adapted to noise if asked to."""
 
-    def __init__(self, genome: Genome, start: Point, sigma: float, size: int, seed: int, lr_adapt: bool) -> None:
+    def __init__(
+        self, genome: Genome, start: Point, sigma: float, size: int, seed: int, lr_adapt: bool
+    ) -> None:
         import numpy as np
         from cmaes import CMA
 
@@ -103,8 +105,7 @@ class Mixed:
         point: dict[str, Value] = {}
         if self._reals:
             point |= {
-                gene.name: gene.of_unit(float(unit))
-                for gene, unit in zip(self._reals, drawn.x, strict=True)
+                gene.name: gene.of_unit(float(unit)) for gene, unit in zip(self._reals, drawn.x, strict=True)
             }
         if self._ladders:
             point |= {
@@ -198,7 +199,9 @@ class CmaEs:
                 point = {**self._fixed, **drawn}
                 self._news |= point not in self._known
                 self._known.propose(point, Drawn(self._run, sample))
-                proposals.append(Proposal(point, how=f"run {self._run + 1}, generation {self._generation + 1}"))
+                proposals.append(
+                    Proposal(point, how=f"run {self._run + 1}, generation {self._generation + 1}")
+                )
         return proposals
 
     def tell(self, told: Sequence[Told]) -> None:

@@ -33,10 +33,9 @@ def run(
     candidates = candidates_only(subjects, runner="resident")
     torch = loading.library("torch")
     torch.set_num_threads(min(options.threads, loading.processors()))
-    for candidate in candidates:
-        check_memory(candidate, options.quantise, options.memory)
+    least = max(check_memory(candidate, options.quantise, options.memory) for candidate in candidates)
     questions = questions_of(candidates, requests, batch_size=options.batch_size, where=options.where)
-    model = WarmModel(options.quantise, writes=any(isinstance(each, Prompt) for each in requests))
+    model = _model(options, writes=any(isinstance(each, Prompt) for each in requests), least=least)
     total = len(candidates) * len(requests)
     with population(candidates, options.findings) as opened:
         for number, (candidate, asked) in enumerate(zip(candidates, questions, strict=True)):
@@ -59,6 +58,19 @@ def run(
             except (MemoryError, RuntimeError) as error:
                 model.forget()
                 yield Lost(number, _failed(candidate, error))
+
+
+def _model(options: RunOptions, *, writes: bool, least: int) -> WarmModel:
+    """The model that an earlier run left, or a new one."""
+    if options.warm is None:
+        return WarmModel(options.quantise, writes=writes)
+    return options.warm.get(
+        ("resident", options.quantise, writes),
+        lambda: WarmModel(options.quantise, writes=writes),
+        end=WarmModel.forget,
+        nbytes=least,
+        room=options.memory,
+    )
 
 
 def _failed(candidate: Candidate, error: Exception) -> SourceError:

@@ -21,6 +21,7 @@ from alloyd.errors import AlloydError, DiskFull, JobError, StoreError
 
 from ..evaluator import ItemScore
 from ..faults import reach
+from .objective import Place
 from .trial import Entry, Opening, Trial
 
 APPLICATION: Final = 0x616C7368  # "alsh"
@@ -94,10 +95,11 @@ INSERT_TRIAL = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 TELL = """
-    UPDATE trials SET state = ?, losses = ?, of = ?, error = ?, seconds = ?, items = ?,
+    UPDATE trials SET recipe = ?, identity = ?, state = ?, losses = ?, of = ?, error = ?, seconds = ?, items = ?,
         told = (SELECT COALESCE(MAX(told), 0) + 1 FROM trials)
     WHERE number = ?
 """
+COUNT = "UPDATE trials SET items = json_set(items, ?, ?) WHERE number = ?"
 TOLD = "SELECT number FROM trials WHERE told IS NOT NULL ORDER BY told"
 BEGIN = "UPDATE trials SET deaths = deaths + 1 WHERE number = ?"
 LIVES = "UPDATE trials SET deaths = 0 WHERE number = ?"
@@ -261,12 +263,14 @@ class History:
             )
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Keep what became of trials that were scored together: of all of them, or of none."""
+        """Keep what became of trials that were scored together, and their recipes: of all of them, or of none."""
         with self._writing("tell"):
             self._db.executemany(
                 TELL,
                 [
                     (
+                        _plain(each.recipe),
+                        each.identity,
                         each.state,
                         _plain(each.losses),
                         each.of,
@@ -278,6 +282,11 @@ class History:
                     for each in trials
                 ],
             )
+
+    def count(self, trial: int, rung: int, items: int) -> None:
+        """Keep that a trial was asked ``items`` items at a rung, after it was told."""
+        with self._writing("count"):
+            self._db.execute(COUNT, (f"$.{_plain(str(rung))}", items, trial))
 
     def told(self) -> tuple[int, ...]:
         """The numbers of all trials that something became of, in the order in which that was told."""
@@ -322,10 +331,14 @@ class History:
             with self._writing("scores"):
                 pass
 
-    def carry(self, trial: int, rung: int, to: int, task: int, items: Sequence[str]) -> None:
-        """Let what ``trial`` scored on ``items`` at one rung stand at another, too."""
+    def carry(self, trial: int, rung: int, to: int, places: Sequence[Place]) -> None:
+        """Let what ``trial`` scored on ``places`` at one rung stand at another, too."""
+        items: dict[int, list[str]] = {}
+        for each in places:
+            items.setdefault(each.task, []).append(each.item)
         with self._writing("carry"):
-            self._db.execute(CARRY, (to, trial, rung, task, _plain(list(items))))
+            for task, some in items.items():
+                self._db.execute(CARRY, (to, trial, rung, task, _plain(some)))
 
     def lose(self, trial: int, rung: int, error: AlloydError) -> None:
         """Keep that a trial cannot be scored."""

@@ -7,7 +7,7 @@ whose order of them says nothing about the next rung's is switched off.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +18,7 @@ from alloyd.search_schema import Rung
 from ..evaluator import Task
 from .correlation import Correlation, correlation
 from .objective import Goal, Place, Scores, Sheet
-from .pareto_order import front
+from .pareto import front
 from .racing import disagreement_order, estimate, level, surely_worse
 
 CALIBRATE_ONE: Final = 4
@@ -48,6 +48,16 @@ class _Seen:
 
     losses: tuple[float, ...]
     sheets: dict[int, Sheet] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How well rung ``rung`` predicts rung ``next``, and whether it is kept for that."""
+
+    rung: int
+    next: int
+    correlation: Correlation
+    kept: bool
 
 
 class Ladder:
@@ -91,12 +101,16 @@ class Ladder:
         leaders = self._leaders()
         return leaders[0] if leaders else None
 
-    def take(self, trial: int, scores: Mapping[int, Scores]) -> tuple[float, ...]:
-        """Take in a trial that answered all items of the active levels (``scores`` by level); returns its losses."""
-        sheets = {each.number: self.goal.sheet(scores[each.number], each.places) for each in self.active}
-        losses = self.goal.losses(sheets[self.top.number])
-        self._seen[trial] = _Seen(losses, sheets)
-        return losses
+    def take(self, trial: int, scores: Callable[[int], Scores]) -> tuple[float, ...]:
+        """Take in a trial that answered all items of the top; ``scores`` gives those of a level. Returns its losses."""
+        seen = _Seen(())
+        for each in self.levels:
+            kept = scores(each.number)
+            if all(place.item in kept.get(place.task, {}) for place in each.places):
+                seen.sheets[each.number] = self.goal.sheet(kept, each.places)
+        seen.losses = self.goal.losses(seen.sheets[self.top.number])
+        self._seen[trial] = seen
+        return seen.losses
 
     def order(self, at: Level) -> list[int]:
         """In which order the items of a level are asked: those on which trials disagreed most first."""
@@ -133,39 +147,40 @@ class Ladder:
         gains = self.goal.gains(sheet, seen.sheets[at.number], columns)
         return tuple(estimate(loss, row) for loss, row in zip(seen.losses, gains, strict=True))
 
-    def settle(self, told: int) -> list[tuple[int, int, Correlation, bool]]:
-        """Once the first trials are told (``told`` of them): (rung, next, correlation, kept) of neighbouring rungs."""
+    def settle(self, told: int) -> list[Settled]:
+        """What the rungs predict, once: when the first trials, of which ``told`` are told, have climbed them all."""
         if self._settled or told < self.calibrating:
             return []
         self._settled = True
         found = []
         for lower, upper in zip(self.levels, self.levels[1:], strict=False):
-            seen = self.correlate(lower, upper)
+            seen = self.correlate(lower, upper, last=self.calibrating)
             kept = seen.kendall_low is None or seen.kendall_low > 0
             if not kept:
                 self.off.add(lower.number)
-            found.append((lower.number, upper.number, seen, kept))
+            found.append(Settled(lower.number, upper.number, seen, kept))
         return found
 
-    def correlate(self, lower: Level, upper: Level) -> Correlation:
-        """How alike two levels order the trials that answered both; of several objectives, of their sum."""
-        both = [
-            each
-            for each in self._seen.values()
-            if lower.number in each.sheets and upper.number in each.sheets
-        ]
-        sides = [[sum(self.goal.losses(each.sheets[at.number])) for each in both] for at in (lower, upper)]
-        return correlation(*sides)
+    def correlate(self, lower: Level, upper: Level, *, last: int | None = None) -> Correlation:
+        """How alike two levels order the trials (up to number ``last``) that answered both.
 
-    def losses_at(self, at: Level, trial: int) -> tuple[float, ...]:
-        """The losses of a trial that answered everything, at one level."""
-        return self.goal.losses(self._seen[trial].sheets[at.number])
+        Of several objectives, by their sum.
+        """
+        both = [
+            seen
+            for trial, seen in self._seen.items()
+            if lower.number in seen.sheets and upper.number in seen.sheets and trial <= (last or trial)
+        ]
+        first, second = (
+            [sum(self.goal.losses(each.sheets[at.number])) for each in both] for at in (lower, upper)
+        )
+        return correlation(first, second)
 
     def _leaders(self) -> list[int]:
+        ranked = sorted(self._seen, key=lambda each: (self._seen[each].losses, each))
         if not self.goal.several:
-            ranked = sorted(self._seen, key=lambda each: (self._seen[each].losses, each))
             return ranked[:1]
-        return front({trial: seen.losses for trial, seen in self._seen.items()})
+        return [ranked[place] for place in front([self._seen[each].losses for each in ranked])]
 
 
 def _places(

@@ -111,9 +111,8 @@ class Goal:
         return gains if self.several else gains.sum(axis=0, keepdims=True)
 
     def _signs(self) -> Array:
-        return np.array(
-            [each.weight if each.metric.better == "lower" else -each.weight for each in self.targets]
-        )
+        signs = [each.weight if each.metric.better == "lower" else -each.weight for each in self.targets]
+        return np.array(signs, np.float64)
 
     def plain(self) -> dict[str, Any]:
         """The goal as plain data, for the record."""

@@ -1,0 +1,68 @@
+"""What a search is held against: each source, the plain soup, untuned methods, what an earlier search found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from .genome import Point
+from .space import PlainRecipe
+from .spaces.data_flow import reference
+
+GRID: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Weights of all task vectors in the grid of task arithmetic."""
+DENSITY: Final = 0.5
+"""Density of untuned `ties` and `dare_ties`, as in the examples of mergekit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A recipe by its name; ``point`` where genes of the search's own space say it, so that its optimiser may learn."""
+
+    name: str
+    recipe: PlainRecipe
+    point: Point | None = None
+    previous: bool = False
+
+
+def baselines(
+    models: Mapping[str, Path], base: tuple[str, Path] | None, common: Mapping[str, Any]
+) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
+    """The baselines over ``models`` (names and folders, the base left out), and why some of them cannot be.
+
+    ``common``: what stands in each recipe beside models and method, such as ``dtype``.
+    """
+    found = [
+        Baseline(name, {"merge_method": "passthrough", "models": [{"model": reference(path)}], **common})
+        for name, path in [*models.items(), *([base] if base is not None else [])]
+    ]
+    notes = []
+    paths = list(models.values())
+    if len(paths) > 1:
+        found.append(
+            Baseline("uniform soup", {"merge_method": "linear", "models": _weighted(paths, 1.0), **common})
+        )
+    else:
+        notes.append("there is one model beside the base, so there is no baseline 'uniform soup'")
+    if base is None:
+        notes.append(
+            "the recipe has no base_model, so there are no baselines by task_arithmetic, ties and dare_ties"
+        )
+    else:
+        found += _of_task_vectors(paths, {"base_model": reference(base[1]), **common})
+    return tuple(found), tuple(notes)
+
+
+def _of_task_vectors(paths: Sequence[Path], common: Mapping[str, Any]) -> Iterator[Baseline]:
+    for weight in GRID:
+        recipe = {"merge_method": "task_arithmetic", "models": _weighted(paths, weight), **common}
+        yield Baseline(f"task_arithmetic {weight:g}", recipe)
+    for method in ("ties", "dare_ties"):
+        recipe = {"merge_method": method, "models": _weighted(paths, 1.0, density=DENSITY), **common}
+        yield Baseline(method, recipe)
+
+
+def _weighted(paths: Sequence[Path], weight: float, **more: float) -> list[dict[str, Any]]:
+    return [{"model": reference(path), "parameters": {"weight": weight, **more}} for path in paths]

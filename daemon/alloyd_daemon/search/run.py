@@ -1,0 +1,421 @@
+"""The loop of a search: baselines, then what the optimiser asks for, then the finalists on the validation split.
+
+Everything follows from the task and the record: a search that was stopped, however, goes through the record again (what
+is scored is not scored again, what is told is not decided again) and goes on where that ends. In deterministic mode
+it then asks, drops and tells as if it had never been stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import Final
+
+from alloyd.errors import AlloydError, ChildDied, JobError
+from alloyd.jobs import Note, Progress
+from alloyd.search_schema import Budget, Rung
+
+from ..candidate import Candidate
+from ..optimiser import OptimiserKind, Problem, Sources
+from ..runner import RunOptions
+from ..scoring.run import Posed
+from .asking import Asking
+from .baselines import Baseline
+from .climb import Climber, climb, settled_text
+from .genome import Value
+from .history import History
+from .ladder import Ladder
+from .objective import Goal, Place
+from .scorer import Scorer
+from .space import PlainRecipe, Space
+from .trial import VALIDATION, Trial
+
+MOST_DEATHS: Final = 2
+"""Processes that may die over one trial before they scored another item of it; then it is the trial that failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One space and the optimiser that searches it, until the part ``until`` of the whole budget is spent."""
+
+    space: Space
+    kind: OptimiserKind
+    options: Mapping[str, Value]
+    until: float = 1.0
+    sources: Sources | None = None
+
+
+Said = Generator[Progress | Note, None, None]
+MakePhase = Callable[[Trial | None], Generator[Progress | Note, None, Phase]]
+"""Makes a phase, when its turn has come, from the best trial so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchTask:
+    """A search, made ready: nothing of it is unchecked. ``plan`` makes a candidate of a recipe, by name."""
+
+    phases: Sequence[MakePhase]
+    baselines: Sequence[Baseline]
+    goal: Goal
+    search: tuple[Posed, ...]
+    validation: tuple[Posed, ...]
+    rungs: tuple[Rung, ...]
+    budget: Budget
+    plan: Callable[[PlainRecipe, str], Candidate]
+    options: RunOptions
+    runner: str = "auto"
+    finalists: int = 4
+    confidence: float = 0.95
+    one_at_a_time: bool = False
+    batch: int | None = None
+    seed: int = 0
+    most_failed: int = 20
+
+
+def search(task: SearchTask, history: History) -> Generator[Progress | Note, None, int | None]:
+    """Run the search, or go on with it; returns the winner: the trial of the lowest validation loss, if there is one.
+
+    Closing it stops the search, to be gone on with later.
+
+    Raises
+    ------
+    JobError
+        So many candidates failed one after the other that something must be wrong; a stopped search cannot be repeated.
+    AlloydError
+        What concerns all candidates, as a runner raises it.
+    """
+    loop = _Loop(task, history)
+    yield from loop.baselines()
+    for number, make in enumerate(task.phases):
+        phase = yield from make(loop.best())
+        yield from loop.phase(number, phase)
+    return (yield from loop.finals())
+
+
+class _Loop:
+    """What a search knows while it runs: its trials, its ladder, what it has spent."""
+
+    def __init__(self, task: SearchTask, history: History) -> None:
+        self._task = task
+        self._history = history
+        self._ladder = Ladder(
+            task.rungs,
+            [each.task for each in task.search],
+            task.goal,
+            seed=task.seed,
+            confidence=task.confidence,
+        )
+        self._scorer = Scorer(history, task.search, task.runner, task.options)
+        self._trials = {each.number: each for each in history.trials()}
+        self._known: dict[str, int] = {}
+        self._failed = 0
+        self._since = time.monotonic()
+        for number in history.told():
+            self._remember(self._trials[number])
+        self._settle()
+
+    # What the record says
+
+    def best(self) -> Trial | None:
+        """The trial of the lowest exact loss so far."""
+        number = self._ladder.best
+        return None if number is None else self._trials[number]
+
+    def _remember(self, trial: Trial) -> None:
+        """Take in what became of a trial, now or before a stop."""
+        self._trials[trial.number] = trial
+        if trial.state == "scored":
+            self._ladder.take(trial.number, lambda rung: self._history.scores(trial.number, rung))
+        if trial.identity and trial.state != "duplicate":
+            self._known.setdefault(trial.identity, trial.number)
+        if trial.origin == "optimiser":
+            self._failed = self._failed + 1 if trial.losses is None else 0
+
+    def _settle(self) -> list[Note]:
+        told = sum(
+            each.state != "asked" and each.number <= self._ladder.calibrating
+            for each in self._trials.values()
+        )
+        notes = []
+        for each in self._ladder.settle(told):
+            figures = asdict(each.correlation)
+            text = settled_text(each.rung, each.next, figures, kept=each.kept)
+            data = {"rung": each.rung, "next": each.next, "kept": each.kept, "text": text, **figures}
+            if self._history.enter("rung", str(each.rung), data):
+                notes.append(Note("info" if each.kept else "warning", text))
+        return notes
+
+    # The parts of a search
+
+    def baselines(self) -> Said:
+        """Score what the search is held against."""
+        if not self._trials and self._task.baselines:
+            trials = [
+                Trial(
+                    number=number,
+                    batch=0,
+                    origin="previous" if each.previous else "baseline",
+                    name=each.name,
+                    point=each.point,
+                    recipe=each.recipe,
+                )
+                for number, each in enumerate(self._task.baselines, start=1)
+            ]
+            self._asked(trials)
+        yield from self._score([each for each in self._trials.values() if each.batch == 0], None)
+
+    def phase(self, number: int, phase: Phase) -> Said:
+        """Ask, score and tell until the phase's part of the budget is spent, or the optimiser is done."""
+        task = self._task
+        problem = Problem(
+            genome=phase.space.genome,
+            objectives=task.goal.objectives,
+            seed=task.seed,
+            batch=1 if task.one_at_a_time else task.batch or 0,
+            budget=self._left(number, phase.until) or 0,
+            options=phase.options,
+            sources=phase.sources,
+        )
+        problem = replace(problem, batch=max(1, problem.batch), budget=max(1, problem.budget))
+        asking = Asking(phase.kind, problem)
+        earlier = [
+            each for each in self._trials.values() if each.origin == "previous" and each.phase == number
+        ]
+        asking.tell(earlier)
+        yield from self._repeat(number, asking, phase.space)
+        size = 1 if task.one_at_a_time else task.batch or asking.batch
+        while not self._spent(number, phase.until):
+            left = self._left(number, phase.until)
+            count = size if left is None else min(size, left)
+            proposals = asking.ask(count)
+            batch = len(self._batches(number)) + 1
+            trials = [
+                Trial(
+                    number=len(self._trials) + place,
+                    batch=batch,
+                    phase=number,
+                    origin="optimiser",
+                    name=f"trial {len(self._trials) + place}",
+                    point=dict(each.point),
+                    parents=each.parents,
+                    how=each.how,
+                )
+                for place, each in enumerate(proposals, start=1)
+            ]
+            self._asked(trials, phase=number, batch=batch, count=count)
+            if not trials:
+                yield Note("info", f"{phase.kind.name} has nothing more to ask")
+                return
+            yield from self._score(trials, phase.space)
+            asking.tell([self._trials[each.number] for each in trials])
+
+    def _repeat(self, number: int, asking: Asking, space: Space) -> Said:
+        """Go through the asks that are on record; what was not told yet is scored now."""
+        for batch, count in enumerate(self._batches(number), start=1):
+            trials = [each for each in self._trials.values() if (each.phase, each.batch) == (number, batch)]
+            asking.ask_again(count, trials)
+            yield from self._score([each for each in trials if each.state == "asked"], space)
+            asking.tell([self._trials[each.number] for each in trials])
+
+    def _batches(self, phase: int) -> list[int]:
+        """How many points each recorded ask of a phase wanted; one that came back empty is asked again."""
+        counts = {}
+        for entry in self._history.entries("ask"):
+            of, _, batch = entry.key.partition("/")
+            if int(of) == phase and batch != "0":
+                counts[int(batch)] = int(str(entry.data["count"]))
+        some = {each.batch for each in self._trials.values() if each.phase == phase}
+        return [counts[batch] for batch in sorted(counts) if batch in some]
+
+    def _asked(self, trials: Sequence[Trial], *, phase: int = 0, batch: int = 0, count: int = 0) -> None:
+        self._history.ask(trials, phase=phase, batch=batch, count=count)
+        self._trials |= {each.number: each for each in trials}
+
+    # Budgets
+
+    def _left(self, phase: int, until: float) -> int | None:
+        """Candidates that a phase may still ask for; ``None``: as many as it likes."""
+        if self._task.budget.candidates is None:
+            return None
+        asked = sum(each.origin == "optimiser" for each in self._trials.values())
+        return max(0, round(self._task.budget.candidates * until) - asked)
+
+    def _spent(self, phase: int, until: float) -> bool:
+        budget = self._task.budget
+        if self._left(phase, until) == 0:
+            return True
+        if budget.items is not None and self._items() >= budget.items * until:
+            return True
+        seconds = sum(each.seconds for each in self._trials.values())
+        return budget.seconds is not None and seconds >= budget.seconds * until
+
+    def _items(self) -> int:
+        return sum(count for each in self._trials.values() for rung, count in each.items.items() if rung >= 0)
+
+    # Scoring
+
+    def _score(self, trials: Sequence[Trial], space: Space | None) -> Said:
+        """Score trials that nothing became of yet, in their order: together where the runner likes that."""
+        waiting = [each for each in trials if each.state == "asked"]
+        if not waiting:
+            return
+        for _, some in groupby(waiting, key=None if self._alone(waiting, space) else lambda each: 0):
+            yield from self._group(list(some), space)
+
+    def _alone(self, trials: Sequence[Trial], space: Space | None) -> bool:
+        """Whether trials are run one by one, so that each meets the incumbent that the one before it left."""
+        for trial in trials:
+            try:
+                candidate = self._task.plan(self._recipe(trial, space), trial.name)
+            except AlloydError:
+                continue
+            runners = (
+                self._scorer.runner_of([candidate], each.rung.quantise) for each in self._ladder.active
+            )
+            return not any(each.at_once for each in runners)
+        return True
+
+    def _recipe(self, trial: Trial, space: Space | None) -> PlainRecipe:
+        if trial.recipe or space is None or trial.point is None:
+            return trial.recipe
+        return space.recipe(trial.point)
+
+    def _group(self, trials: Sequence[Trial], space: Space | None) -> Said:
+        """Score trials together, and tell what became of them."""
+        ended: dict[int, Trial] = {}
+        climbers: dict[int, Climber] = {}
+        twins: dict[int, int] = {}
+        meant: dict[str, int] = {}
+        for trial in trials:
+            try:
+                recipe = self._recipe(trial, space)
+                trial = replace(trial, recipe=recipe)
+                candidate = self._task.plan(recipe, trial.name)
+            except AlloydError as error:
+                ended[trial.number] = replace(trial, state="failed", error=error)
+                continue
+            identity = candidate.prepared.plan.identity
+            ended[trial.number] = replace(trial, identity=identity)
+            twin = self._known.get(identity, meant.get(identity))
+            if twin is not None:
+                twins[trial.number] = twin
+                continue
+            meant[identity] = trial.number
+            climbers[trial.number] = Climber(trial.number, candidate)
+        for number, deaths in self._history.begin(list(climbers)).items():
+            if deaths >= MOST_DEATHS:
+                climbers[number].error = ChildDied(
+                    f"{ended[number].name}: {deaths} processes died before they scored an item of it",
+                    hint="Was memory too short for it?",
+                )
+        try:
+            yield from self._counted(climb(list(climbers.values()), self._ladder, self._scorer), climbers)
+        except GeneratorExit:
+            self._history.rest(list(climbers))
+            raise
+        for number, climber in climbers.items():
+            ended[number] = self._outcome(ended[number], climber)
+        for number, twin in twins.items():
+            one = ended.get(twin) or self._trials[twin]
+            ended[number] = replace(
+                ended[number], state="duplicate", of=twin, losses=one.losses, error=one.error
+            )
+        now = time.monotonic()
+        each_took = (now - self._since) / len(ended)
+        self._since = now
+        outcomes = [replace(ended[each.number], seconds=each_took) for each in trials]
+        self._history.tell(outcomes)
+        for outcome in outcomes:
+            self._remember(outcome)
+        yield from self._settle()
+        if self._failed >= self._task.most_failed:
+            last = outcomes[-1].error
+            raise JobError(
+                f"{self._failed} candidates failed one after the other; the last, {outcomes[-1].name}: {last}",
+                hint=(last.hint if last is not None else "") or "Is the spec what was meant?",
+            )
+
+    def _outcome(self, trial: Trial, climber: Climber) -> Trial:
+        trial = replace(trial, items=dict(climber.items))
+        if climber.error is not None:
+            return replace(trial, state="failed", error=climber.error)
+        if climber.dropped is not None:
+            return replace(trial, state="dropped", losses=climber.dropped)
+        top = self._ladder.top
+        sheet = self._task.goal.sheet(self._history.scores(trial.number, top.number), top.places)
+        return replace(trial, state="scored", losses=self._task.goal.losses(sheet))
+
+    def _counted(self, running: Said, climbers: Mapping[int, Climber]) -> Said:
+        """What is said while trials climb; progress in items of the whole search, a trial that fell as a whole."""
+        full = len(self._ladder.top.places)
+        told = full * sum(each.state != "asked" for each in self._trials.values())
+        total = full * max(len(self._trials), len(self._task.baselines) + (self._task.budget.candidates or 0))
+        if self._task.budget.candidates is None and self._task.budget.items is not None:
+            total = max(total, self._task.budget.items)
+        best = self.best()
+        so_far = "" if best is None or best.losses is None else f"; best {best.name}: {_shown(best.losses)}"
+        try:
+            for said in running:
+                if isinstance(said, Progress):
+                    here = sum(sum(each.items.values()) for each in climbers.values())
+                    done = told + min(here, full * len(climbers) - 1)
+                    said = Progress(done, max(total, done), "items", said.what + so_far)
+                yield said
+        finally:
+            running.close()
+
+    # The end
+
+    def finals(self) -> Generator[Progress | Note, None, int | None]:
+        """Score the best, and all that they are held against, at full precision on validation; returns the winner."""
+        scorer = replace(self._scorer, tasks=self._task.validation)
+        places = [
+            Place(number, item.id)
+            for number, posed in enumerate(self._task.validation)
+            for item in posed.task.items
+        ]
+        losses: dict[int, tuple[float, ...]] = {}
+        for trial in self._finalists():
+            try:
+                candidate = self._task.plan(trial.recipe, trial.name)
+                lost = yield from scorer.score(
+                    {trial.number: candidate}, places, rung=VALIDATION, quantise=None
+                )
+            except AlloydError as error:
+                lost = {trial.number: error}
+            if trial.number in lost:
+                yield Note("warning", f"{trial.name} has no validation score: {lost[trial.number]}")
+                continue
+            self._history.count(trial.number, VALIDATION, len(places))
+            sheet = self._task.goal.sheet(self._history.scores(trial.number, VALIDATION), places)
+            losses[trial.number] = self._task.goal.losses(sheet)
+        winner = min(losses, key=lambda each: (sum(losses[each]), each)) if losses else None
+        self._history.set_fact(
+            "finals",
+            {"winner": winner, "losses": {str(each): losses[each] for each in losses}},
+        )
+        return winner
+
+    def _finalists(self) -> list[Trial]:
+        """The best that answered everything, and every baseline that did not fail, in the order of their numbers."""
+        scored = [
+            each for each in self._trials.values() if each.state == "scored" and each.losses is not None
+        ]
+        ranked = sorted(scored, key=lambda each: (sum(each.losses or ()), each.number))
+        chosen = {each.number for each in ranked[: self._task.finalists]}
+        if self._task.goal.several:
+            from .pareto import front
+
+            chosen |= {ranked[place].number for place in front([each.losses or () for each in ranked])}
+        chosen |= {
+            each.number
+            for each in self._trials.values()
+            if each.origin != "optimiser" and each.state in ("scored", "dropped")
+        }
+        return [self._trials[number] for number in sorted(chosen)]
+
+
+def _shown(losses: Sequence[float]) -> str:
+    return ", ".join(f"{each:.4g}" for each in losses)
