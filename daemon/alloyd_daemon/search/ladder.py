@@ -17,9 +17,9 @@ from alloyd.search_schema import Rung
 
 from ..evaluator import Task
 from .correlation import Correlation, correlation
-from .objective import Goal, Place, Scores, Sheet
+from .objective import Array, Goal, Place, Scores, Sheet
 from .pareto import front
-from .racing import disagreement_order, estimate, level, surely_worse
+from .racing import disagreement, disagreement_order, estimate, level, surely_worse
 
 CALIBRATE_ONE: Final = 4
 """Trials that answer everything on a ladder of one rung, so that there is something to order items by."""
@@ -35,11 +35,6 @@ class Level:
     rung: Rung
     places: tuple[Place, ...]
     ranks: tuple[int, ...]
-
-    @property
-    def first(self) -> list[int]:
-        """Its items in the order of their ranks."""
-        return sorted(range(len(self.places)), key=lambda each: self.ranks[each])
 
 
 @dataclass(slots=True)
@@ -114,13 +109,15 @@ class Ladder:
 
     def order(self, at: Level) -> list[int]:
         """In which order the items of a level are asked: those on which trials disagreed most first."""
+        return [int(each) for each in disagreement_order(self._shares(at), at.ranks)]
+
+    def _shares(self, at: Level) -> Array:
+        """Each item's share of the disagreement on a level."""
         sheets = [each.sheets[at.number] for each in self._seen.values() if at.number in each.sheets]
-        if len(sheets) < 2:
-            return at.first
-        middle = sheets[0]
         every = range(len(at.places))
-        table = np.stack([self.goal.gains(each, middle, every) for each in sheets], axis=1)
-        return [int(each) for each in disagreement_order(table, at.ranks)]
+        if not sheets:
+            return disagreement(np.zeros((0, len(every))))
+        return disagreement(np.stack([self.goal.gains(each, sheets[0], every) for each in sheets], axis=1))
 
     def drops(self, at: Level, scores: Scores, columns: Sequence[int], look: int) -> bool:
         """Whether a candidate is surely worse than an incumbent on the items ``columns`` of a level.
@@ -139,13 +136,14 @@ class Ladder:
         return False
 
     def estimate(self, at: Level, scores: Scores, columns: Sequence[int]) -> tuple[float, ...]:
-        """The losses at the top that a dropped candidate is told to have: those of the best, less the gains seen."""
+        """The losses at the top that a dropped candidate is told to have, as :func:`racing.estimate` guesses them."""
         best = self.best
         assert best is not None
         seen = self._seen[best]
         sheet = self.goal.sheet(scores, [at.places[each] for each in columns])
         gains = self.goal.gains(sheet, seen.sheets[at.number], columns)
-        return tuple(estimate(loss, row) for loss, row in zip(seen.losses, gains, strict=True))
+        share = float(self._shares(at)[list(columns)].sum())
+        return tuple(estimate(loss, row, share) for loss, row in zip(seen.losses, gains, strict=True))
 
     def settle(self, told: int) -> list[Settled]:
         """What the rungs predict, once: when the first trials, of which ``told`` are told, have climbed them all."""

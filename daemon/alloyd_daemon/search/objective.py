@@ -107,7 +107,7 @@ class Goal:
                 for target, ratio in zip(self.targets, ratios, strict=True)
             ]
         )
-        gains = -(self._signs() * slopes)[:, None] * parts
+        gains: Array = -(self._signs() * slopes)[:, None] * parts
         return gains if self.several else gains.sum(axis=0, keepdims=True)
 
     def _signs(self) -> Array:

@@ -69,33 +69,35 @@ def _tail(wins: int, losses: int) -> float:
     return total / (1 << n)
 
 
-def disagreement_order(table: Array, ties: Sequence[int]) -> NDArray[np.int64]:
-    """Items in the order in which they are asked: those on which candidates disagreed most first.
+def disagreement(table: Array) -> Array:
+    """How much candidates disagreed on each item, as shares of the whole: float64 [items], summing to 1.
 
     ``table``: values of candidates that have answered everything, float64 [candidates, items] (several objectives:
-    [objectives, candidates, items], each counted by its share of its own variance). ``ties``: a rank of each item,
-    which decides among items of equal variance, and alone where fewer than two candidates are known.
+    [objectives, candidates, items], each counted by its share of its own variance). It is the variance over the
+    candidates, shrunk towards that of a mean item as one candidate more would, for few candidates prove little.
     """
-    rank = np.asarray(ties)
     layers = table if table.ndim == 3 else table[None]
-    if layers.shape[1] < 2:
-        return np.argsort(rank, kind="stable")
-    variance = layers.var(axis=1)
+    _, candidates, items = layers.shape
+    variance = layers.var(axis=1) if candidates else np.zeros((len(layers), items))
     whole = variance.sum(axis=1, keepdims=True)
+    shares = np.divide(variance, whole, out=np.full_like(variance, 1 / items), where=whole > 0).mean(axis=0)
     # Rounded, so that a sum made in another order does not change the order of items.
-    shares = np.round(
-        np.divide(variance, whole, out=np.zeros_like(variance), where=whole > 0).sum(axis=0), 12
-    )
-    return np.lexsort((rank, -shares))
+    return np.asarray(np.round((candidates * shares + 1 / items) / (candidates + 1), 12), np.float64)
 
 
-def estimate(incumbent: float, gains: Array) -> float:
-    """The loss that a dropped candidate is told to have: the incumbent's over all items, less the gains seen.
+def disagreement_order(shares: Array, ties: Sequence[int]) -> NDArray[np.int64]:
+    """Items in the order in which they are asked: the largest of ``shares`` first, among equal ones by ``ties``."""
+    return np.lexsort((np.asarray(ties), -shares))
 
-    Unseen items are those on which candidates agreed so far, and count as no difference. It is a figure over all
-    items, so it compares with those of candidates that were not dropped.
+
+def estimate(incumbent: float, gains: Array, share: float) -> float:
+    """The loss that a dropped candidate is told to have: the incumbent's over all items, less the gains to expect.
+
+    ``share`` is that of the seen items in all disagreement: unseen ones are expected to set the two apart as seen ones
+    did, in proportion to how much candidates disagree on them (a ratio estimate). It is a figure over all items, so it
+    compares with those of candidates that were not dropped, whenever these were dropped.
     """
-    return incumbent - float(gains.sum())
+    return incumbent - float(gains.sum()) / share
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +127,14 @@ def replay(
         seen = items
         dropped = False
         if best is not None and number >= first:
-            order = disagreement_order(losses[whole], list(rank))
+            shares = disagreement(losses[whole])
+            order = disagreement_order(shares, list(rank))
             for look, stop in enumerate(range(block, items + block, block), start=1):
                 seen = min(stop, items)
                 gains = losses[best, order[:seen]] - losses[number, order[:seen]]
                 if seen < items and surely_worse(gains, level(confidence, look)):
-                    estimates.append(estimate(float(losses[best].sum()), gains))
+                    share = float(shares[order[:seen]].sum())
+                    estimates.append(estimate(float(losses[best].sum()), gains, share))
                     dropped = True
                     break
         asked.append(seen)
