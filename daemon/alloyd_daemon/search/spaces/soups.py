@@ -1,0 +1,64 @@
+"""Soups: weighted averages of whole models, one weight a model (arXiv:2203.05482)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from alloyd.errors import RecipeError
+
+from ..genome import Gene, Genome, Point, Value
+from ..space import PlainRecipe
+from .data_flow import reference
+
+Shares = tuple[float, ...]
+"""What each model has of a soup, in their order; they add up to 1."""
+
+
+class SoupSpace:
+    """One gene a model: its weight from 0 to 1. Only ratios count; what has no weight is left out of the recipe."""
+
+    def __init__(self, models: Sequence[str]) -> None:
+        self._models = tuple(models)
+
+    @property
+    def genome(self) -> Genome:
+        """A weight for each model, in their order."""
+        return tuple(Gene(name=f"weight of {each}", start=1.0) for each in self._models)
+
+    def recipe(self, point: Point) -> PlainRecipe:
+        """The average that ``point`` stands for.
+
+        Raises RecipeError where every weight is 0.
+        """
+        shares = shares_of(self.genome, point)
+        taken = [(model, share) for model, share in zip(self._models, shares, strict=True) if share]
+        if len(taken) == 1:
+            return {"merge_method": "passthrough", "models": [{"model": named(taken[0][0])}]}
+        # Relative to the largest, so that equal shares are written as people write them.
+        most = max(shares)
+        models = [{"model": named(model), "parameters": {"weight": share / most}} for model, share in taken]
+        return {"merge_method": "linear", "models": models, "parameters": {"normalize": True}}
+
+
+def shares_of(genome: Sequence[Gene], point: Point) -> Shares:
+    """The weights of ``point``, divided by their sum.
+
+    Raises RecipeError where every weight is 0.
+    """
+    weights = [float(point[gene.name]) for gene in genome]
+    whole = math.fsum(weights)
+    if not whole > 0.0:
+        raise RecipeError("a soup needs a model with a weight above 0", key="weight")
+    return tuple(each / whole for each in weights)
+
+
+def point_of(genome: Sequence[Gene], shares: Sequence[float]) -> dict[str, Value]:
+    """The point of a soup."""
+    return {gene.name: share for gene, share in zip(genome, shares, strict=True)}
+
+
+def named(model: str) -> object:
+    """A model as a recipe names it; what is a path is one, whatever it holds."""
+    return reference(Path(model)) if model.startswith("/") else model
