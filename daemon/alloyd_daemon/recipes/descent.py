@@ -19,7 +19,7 @@ from typing import Final
 from alloyd.errors import RecipeError
 
 MOST_STEPS: Final = 1000
-"""Steps that one descent may have: at some 3 ns a weight and step, far more than anybody would wait for."""
+"""Steps that one descent may have; at half a nanosecond for each weight and step, more than anybody would wait for."""
 
 MOST_TEXT: Final = 65_536
 MOST_FACTOR: Final = 2.0
