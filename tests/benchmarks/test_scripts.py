@@ -62,6 +62,28 @@ def test_a_merge_is_timed_beside_the_floor(tmp_path: Path) -> None:
         assert each["tools"]["floor"]["median"] > 0
 
 
+def test_kinship_is_timed_beside_the_floor(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    options = [
+        "--size",
+        "4M",
+        "--models",
+        "2",
+        "--runs",
+        "1",
+        "--folder",
+        str(tmp_path),
+        "--json",
+        str(figures),
+    ]
+    done = _run("kinship.py", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads(figures.read_text())["rows"]
+    assert row["models"] == 2
+    assert row["anonymous"] > 0
+    assert row["to_floor"] > 1
+
+
 def test_a_small_merge_stays_within_its_memory(tmp_path: Path) -> None:
     """The slice of the soak below that every run of the tests can afford."""
     size, budget = "60M", 256

@@ -22,7 +22,7 @@ from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.kinship.figures import SATURATED, figures
 from alloyd_daemon.kinship.gram import task_vector_gram
 from alloyd_daemon.kinship.measure import Measured, measure, sit
-from alloyd_daemon.recipes.components import COMPONENTS, component_of
+from alloyd_daemon.search.model_shape import COMPONENTS
 from alloyd_daemon.settings import Settings
 from alloyd_daemon.stages.moments import MomentSweep
 from alloyd_kernels.dtypes import LEAF
@@ -244,26 +244,6 @@ def test_bad_input_is_told_before_work(family: list[Path], tmp_path: Path) -> No
         run(KinshipSpec(base, (one, two), memory=1000), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("model.embed_tokens.weight", "embeddings"),
-        ("lm_head.weight", "embeddings"),
-        ("model.layers.3.self_attn.q_proj.weight", "attention"),
-        ("model.layers.3.self_attn.q_norm.weight", "norms"),
-        ("model.layers.3.mlp.down_proj.weight", "mlp"),
-        ("model.layers.3.block_sparse_moe.experts.2.w1.weight", "mlp"),
-        ("model.layers.3.post_attention_layernorm.weight", "norms"),
-        ("transformer.h.0.ln_1.weight", "norms"),
-        ("transformer.ln_f.bias", "norms"),
-        ("transformer.wte.weight", "embeddings"),
-        ("something.else", "other"),
-    ],
-)
-def test_a_tensor_belongs_to_a_part(name: str, part: str) -> None:
-    assert component_of(name) == part
-
-
 def test_the_page_names_every_key(family: list[Path], tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "kinship.md").read_text()
     (last,) = (each for each in run(KinshipSpec(str(family[0]), tuple(map(str, family[1:]))), tmp_path)[-1:])
@@ -271,5 +251,5 @@ def test_the_page_names_every_key(family: list[Path], tmp_path: Path) -> None:
     named = set(re.findall(r"`(\w+)`", page))
     parts = [last.result, *(last.result[key][0] for key in ("models", "pairs", "layers", "components"))]
     assert {key for part in parts for key in part} <= named
-    assert set(COMPONENTS) <= named
+    assert {*COMPONENTS, "other"} <= named
     assert f"over {SATURATED}" in page

@@ -18,6 +18,7 @@ from alloyd.jobs import PlanSpec, Progress
 from alloyd.recipe import ModelRef
 from alloyd_kernels.dtypes import LEAF
 
+from ..architecture import named_in, table_for
 from ..checkpoints.fingerprint import check_unchanged
 from ..checkpoints.journal import Block
 from ..checkpoints.reader import open_reader
@@ -27,7 +28,7 @@ from ..engine.merge import merge
 from ..engine.plan import TensorPlan
 from ..engine.prepare import Prepared, prepare
 from ..merge_method import MergeMethod, Operands
-from ..recipes.components import component_of
+from ..search.model_shape import component
 from ..settings import Settings
 from ..stages import Steps
 from ..stages.moments import moment_bytes, moments
@@ -216,13 +217,16 @@ def _gathered(sitting: Sitting, found: dict[str, npt.NDArray[np.float64]]) -> Me
         each.sources[each.operands.base][0] for each in sitting.tensors if each.operands.base is not None
     )
     places = [place for place in range(len(outline.models)) if place != base]
+    table = table_for(named_in(sitting.prepared.checkpoints[base].config))
     patterns = [re.compile(re.escape(stack.prefix) + r"\.(\d+)\.") for stack in outline.stacks]
     tensors = []
     for each in sitting.tensors:
         layer = next((int(match[1]) for one in patterns if (match := one.match(each.name))), None)
         models = tuple(places.index(each.sources[position][0]) for position in each.operands.positions)
         tensors.append(
-            TensorMoments(each.name, layer, component_of(each.name), each.elements, models, found[each.name])
+            TensorMoments(
+                each.name, layer, component(each.name, table), each.elements, models, found[each.name]
+            )
         )
     names = _short_names([outline.models[place].name for place in (base, *places)])
     warnings = list(sitting.prepared.plan.outline.warnings)
