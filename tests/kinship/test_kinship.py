@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from alloyd.errors import AlloydError, PlanError, SourceNotFound, UsageError
+from alloyd.errors import AlloydError, PlanError, SourceError, SourceNotFound, UsageError
 from alloyd.jobs import Finished, KinshipSpec, Note, Planned, Report
 from alloyd_daemon.engine.findings import FindingCache
 from alloyd_daemon.job import JOBS, Context
@@ -183,6 +183,35 @@ def test_a_model_that_equals_its_base_has_no_direction(family: list[Path], tmp_p
     assert found["pairs"][0]["pearson"] is None
     assert found["pairs"][0]["euclidean"] == pytest.approx(found["models"][0]["norm"])
     assert found["mean"]["cosine"] is None
+
+
+def test_what_is_not_finite_is_told(family: list[Path], tmp_path: Path) -> None:
+    weights = dict(read_checkpoint(family[1]))
+    weights["model.norm.weight"] = weights["model.norm.weight"].copy()
+    weights["model.norm.weight"][3] = np.nan
+    broken = write_checkpoint(tmp_path / "broken", SMALL, weights=weights)
+    with pytest.raises(SourceError, match=r"model\.norm\.weight.*broken"):
+        measured([family[0], family[2], broken], tmp_path)
+
+
+def test_what_has_no_elements_or_no_fractions_is_passed_over(tmp_path: Path) -> None:
+    folders = []
+    for number in range(3):
+        folder = tmp_path / f"m{number}"
+        folder.mkdir()
+        values = np.arange(9, dtype=np.float32) + number * np.arange(9)[::-1]
+        more = {"empty": np.zeros((0, 3), np.float32), "ids": np.arange(3)}
+        write_weights(folder, {"a.weight": values.astype(np.float32), **more})
+        folders.append(folder)
+    found = figures(measured(folders, tmp_path))
+    assert (found["tensors"], found["parameters"]) == (1, 9)
+    assert found["pairs"][0]["cosine"] == pytest.approx(1.0)
+    only = tmp_path / "only"
+    for number in range(3):
+        (only / f"m{number}").mkdir(parents=True)
+        write_weights(only / f"m{number}", {"ids": np.arange(3)})
+    with pytest.raises(PlanError, match="no tensor of a floating type"):
+        sitting_of([only / f"m{number}" for number in range(3)], tmp_path)
 
 
 def test_the_gram_is_that_of_the_vectors(family: list[Path], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alloyd.errors import PlanError, UsageError
+from alloyd.errors import PlanError, SourceError, UsageError
 from alloyd.jobs import PlanSpec, Progress
 from alloyd.recipe import ModelRef
 from alloyd_kernels.dtypes import LEAF
@@ -111,7 +111,7 @@ def sit(
         raise _twice()
     tensors = [
         _measured_only(each) for each in prepared.plan.tensors
-        if not each.verbatim and each.operands.base is not None and each.operands.positions
+        if each.elements and not each.verbatim and each.operands.base is not None and each.operands.positions
     ]  # fmt: skip
     if not tensors:
         raise PlanError(
@@ -137,6 +137,8 @@ def measure(sitting: Sitting, findings: FindingCache | None = None) -> Generator
     ------
     SourceChanged
         A source was written to meanwhile.
+    SourceError
+        A model has a weight that is NaN or infinite, which has no direction.
     """
     prepared = sitting.prepared
     found: dict[str, npt.NDArray[np.float64]] = {}
@@ -223,6 +225,7 @@ def _gathered(sitting: Sitting, found: dict[str, npt.NDArray[np.float64]]) -> Me
     for each in sitting.tensors:
         layer = next((int(match[1]) for one in patterns if (match := one.match(each.name))), None)
         models = tuple(places.index(each.sources[position][0]) for position in each.operands.positions)
+        _check_finite(each.name, found[each.name], [outline.models[places[model]].name for model in models])
         tensors.append(
             TensorMoments(
                 each.name, layer, component(each.name, table), each.elements, models, found[each.name]
@@ -231,6 +234,17 @@ def _gathered(sitting: Sitting, found: dict[str, npt.NDArray[np.float64]]) -> Me
     names = _short_names([outline.models[place].name for place in (base, *places)])
     warnings = list(sitting.prepared.plan.outline.warnings)
     return Measured(names[0], tuple(names[1:]), tuple(tensors), tuple(warnings))
+
+
+def _check_finite(tensor: str, values: npt.NDArray[np.float64], models: Sequence[str]) -> None:
+    for place, model in enumerate(models):
+        if not np.isfinite(values[place, 1 + place]):
+            raise SourceError(
+                f"tensor '{tensor}' has NaN or infinite elements, in {model} or in the base",
+                hint="Such a model is damaged; 'alloy verify' tells whether it is as it was written.",
+                tensor=tensor,
+                model=model,
+            )
 
 
 def _short_names(names: Sequence[str]) -> list[str]:
