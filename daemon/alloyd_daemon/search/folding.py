@@ -10,9 +10,9 @@ counts in units of S_j), and the final norm takes the sign of the last S.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ..architecture import Fold
 
@@ -31,21 +31,16 @@ class Change:
     offset: float = 0.0
 
 
-def layer_changes(fold: Fold, total: float) -> tuple[Change, ...]:
-    """What becomes of the tensors of a layer that sees the stream ``total`` times as large; nothing at 1."""
+def changes_of(fold: Fold, total: float, *, last: bool) -> tuple[Change, ...]:
+    """What becomes of the tensors of a hop that sees the stream ``total`` times as large, and of the final norm."""
     if total == 1.0:
         return ()
     changes = [Change(piece, 1.0 / total) for piece in fold.adds]
     changes += [_gain(fold, piece, 1.0 / total) for piece in fold.post_norms]
     changes += [Change(piece, total) for piece in fold.reads]
     if total < 0:
-        changes += [_gain(fold, piece, -1.0) for piece in fold.norms]
+        changes += [_gain(fold, piece, -1.0) for piece in (*fold.norms, *((fold.final,) if last else ()))]
     return tuple(changes)
-
-
-def final_changes(fold: Fold, total: float) -> tuple[Change, ...]:
-    """What becomes of the norm after the last layer, when the last hop saw the stream ``total`` times as large."""
-    return (_gain(fold, fold.final, -1.0),) if total < 0 else ()
 
 
 def _gain(fold: Fold, piece: str, factor: float) -> Change:
@@ -81,11 +76,11 @@ def totals(scales: Iterable[float]) -> tuple[float, ...]:
     return tuple(found)
 
 
-def as_settings(changes: Iterable[Change], names: Iterable[str]) -> Mapping[str, list[dict[str, object]]]:
+def as_settings(changes: Iterable[Change], names: Iterable[str]) -> dict[str, Any]:
     """``changes`` as parameters of ``passthrough``, without those that concern none of ``names``."""
     listed = tuple(names)
-    scale: list[dict[str, object]] = []
-    offset: list[dict[str, object]] = []
+    scale: list[dict[str, Any]] = []
+    offset: list[dict[str, Any]] = []
     for each in changes:
         if any(each.piece in name for name in listed):
             scale.append({"filter": each.piece, "value": each.factor})

@@ -41,11 +41,15 @@ _SHOULD_AGREE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One model of a pool: its checkpoint, its stack of layers, and a short name that no other member has."""
+    """One model of a pool: its checkpoint and stack of layers, and a short name that no other member has.
+
+    ``pre`` names the tensors that come before the layers. Names are canonical.
+    """
 
     checkpoint: Checkpoint
     layout: Layout
     stack: Stack
+    pre: tuple[str, ...]
     label: str
 
     @property
@@ -71,12 +75,15 @@ class Pool:
     """
 
     members: tuple[Member, ...]
+    table: Architecture
     fold: Fold | None
     warnings: tuple[str, ...]
 
 
-def open_pool(checkpoints: Sequence[Checkpoint], *, scaled: bool) -> Pool:
+def open_pool(checkpoints: Sequence[Checkpoint], *, scaled: bool, labels: Sequence[str] = ()) -> Pool:
     """Check that the layers of ``checkpoints`` fit each other, and, if ``scaled``, that scales can be folded into them.
+
+    ``labels`` are names for the first of them; the others have those of their folders.
 
     Raises
     ------
@@ -84,7 +91,7 @@ def open_pool(checkpoints: Sequence[Checkpoint], *, scaled: bool) -> Pool:
         What does not fit, together.
     """
     table = table_for(named_in(checkpoints[0].config))
-    labels = _labels(checkpoints)
+    labels = _distinct([*labels, *(each.path.name for each in checkpoints[len(labels) :])])
     problems: list[AlloydError] = []
     members: list[Member] = []
     for checkpoint, label in zip(checkpoints, labels, strict=True):
@@ -104,11 +111,10 @@ def open_pool(checkpoints: Sequence[Checkpoint], *, scaled: bool) -> Pool:
         for key in _SHOULD_AGREE
         if other.config.get(key) != members[0].config.get(key)
     )
-    return Pool(tuple(members), table.fold if scaled else None, warnings)
+    return Pool(tuple(members), table, table.fold if scaled else None, warnings)
 
 
-def _labels(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    names = [each.path.name for each in checkpoints]
+def _distinct(names: Sequence[str]) -> list[str]:
     return [f"{name}-{place + 1}" if names.count(name) > 1 else name for place, name in enumerate(names)]
 
 
@@ -121,7 +127,8 @@ def _member(checkpoint: Checkpoint, label: str) -> Member:
             hint="A path goes over models with one stack of layers and nothing beside it.",
             model=label,
         )
-    return Member(checkpoint, layout, stacks[0], label)
+    (module,) = layout.modules.values()
+    return Member(checkpoint, layout, stacks[0], module.pre, label)
 
 
 def _misfits(first: Member, other: Member) -> Iterator[AlloydError]:
