@@ -205,6 +205,25 @@ def parser() -> argparse.ArgumentParser:
         "--reader", choices=("auto", "mmap", "pread"), default="auto", help="how sources are read"
     )
 
+    one = work("search", "Search for the best recipe, as a spec says (docs/search.md).")
+    one.set_defaults(module="cli_search")
+    what = one.add_mutually_exclusive_group()
+    what.add_argument("spec", metavar="SPEC", nargs="?", help="a YAML file; - is stdin")
+    what.add_argument("--schema", action="store_true", help="print the JSON schema of a spec")
+    what.add_argument("--results", metavar="JOB", help="show what a search has found, also while it runs")
+    what.add_argument("--extend", metavar="JOB", help="go on with a search that ended, with a larger budget")
+    what.add_argument("--open-test", metavar="JOB", help="open a search's locked test, once")
+    one.add_argument("--candidates", type=int, metavar="N", help="end after so many candidates")
+    one.add_argument("--items", type=int, metavar="N", help="end after so many scored items")
+    one.add_argument("--seconds", type=float, metavar="N", help="end after so long (with --async)")
+    one.add_argument("--optimiser", metavar="NAME", help="such as cma-es, bayes, de, nsga2, random")
+    one.add_argument("--seed", type=int, metavar="N", help="another course of the same search")
+    one.add_argument("--async", dest="mode", action="store_const", const="async", help="no generations")
+    one.add_argument("--runner", metavar="NAME", help="how candidates are run: resident, stream or gguf")
+    one.add_argument("--merge", metavar="OUT", help="merge the winner in full precision into the folder OUT")
+    one.add_argument("--out", "-o", metavar="FOLDER", help="put results.json and the winner's recipes there")
+    memory(one)
+
     one = verb(
         "split", "cli_tasks", "Split a task file, so that the same question is always in the same part."
     )

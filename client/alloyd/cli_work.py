@@ -7,11 +7,12 @@ import contextlib
 import os
 import shutil
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import msgspec
 
-from . import render, render_kinship, render_scores
+from . import render, render_kinship, render_scores, render_search
 from .api import Client, ended_well
 from .cli_form import conversion, form_of
 from .console import Console
@@ -23,7 +24,7 @@ from .specs import merge_spec, plan_spec, score_spec
 from .units import format_duration, format_size, parse_size
 
 # Kinds whose work is worth keeping when the person who waits presses Ctrl-C; others are cancelled.
-KEPT = ("merge", "score")
+KEPT = ("merge", "score", "search", "open_test")
 
 
 def merge(options: argparse.Namespace, console: Console) -> int:
@@ -82,27 +83,46 @@ def score(options: argparse.Namespace, console: Console) -> int:
 
 def work(options: argparse.Namespace, console: Console, spec: Spec) -> int:
     """Have a job done, show how it goes, and tell its result."""
+    with connected(options) as client:
+        job = done(client, options, console, spec)
+        if job.state is JobState.DONE:
+            _tell_result(options, console, job)
+            return _status(job)
+        console.show(job.id)
+        console.result(job)
+        return 0
+
+
+@contextlib.contextmanager
+def connected(options: argparse.Namespace) -> Iterator[Client]:
+    """A client of the daemon that a command uses; a private one is left at once where the person who waits leaves."""
     client = Client(home=getattr(options, "home", None), private=options.no_daemon)
     now = False
     try:
-        since = client.status().last_event
-        job = client.submit(spec)
-        if options.detach:
-            console.show(job.id)
-            console.result(job)
-            return 0
-        try:
-            job = _follow(client, console, job, since, private=options.no_daemon)
-        except AlloydError as error:
-            now = isinstance(error, Interrupted)
-            raise
-        if job.state is not JobState.DONE and options.no_daemon:
-            _tell_log(client, console, job)
-        job = ended_well(job)
-        _tell_result(options, console, job)
-        return _status(job)
+        yield client
+    except Interrupted:
+        now = True
+        raise
     finally:
         client.close(now=now)
+
+
+def done(client: Client, options: argparse.Namespace, console: Console, spec: Spec) -> Job:
+    """The job of ``spec`` once it is done, shown while it runs; with ``--detach`` as it was submitted.
+
+    Raises
+    ------
+    AlloydError
+        What it ended with, else.
+    """
+    since = client.status().last_event
+    job = client.submit(spec)
+    if options.detach:
+        return job
+    job = _follow(client, console, job, since, private=options.no_daemon)
+    if job.state is not JobState.DONE and options.no_daemon:
+        _tell_log(client, console, job)
+    return ended_well(job)
 
 
 def _status(job: Job) -> int:
@@ -197,8 +217,7 @@ class _View:
         if name in self._told:
             return
         self._told.add(name)
-        lines = render_scores.run_lines if self._job.kind == "score" else render.plan_lines
-        for line in lines(summary):
+        for line in _PLANS.get(self._job.kind, render.plan_lines)(summary):
             self._say(line)
 
     def _say(self, line: str) -> None:
@@ -211,6 +230,10 @@ class _View:
             self._live.close()
             self._live = None
         self._console.say(line)
+
+
+# What a job of a kind is about to do, in lines.
+_PLANS: Final = {"score": render_scores.run_lines, "search": render_search.run_lines}
 
 
 def _tell_result(options: argparse.Namespace, console: Console, job: Job) -> None:

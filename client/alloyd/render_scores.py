@@ -38,10 +38,10 @@ def scores_table(result: Mapping[str, Any]) -> list[str]:
                 name,
                 *((each["task"],) if len(tasks) > 1 else ()),
                 each["metric"],
-                _figure(each["value"]),
-                _interval(each),
+                figure(each["value"]),
+                interval(each),
                 str(each["n"]),
-                *((_difference(pair),) if compared else ()),
+                *((difference(pair),) if compared else ()),
             )
         )
     head = (
@@ -67,19 +67,21 @@ def _lost(model: Mapping[str, Any]) -> Iterator[str]:
         yield f"hint: {model['error']['hint']}"
 
 
-def _figure(value: float, sign: str = "") -> str:
+def figure(value: float, sign: str = "") -> str:
     """Four decimals, where they say anything beside what stands before the point."""
     return f"{value:{sign}.4f}" if abs(value) < 1000 else f"{value:{sign},.1f}"
 
 
-def _interval(each: Mapping[str, Any]) -> str:
-    return "-" if each.get("low") is None else f"{_figure(each['low'])} to {_figure(each['high'])}"
+def interval(each: Mapping[str, Any]) -> str:
+    """From where to where, or a dash."""
+    return "-" if each.get("low") is None else f"{figure(each['low'])} to {figure(each['high'])}"
 
 
-def _difference(pair: Mapping[str, Any] | None) -> str:
+def difference(pair: Mapping[str, Any] | None) -> str:
+    """A paired difference with its interval and verdict, or a dash."""
     if pair is None:
         return "-"
     interval = (
-        "" if pair.get("low") is None else f" ({_figure(pair['low'], '+')} to {_figure(pair['high'], '+')})"
+        "" if pair.get("low") is None else f" ({figure(pair['low'], '+')} to {figure(pair['high'], '+')})"
     )
-    return f"{_figure(pair['difference'], '+')}{interval} {pair['verdict']}"
+    return f"{figure(pair['difference'], '+')}{interval} {pair['verdict']}"
