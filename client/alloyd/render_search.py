@@ -60,11 +60,11 @@ def validation_table(result: Result) -> list[str]:
     """A line for every model and metric that the search was for, the winner first, each held against the winner."""
     winner = result["winner"]
     against = {each["trial"]: each["comparisons"] for each in winner["against"]}
-    named = [(winner["trial"], f"{winner['name']} (winner)", winner["validation"])]
+    named = [(winner["trial"], f"{winner['name']} (winner)", winner["figures"])]
     named += [
-        (each["trial"], each["name"], each["validation"])
+        (each["trial"], each["name"], each["figures"])
         for each in result.get("baselines", [])
-        if each["trial"] != winner["trial"] and each["validation"]
+        if each["trial"] != winner["trial"] and each["figures"]
     ]
     return _table("VALIDATION", "THE WINNER AGAINST IT", result["objectives"], named, against)
 

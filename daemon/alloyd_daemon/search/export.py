@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from alloyd.errors import AlloydError
 from alloyd.jobs import PlanSpec
@@ -14,6 +14,7 @@ from alloyd.recipe_writer import RANDOM, CannotSay, to_mergekit, write
 from ..candidate import Candidate, from_recipe
 from ..checkpoints.durable import replace_file
 from ..settings import Settings
+from .lineage import sources_of
 from .space import PlainRecipe
 
 WINNER: Final = "winner.yaml"
@@ -25,12 +26,15 @@ _DTYPES: Final = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64":
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A recipe in both dialects. ``mergekit`` is ``None`` where ``why_not`` says what mergekit has no words for;
-    ``remark`` says in what way its result is another, where it is.
+    """A recipe in both dialects, and the ``sources`` that it reads.
+
+    ``mergekit`` is ``None`` where ``why_not`` says what mergekit has no words for; ``remark`` says in what way its
+    result is another, where it is.
     """
 
     alloyd: str
     mergekit: str | None
+    sources: Sequence[Mapping[str, Any]]
     why_not: str = ""
     remark: str = ""
 
@@ -46,19 +50,20 @@ def export(recipe: PlainRecipe, *, head: Sequence[str], home: Path, settings: Se
         The recipe is none, or its text does not give it again.
     """
     wanted = _planned(write(recipe), home, settings)
+    sources = sources_of(wanted)
     text = write(recipe, head=head)
     _must_equal(_planned(text, home, settings), wanted, "its YAML")
     try:
         said = to_mergekit(recipe, out_dtype=_out_dtype(wanted))
     except CannotSay as why:
-        return Exported(text, None, f"{why}.")
+        return Exported(text, None, sources, f"{why}.")
     random = recipe["merge_method"] in RANDOM
     remark = "mergekit draws other random masks: the result is alike, not the same." if random else ""
     theirs = write(said, head=(*head, *((remark,) if remark else ())))
     # Read by alloyd, which promises mergekit's float32 arithmetic; a seed is not among mergekit's words.
     seeded = write({**said, **({"seed": recipe["seed"]} if "seed" in recipe else {})})
     _must_equal(_planned(seeded, home, settings), wanted, "its YAML for mergekit")
-    return Exported(text, theirs, remark=remark)
+    return Exported(text, theirs, sources, remark=remark)
 
 
 def write_files(exported: Exported, folder: Path) -> None:

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from alloyd.search_schema import SearchFile
 
-from ..checkpoints.durable import replace_file
-from ..evaluator import ItemScore, Metric, Task
-from ..scoring.paired import compare
-from ..scoring.report import comparison_fields, figure_fields
-from ..scoring.summary import metrics_of, summarise
+from ..evaluator import Task
+from ..scoring.summary import summarise
 from .convergence import Interval, convergence, front_convergence, items_by_rung
 from .genome import Gene
 from .history import History
 from .importance import Importance, importance
+from .judgement import Judgement
 from .lineage import ancestors, data_of, versions
+from .objective import Goal
 from .pareto import front, hypervolume, reference_point
 from .trial import VALIDATION, Trial
 
 SCHEMA: Final = 1
-RESULTS: Final = "results.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +30,7 @@ class Searched:
     """What a search is of, as far as its record does not say so.
 
     ``genomes``: one a phase. ``optimiser``: name, options, and why it was chosen. ``splits``: the tasks of each split.
-    ``interval``: that of a trial's loss on the search split, where there is one objective.
+    ``top``: the rung whose scores make exact losses.
     """
 
     job: str
@@ -41,7 +38,8 @@ class Searched:
     genomes: tuple[tuple[Gene, ...], ...]
     optimiser: Mapping[str, Any]
     splits: Mapping[str, tuple[Task, ...]]
-    interval: Interval
+    goal: Goal
+    top: int
 
 
 def results(history: History, searched: Searched, *, winner: int | None) -> dict[str, Any]:
@@ -49,7 +47,7 @@ def results(history: History, searched: Searched, *, winner: int | None) -> dict
     trials = history.trials()
     spec = searched.spec
     tasks = searched.splits["validation"]
-    validated = _Validated(history, tasks)
+    judgement = Judgement(history, VALIDATION, tasks)
     baselines = [each for each in trials if each.origin != "optimiser" and each.state != "failed"]
     opening = history.opening()
     found: dict[str, Any] = {
@@ -59,21 +57,16 @@ def results(history: History, searched: Searched, *, winner: int | None) -> dict
         "spec": msgspec.to_builtins(spec),
         "optimiser": dict(searched.optimiser),
         "genes": [[_gene(gene) for gene in genome] for genome in searched.genomes],
-        "objectives": _objectives(spec, tasks),
+        "objectives": _objectives(searched.goal, tasks),
         "winner": None,
-        "baselines": [
-            {"trial": each.number, "name": each.name, "validation": validated.figures(each.number)}
-            for each in baselines
-        ],
-        "finalists": [
-            {"trial": each.number, "name": each.name, "validation": validated.figures(each.number)}
-            for each in trials
-            if each.items.get(VALIDATION) and each.origin == "optimiser"
-        ],
+        "baselines": judgement.models(baselines),
+        "finalists": judgement.models(
+            [each for each in trials if each.items.get(VALIDATION) and each.origin == "optimiser"]
+        ),
         "test": None if opening is None else {"opened": opening.at, "by": opening.job, **opening.figures},
         "trials": [_row(each) for each in trials],
-        "convergence": convergence(trials, searched.interval) if spec.goal == "one" else [],
-        "pareto": _pareto(trials) if spec.goal == "pareto" else None,
+        "convergence": convergence(trials, _interval(history, searched)) if not searched.goal.several else [],
+        "pareto": _pareto(trials) if searched.goal.several else None,
         "importance": [_importance(each) for each in _importances(trials, searched)],
         "rungs": [dict(each.data) for each in history.entries("rung")],
         "spent": _spent(trials),
@@ -94,75 +87,41 @@ def results(history: History, searched: Searched, *, winner: int | None) -> dict
             "origin": best.origin,
             "genes": None if best.point is None else dict(best.point),
             "recipe": best.recipe,
-            "validation": validated.figures(winner),
-            "against": [
-                {
-                    "trial": each.number,
-                    "name": each.name,
-                    "comparisons": validated.comparisons(each.number, winner),
-                }
-                for each in baselines
-                if each.number != winner
-            ],
+            "figures": judgement.figures(winner),
+            "against": judgement.against(winner, baselines),
         }
         found["lineage"]["ancestors"] = [_row(each) for each in ancestors(trials, winner)]
     return found
 
 
-def write_results(folder: Path, found: Mapping[str, Any]) -> Path:
-    """Put results where readers find them: the old ones or the new ones, whole."""
-    path = folder / RESULTS
-    replace_file(path, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
-    return path
+def _objectives(goal: Goal, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    return [
+        {
+            "task": tasks[each.task].name,
+            "metric": each.metric.name,
+            "better": each.metric.better,
+            "weight": each.weight,
+        }
+        for each in goal.targets
+    ]
 
 
-class _Validated:
-    """The item scores of the validation split, read once a trial."""
+def _interval(history: History, searched: Searched) -> Interval:
+    """That of a loss of one target, from its figure's; of a sum of several none is told."""
+    if len(searched.goal.targets) > 1:
+        return lambda trial: None
+    (target,) = searched.goal.targets
 
-    def __init__(self, history: History, tasks: Sequence[Task]) -> None:
-        self._history = history
-        self._tasks = tasks
-        self._seen: dict[int, list[list[ItemScore]]] = {}
+    def interval(trial: Trial) -> tuple[float, float] | None:
+        items = history.scores(trial.number, searched.top).get(target.task, {})
+        figures = summarise((target.metric,), list(items.values()))
+        if not figures or figures[0].low is None or figures[0].high is None:
+            return None
+        sign = target.weight if target.metric.better == "lower" else -target.weight
+        low, high = sorted((sign * figures[0].low, sign * figures[0].high))
+        return low, high
 
-    def _items(self, trial: int) -> list[list[ItemScore]]:
-        if trial not in self._seen:
-            kept = self._history.scores(trial, VALIDATION)
-            self._seen[trial] = [
-                # In the order of the items, so that every trial's are resampled alike.
-                [kept[number][item.id] for item in task.items if item.id in kept.get(number, {})]
-                for number, task in enumerate(self._tasks)
-            ]
-        return self._seen[trial]
-
-    def figures(self, trial: int) -> list[dict[str, Any]]:
-        """A trial's figures; none where it was not scored on validation, or not to the end."""
-        return [
-            {"task": task.name, **figure_fields(figure)}
-            for task, items in zip(self._tasks, self._items(trial), strict=True)
-            if len(items) == len(task.items)
-            for figure in summarise(task.metrics, items)
-        ]
-
-    def comparisons(self, first: int, second: int) -> list[dict[str, Any]]:
-        """``second`` against ``first``, metric by metric, on the items of both."""
-        found = []
-        for task, one, other in zip(self._tasks, self._items(first), self._items(second), strict=True):
-            for metric in metrics_of(task.metrics, [*one, *other]):
-                pair = compare(metric, one, other)
-                if pair is not None:
-                    found.append({"task": task.name, **comparison_fields(pair)})
-        return found
-
-
-def _objectives(spec: SearchFile, tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    found = []
-    for each in spec.objectives:
-        task = tasks[each.task - 1]
-        metrics = {metric.name: metric for metric in task.metrics}
-        name = each.metric or next(iter(metrics), "")
-        better = metrics.get(name, Metric(name)).better
-        found.append({"task": task.name, "metric": name, "better": better, "weight": each.weight})
-    return found
+    return interval
 
 
 def _gene(gene: Gene) -> dict[str, Any]:

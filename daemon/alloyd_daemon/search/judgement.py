@@ -1,0 +1,79 @@
+"""Trials on a split that chose nothing: each one's figures with intervals, and one held against others in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..evaluator import ItemScore, Task
+from ..scoring.paired import compare
+from ..scoring.report import comparison_fields, figure_fields
+from ..scoring.summary import metrics_of, summarise
+from .history import History
+from .trial import Trial
+
+
+class Judgement:
+    """What a record holds of ``rung``, which asks all items of ``tasks``; each trial's scores are read once."""
+
+    def __init__(self, history: History, rung: int, tasks: Sequence[Task]) -> None:
+        self._history = history
+        self._rung = rung
+        self._tasks = tasks
+        self._seen: dict[int, list[list[ItemScore]]] = {}
+
+    def figures(self, trial: int) -> list[dict[str, Any]]:
+        """A trial's figures by task and metric; none of a task that it did not answer to the end."""
+        return [
+            {"task": task.name, **figure_fields(figure)}
+            for task, items in zip(self._tasks, self._items(trial), strict=True)
+            if len(items) == len(task.items)
+            for figure in summarise(task.metrics, items)
+        ]
+
+    def comparisons(self, first: int, second: int) -> list[dict[str, Any]]:
+        """``second`` against ``first`` by task and metric, on the items that both answered."""
+        found = []
+        for task, one, other in zip(self._tasks, self._items(first), self._items(second), strict=True):
+            for metric in metrics_of(task.metrics, [*one, *other]):
+                pair = compare(metric, one, other)
+                if pair is not None:
+                    found.append({"task": task.name, **comparison_fields(pair)})
+        return found
+
+    def models(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+        """Each trial's number, name and figures."""
+        return [
+            {"trial": each.number, "name": each.name, "figures": self.figures(each.number)} for each in trials
+        ]
+
+    def against(self, winner: int, others: Sequence[Trial]) -> list[dict[str, Any]]:
+        """The winner held against each of ``others``."""
+        return [
+            {
+                "trial": each.number,
+                "name": each.name,
+                "comparisons": self.comparisons(each.number, winner),
+            }
+            for each in others
+            if each.number != winner
+        ]
+
+    def _items(self, trial: int) -> list[list[ItemScore]]:
+        if trial not in self._seen:
+            kept = self._history.scores(trial, self._rung)
+            self._seen[trial] = [
+                # In the order of the task, so that every trial's items are resampled alike.
+                [kept[number][item.id] for item in task.items if item.id in kept.get(number, {})]
+                for number, task in enumerate(self._tasks)
+            ]
+        return self._seen[trial]
+
+
+def opened_figures(
+    history: History, rung: int, tasks: Sequence[Task], *, winner: Trial, others: Sequence[Trial]
+) -> dict[str, Any]:
+    """What the opened test showed, as it stands on record: ``models``, the winner first, and it ``against`` each."""
+    judgement = Judgement(history, rung, tasks)
+    rest = [each for each in others if each.number != winner.number]
+    return {"models": judgement.models([winner, *rest]), "against": judgement.against(winner.number, rest)}

@@ -1,0 +1,155 @@
+"""The results of a search: what the record holds becomes tables, steps and files, and nothing is made up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alloyd import render_search
+from alloyd_daemon.evaluator import ItemScore
+from alloyd_daemon.search.convergence import front_convergence
+from alloyd_daemon.search.history import History
+from alloyd_daemon.search.judgement import opened_figures
+from alloyd_daemon.search.lineage import ancestors, data_of, versions
+from alloyd_daemon.search.publish import publish
+from alloyd_daemon.search.results import results
+from alloyd_daemon.search.trial import TEST, Trial
+from alloyd_daemon.settings import Settings
+from search.finished_search import ITEMS, TRIALS, make, searched, task
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    with make(tmp_path / "history.db") as made:
+        yield made
+
+
+@pytest.fixture
+def found(history: History) -> dict[str, Any]:
+    return results(history, searched(), winner=5)
+
+
+def test_the_figure_of_the_winner_is_that_of_validation(found: dict[str, Any]) -> None:
+    winner = found["winner"]
+    (figure,) = winner["figures"]
+    assert (figure["task"], figure["metric"], figure["value"], figure["n"]) == ("sums", "right", 0.85, ITEMS)
+    assert figure["low"] < 0.85 < figure["high"]
+    ((comparison,),) = (each["comparisons"] for each in winner["against"])
+    assert comparison["difference"] == pytest.approx(0.35)
+    assert (comparison["wins"], comparison["losses"], comparison["verdict"]) == (14, 0, "better")
+    assert [each["name"] for each in found["baselines"]] == ["math"]
+    assert [each["trial"] for each in found["finalists"]] == [2, 5]
+
+
+def test_every_trial_is_in_the_table_as_it_ended(found: dict[str, Any]) -> None:
+    assert [each["state"] for each in found["trials"]] == [each.state for each in TRIALS]
+    assert found["trials"][3]["error"]["message"] == "numbers that are none"
+    assert found["spent"]["candidates"] == 5
+    assert found["spent"]["items"] == {"-1": 3 * ITEMS, "0": 3 * ITEMS + 15}
+    assert found["spent"]["states"] == {"scored": 3, "dropped": 1, "failed": 1, "duplicate": 1}
+
+
+def test_only_exact_losses_are_steps_and_each_has_its_interval(found: dict[str, Any]) -> None:
+    assert [(each["trial"], each["candidates"], each["items"]) for each in found["convergence"]] == [
+        (1, 1, ITEMS),
+        (2, 2, 2 * ITEMS),
+        (5, 5, 3 * ITEMS + 15),
+    ]
+    for each in found["convergence"]:
+        assert each["low"] < each["loss"] < each["high"]
+    assert found["pareto"] is None
+
+
+def test_ancestors_are_found_through_parents_and_twins(found: dict[str, Any]) -> None:
+    assert [each["trial"] for each in found["lineage"]["ancestors"]] == [2, 5]
+    assert [each.number for each in ancestors(TRIALS, 6)] == [2, 5, 6]
+    assert [each.number for each in ancestors(TRIALS, 4)] == [2, 3, 4]
+    ring = (replace(TRIALS[1], parents=(5,)), replace(TRIALS[4], parents=(2,)))
+    assert [each.number for each in ancestors(ring, 5)] == [2, 5]
+
+
+def test_data_is_known_by_what_it_says() -> None:
+    plain, other = data_of({"search": [task("search")]}), data_of({"search": [task("validation")]})
+    assert plain == data_of({"search": [task("search")]})
+    assert plain[0]["digest"] != other[0]["digest"]
+    assert {"alloyd", "python", "cmaes", "numpy"} <= versions().keys()
+
+
+def test_several_objectives_have_a_front() -> None:
+    trials = [
+        Trial(number=number, batch=1, origin="optimiser", name="", state=state, losses=losses)  # type: ignore[arg-type]
+        for number, (state, losses) in enumerate(
+            [
+                ("scored", (0.5, 0.5)),
+                ("dropped", (0.0, 0.0)),
+                ("scored", (0.6, 0.6)),
+                ("scored", (0.2, 0.9)),
+                ("failed", None),
+            ],
+            start=1,
+        )
+    ]
+    steps = front_convergence(trials, (1.0, 1.0))
+    assert [(each["trial"], each["candidates"]) for each in steps] == [(1, 1), (4, 4)]
+    assert [each["hypervolume"] for each in steps] == pytest.approx([0.25, 0.28])
+
+
+def test_too_few_points_say_so(found: dict[str, Any]) -> None:
+    (each,) = found["importance"]
+    assert "too few" in each["why_not"]
+
+
+def test_without_a_winner_there_are_results_too(history: History, tmp_path: Path) -> None:
+    found = publish(history, searched(), winner=None, folder=tmp_path, home=tmp_path, settings=Settings())
+    assert found["winner"] is None
+    assert not (tmp_path / "winner.yaml").exists()
+    assert json.loads((tmp_path / "results.json").read_bytes())["winner"] is None
+    assert render_search.result_lines(found)[0] == "no candidate has a validation score"
+
+
+def test_files_and_words_of_a_finished_search(history: History, tmp_path: Path) -> None:
+    told = publish(history, searched(), winner=5, folder=tmp_path, home=tmp_path, settings=Settings())
+    written = json.loads((tmp_path / "results.json").read_bytes())
+    told = json.loads(json.dumps(told))
+    for key in told.keys() & written.keys():
+        assert told[key] == written[key]
+    assert "trials" not in told
+    assert [each["name"] for each in written["lineage"]["sources"]] == [
+        str(Path(each["path"])) for each in written["lineage"]["sources"]
+    ]
+    head = (tmp_path / "winner.yaml").read_text().splitlines()[:2]
+    assert head[0] == "# The winner of weights: trial 5 of search-3, seed 7."
+    assert head[1].startswith("# Validation: sums right 0.8500 (95 % interval 0.7")
+    assert (tmp_path / "winner.mergekit.yaml").read_text().splitlines()[:2] == head
+    lines = render_search.result_lines(written)
+    assert lines[0].split()[:4] == ["MODEL", "METRIC", "VALIDATION", "95%"]
+    assert lines[1].startswith("trial 5 (winner)  right   0.8500")
+    assert lines[2].startswith("math ")
+    assert lines[2].endswith("better")
+    assert "  closed; 'alloy search --open-test search-3' opens it, once" in lines
+    assert "  weight  1.25" in lines
+    spent = render_search.spent_line(written)
+    assert spent == (
+        "5 candidates (3 scored, 1 dropped, 1 failed, 1 duplicate), 135 items scored, "
+        "120 more for figures that count, 3.0 s"
+    )
+
+
+def test_an_opened_test_is_told_with_its_hour(history: History) -> None:
+    opening = history.open_test("open_test-4")
+    assert render_search.test_lines(results(history, searched(), winner=5)) == [
+        f"opened {opening.at} by open_test-4"
+    ]
+    for trial, right in ((1, 10), (5, 30)):
+        for place in range(ITEMS):
+            history.keep(trial, TEST, 0, ItemScore(f"test-{place}", {"right": float(place < right)}))
+    history.close_test(opened_figures(history, TEST, [task("test")], winner=TRIALS[4], others=[TRIALS[0]]))
+    lines = render_search.test_lines(results(history, searched(), winner=5))
+    assert lines[0] == f"opened {opening.at} by open_test-4"
+    assert [line.split()[0] for line in lines[1:]] == ["MODEL", "trial", "math"]
+    assert "+0.5000" in lines[3]
