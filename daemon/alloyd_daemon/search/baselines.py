@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from .genome import Point
+from .slices import reference
 from .space import PlainRecipe
-from .spaces.data_flow import reference
 
 GRID: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Weights of all task vectors in the grid of task arithmetic."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from alloyd.errors import RecipeError
 
 from ..genome import Gene, Genome, Point, Value
+from ..slices import reference
 from ..space import PlainRecipe
-from .data_flow import reference
 
 Shares = tuple[float, ...]
 """What each model has of a soup, in their order; they add up to 1."""
