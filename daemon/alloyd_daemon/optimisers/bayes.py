@@ -168,7 +168,8 @@ class Bayes:
             settings = {"n_restarts_optimizer": 0, "random_state": seed}
             estimator = cook_estimator("GP", space=dimensions, **settings)
         else:
-            estimator = cook_estimator("ET", random_state=seed)
+            # Whole trees: leaves of several points, the library's default, draw the mean of the best to that of all.
+            estimator = cook_estimator("ET", n_estimators=50, min_samples_leaf=1, random_state=seed)
         return Optimizer(
             dimensions,
             base_estimator=estimator,
