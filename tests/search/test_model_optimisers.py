@@ -170,16 +170,18 @@ def test_a_greedy_soup_is_that_of_the_paper() -> None:
 def test_a_greedy_soup_thinks_ahead_when_asked_for_more() -> None:
     optimiser, space = start("greedy-soup")
     loss = soup_loss(space)
-    ahead = drive(optimiser, loss, 50, ask=8)
+    ahead = drive(start("greedy-soup", ahead=8)[0], loss, 50, ask=8)
     one_by_one = drive(start("greedy-soup")[0], loss, 50)
     assert {json.dumps(dict(each.point)) for each, _ in one_by_one} <= {
         json.dumps(dict(each.point)) for each, _ in ahead
     }
+    assert len(one_by_one) == 7
     optimiser, _ = start("greedy-soup")
     singles = optimiser.ask(4)
     assert optimiser.ask(4) == [], "nothing can be said before the sources are told"
     optimiser.tell([Told(n, each.point, (loss(each.point),)) for n, each in enumerate(singles)])
-    assert len(optimiser.ask(3)) == 3
+    assert len(optimiser.ask(3)) == 1, "nothing is scored in vain"
+    assert len(optimiser.ask(2)) == 2, "but who asks again is answered"
     assert len(optimiser.ask(100)) == 4, "2 + 4 + 8 ways end in 7 soups with the best model"
     assert optimiser.ask(1) == []
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from alloyd.errors import RecipeError
 
-from ..optimiser import OPTIMISERS, OptimiserKind, Problem, Proposal, Told
+from ..optimiser import OPTIMISERS, OptimiserKind, Option, Problem, Proposal, Told
 from ..search.losses import loss_of
 from ..search.spaces.soups import SoupSpace, point_of, shares_of
 
@@ -22,23 +22,26 @@ LOOK_AHEAD: Final = 256
 class GreedySoup:
     """Recipe 2 of arXiv:2203.05482, as a walk over what is known: every model alone, then one soup after the other.
 
-    Asked for more before a soup is told, it proposes what would follow if that soup were kept, and if not.
+    Asked again before a soup is told, it proposes what would follow if that soup were kept, and if not; ``ahead`` soups
+    are always proposed so.
     """
 
     def __init__(self, problem: Problem) -> None:
         self._genome = problem.genome
+        self._ahead = int(problem.options["ahead"])
         self._losses: dict[Soup, float] = {}
         self._trials: dict[Soup, int] = {}
         self._asked: set[Soup] = set()
 
     @property
     def batch(self) -> int:
-        """All models at first, then one soup at a time."""
-        singles = sum(frozenset({model}) not in self._losses for model in range(len(self._genome)))
-        return max(1, singles)
+        """All models at first, then as many soups as are thought ahead."""
+        return max(self._ahead, self._singles)
 
     def ask(self, count: int) -> list[Proposal]:
         """The next soups; none once every model was tried."""
+        if not self._singles and self._asked <= self._losses.keys():
+            count = min(count, self._ahead)
         proposals: list[Proposal] = []
         for soup, parents in self._wanted():
             if len(proposals) == count:
@@ -65,6 +68,11 @@ class GreedySoup:
             if soup not in self._losses or loss is not None:
                 self._losses[soup] = math.inf if loss is None else loss
                 self._trials[soup] = each.trial
+
+    @property
+    def _singles(self) -> int:
+        """Models that were not told yet."""
+        return sum(frozenset({model}) not in self._losses for model in range(len(self._genome)))
 
     def _wanted(self) -> Iterator[tuple[Soup, tuple[Soup, ...]]]:
         """Soups whose loss decides how it goes on, with what each is made of; those that surely count come first."""
@@ -105,6 +113,11 @@ OPTIMISERS.register(
         make=GreedySoup,
         why="there are many models and few candidates to spend",
         suits=lambda genome, objectives: 0.0,
+        options={
+            "ahead": Option(
+                default=1, low=1, high=64, about="soups scored at a time; more than 1 scores some in vain"
+            )
+        },
         space=lambda sources: SoupSpace(sources.models),
     ),
 )
