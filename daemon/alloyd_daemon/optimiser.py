@@ -70,7 +70,7 @@ class Optimiser(Protocol):
         """How many points it likes to be asked for at a time: a generation."""
 
     def ask(self, count: int) -> list[Proposal]:
-        """``count`` points or fewer; none means that it is done, or, before all that it gave was told, that it waits."""
+        """``count`` points or fewer; none means that it is done or, while some are not told, that it waits."""
 
     def tell(self, told: Sequence[Told]) -> None:
         """What became of points; failed ones count as worse than all others."""

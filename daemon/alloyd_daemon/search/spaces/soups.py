@@ -25,7 +25,9 @@ class SoupSpace:
     @property
     def genome(self) -> Genome:
         """A weight for each model, in their order."""
-        return tuple(Gene(name=f"weight of {each}", start=1.0) for each in self._models)
+        short = [Path(each).name for each in self._models]
+        names = short if len(set(short)) == len(short) else self._models
+        return tuple(Gene(name=f"weight of {each}", start=1.0) for each in names)
 
     def recipe(self, point: Point) -> PlainRecipe:
         """The average that ``point`` stands for.
