@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloyd.errors import RecipeError
+from alloyd.errors import PlanError, RecipeError
+from alloyd.jobs import PlanSpec
+from alloyd_daemon.engine.prepare import prepare
 from alloyd_daemon.engine.sparsifier import Sparsifier
-from alloyd_daemon.merge_method import METHODS, Operands
 from alloyd_daemon.recipes.descent import MOST_STEPS, Descent, Step, child, pruned, read
+from alloyd_daemon.settings import Settings
 from alloyd_kernels.descent.reference import descend
 from alloyd_kernels.dtypes import LEAF
 from alloyd_kernels.sparsify.kinds import KEEP
@@ -236,11 +239,23 @@ def test_a_mistake_is_told_once_before_work(models: list[Path]) -> None:
         plan_for(models, "m1<m5*0.5@0.9#1")
 
 
-def test_it_takes_no_tensor_that_a_source_lacks() -> None:
-    method = METHODS.get("evolver")
-    assert method.complete
-    operands = Operands("t", (3,), 3, None, ({},) * 3, {"descent": "m1<m3*0.5@0.9#1"}, 0)
-    assert method.passes(operands) == 1
+@pytest.mark.parametrize("method", ["linear", "evolver"])
+def test_it_takes_no_tensor_that_a_source_lacks(method: str, models: list[Path], tmp_path: Path) -> None:
+    """Where linear averages the models that have a tensor, m2 would be another model than elsewhere."""
+    few = {name: each for name, each in read_checkpoint(models[0]).items() if name != "b.bias"}
+    write_weights(tmp_path, few)
+    parameters: dict[str, Any] = {"weight": 1.0} if method == "linear" else {"descent": "m1<m2*0.5@0.9#1"}
+    recipe = {
+        "merge_method": method,
+        "models": [{"model": str(each)} for each in (tmp_path, *models[:2])],
+        "parameters": parameters,
+    }
+    spec = PlanSpec(recipe=json.dumps(recipe), base_dir="/")
+    if method == "linear":
+        assert len(prepare(spec, home=tmp_path, settings=Settings())[-1].plan.tensors) == 3
+        return
+    with pytest.raises(PlanError, match=r"b\.bias"):
+        prepare(spec, home=tmp_path, settings=Settings())
 
 
 def test_the_page_explains_a_descent_that_can_be_read() -> None:
