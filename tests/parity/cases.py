@@ -1,8 +1,8 @@
 """The recipes on which alloyd and mergekit are compared, each written once for all seven architectures.
 
 A recipe names its models ``BASE``, ``ONE``, ``TWO`` (close fine-tunes of four layers) and ``FAR`` (a
-fine-tune so distant that slerp takes the arc), and parts of tensor names ``TOKENS``, ``ATTENTION``, ``OUT``
-and ``DOWN``; :func:`recipe` fills them in. mergekit's arithmetic is float32 where ``dtype: float32`` is asked.
+fine-tune so distant that slerp takes the arc), and parts of tensor names ``TOKENS``, ``ATTENTION``, ``OUT``,
+``DOWN``, ``GAIN`` and ``LAST``; :func:`recipe` fills them in. mergekit's arithmetic is float32 where ``dtype: float32`` is asked.
 """
 
 from __future__ import annotations
@@ -11,8 +11,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 FRAGMENTS = {
-    "gpt2": {"TOKENS": "wte", "ATTENTION": "attn", "OUT": "attn.c_proj.weight", "DOWN": "mlp.c_proj.weight"},
-    "": {"TOKENS": "embed_tokens", "ATTENTION": "self_attn", "OUT": "o_proj", "DOWN": "down_proj"},
+    "gpt2": {
+        "TOKENS": "wte",
+        "ATTENTION": "attn",
+        "OUT": "attn.c_proj.weight",
+        "DOWN": "mlp.c_proj.weight",
+        "GAIN": "ln_1.weight",
+        "LAST": "ln_f.weight",
+    },
+    "": {
+        "TOKENS": "embed_tokens",
+        "ATTENTION": "self_attn",
+        "OUT": "o_proj",
+        "DOWN": "down_proj",
+        "GAIN": "input_layernorm.weight",
+        "LAST": "model.norm.weight",
+    },
 }
 
 EXACT: dict[str, str] = {
@@ -224,6 +238,26 @@ slices:
         parameters:
           scale: [{filter: OUT, value: 0}, {filter: DOWN, value: [0.25, 0.75]}, {value: 1}]
   - sources: [{model: ONE, layer_range: [2, 4]}]
+dtype: float32
+out_dtype: bfloat16
+""",
+    "passthrough, a folded path": """
+merge_method: passthrough
+slices:
+  - sources: [{model: ONE, layer_range: [0, 2]}]
+  - sources:
+      - model: TWO
+        layer_range: [1, 2]
+        parameters: {scale: [{filter: OUT, value: -1.25}, {filter: DOWN, value: -1.25}, {filter: GAIN, value: -1}]}
+  - sources:
+      - model: ONE
+        layer_range: [2, 4]
+        parameters:
+          scale:
+            - {filter: OUT, value: -0.7142857142857143}
+            - {filter: DOWN, value: -0.7142857142857143}
+            - {filter: GAIN, value: -1}
+            - {filter: LAST, value: -1}
 dtype: float32
 out_dtype: bfloat16
 """,
