@@ -70,6 +70,11 @@ def test_a_search_begins_with_the_first_model_itself(llamas: list[Path], tmp_pat
     }
 
 
+def test_a_search_for_shorter_models_begins_with_one(llamas: list[Path]) -> None:
+    space = DataFlowSpace(DataFlow(longest=3), opened(llamas))
+    assert [(hop.model, hop.layer) for hop in space.path(first_point(space.genome))] == [(0, 0), (0, 1), (0, 3)]
+
+
 def test_genes_are_an_indicator_for_each_place_that_is_free_and_a_scale_for_each(llamas: list[Path]) -> None:
     space = DataFlowSpace(DataFlow(repeat=2, first=1, last=2, scale=(0.5, 2.0)), opened(llamas))
     takes = [gene for gene in space.genome if gene.name.startswith("take.")]
@@ -167,7 +172,7 @@ def test_gains_less_one_are_flipped_and_divided_as_gains(gemmas: list[Path], tmp
         (DataFlow(last=0), "at least 1"),
         (DataFlow(first=3, last=2), "5 layers"),
         (DataFlow(repeat=0), "repeat"),
-        (DataFlow(longest=3), "longest"),
+        (DataFlow(longest=3, last=3), "always taken"),
         (DataFlow(scale=(0.01, 2)), "0.05"),
         (DataFlow(scale=(2, 0.5)), "in order"),
         (DataFlow(scale=(0.5, float("inf"))), "in order"),

@@ -37,7 +37,7 @@ class Row:
 
     The first model's ``first`` first layers stand at the head and are always taken, its ``last`` last ones at the end.
     Between them each place has an indicator, 0 or 1; a search begins with the first repetition of the first model, so
-    with that model itself.
+    with that model itself, or as much of it as ``longest`` allows.
 
     Parameters
     ----------
@@ -55,8 +55,9 @@ class Row:
     def __init__(self, flow: DataFlow, depths: Sequence[int], labels: Sequence[str]) -> None:
         _check(flow, depths)
         self.longest = flow.longest
+        own = min(depths[0], flow.longest or depths[0]) - flow.first - flow.last
         self._places = tuple(_places(flow, depths, labels))
-        self.genome: Genome = tuple(_genes(flow, self._places, own=depths[0] - flow.first - flow.last))
+        self.genome: Genome = tuple(_genes(flow, self._places, own=own))
 
     def path(self, point: Point) -> tuple[Hop, ...]:
         """The hops that ``point`` takes, in order.
@@ -92,8 +93,8 @@ def _check(flow: DataFlow, depths: Sequence[int]) -> None:
         problem = f"path.first and path.last are {flow.first + flow.last} layers, and the first model has {depths[0]}"
     elif flow.repeat < 1:
         problem = f"path.repeat is {flow.repeat}, and must be at least 1"
-    elif flow.longest is not None and flow.longest < depths[0]:
-        problem = f"path.longest is {flow.longest}, below the {depths[0]} layers of the first model"
+    elif flow.longest is not None and flow.longest < flow.first + flow.last:
+        problem = f"path.longest is {flow.longest}, and {flow.first + flow.last} layers are always taken"
     elif flow.scale is not None and not LEAST <= flow.scale[0] < flow.scale[1] < float("inf"):
         problem = f"path.scale must be two magnitudes in order, the least at least {LEAST}"
     elif flow.sign and flow.scale is None:
