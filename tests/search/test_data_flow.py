@@ -72,7 +72,11 @@ def test_a_search_begins_with_the_first_model_itself(llamas: list[Path], tmp_pat
 
 def test_a_search_for_shorter_models_begins_with_one(llamas: list[Path]) -> None:
     space = DataFlowSpace(DataFlow(longest=3), opened(llamas))
-    assert [(hop.model, hop.layer) for hop in space.path(first_point(space.genome))] == [(0, 0), (0, 1), (0, 3)]
+    assert [(hop.model, hop.layer) for hop in space.path(first_point(space.genome))] == [
+        (0, 0),
+        (0, 1),
+        (0, 3),
+    ]
 
 
 def test_genes_are_an_indicator_for_each_place_that_is_free_and_a_scale_for_each(llamas: list[Path]) -> None:

@@ -219,3 +219,20 @@ def test_hops_carry_the_product_of_the_scales(tmp_path: Path) -> None:
     space = DataFlowSpace(FLOW, [open_checkpoint(tmp_path / name) for name in "ab"])
     hops = space.path(point_of(space, [("a.0.r1", 2.0), ("b.1.r1", -0.25), ("a.2.r1", -2.0)]))
     assert hops == (Hop(0, 0, 2.0), Hop(1, 1, -0.5), Hop(0, 2, 1.0))
+
+
+def test_dividing_by_the_magnitude_is_another_model(tmp_path: Path) -> None:
+    reference, _, _ = fold("llama", tmp_path)
+    space = DataFlowSpace(FLOW, [open_checkpoint(tmp_path / name) for name in "ab"])
+    recipe = space.recipe(point_of(space, PATH))
+    flipped = 0
+    for each in recipe["slices"]:
+        for change in each["sources"][0].get("parameters", {}).get("scale", ()):
+            if change["filter"] in ("o_proj", "down_proj") and change["value"] < 0:
+                change["value"] = -change["value"]
+                flipped += 1
+    assert flipped
+    folder = written(json.dumps(recipe), tmp_path, tmp_path / "magnitude")
+    other = precise(transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval())
+    expected = logits(reference)
+    assert float((logits(other) - expected).abs().max()) > float(expected.std())
