@@ -207,9 +207,9 @@ class KnobReader(DocumentReader):
         if knob.low is None or knob.high is None or not isinstance(start, int | float):
             return
         if not knob.low <= (abs(start) if knob.sign else start) <= knob.high or (knob.integer and start % 1):
-            what = "magnitude " if knob.sign else ""
+            what = "its magnitude " if knob.sign else ""
             self.problem(
-                at, f"{self.dotted(at)} is {start}, and its {what}must lie from {knob.low} to {knob.high}"
+                at, f"{self.dotted(at)} is {start}, and {what}must lie from {knob.low} to {knob.high}"
             )
 
     def check_names(self, knobs: dict[Place, Knob]) -> None:

@@ -15,6 +15,7 @@ from .errors import RecipeError, did_you_mean, raise_all
 from .knob_reader import KnobReader, knobs_of
 from .recipe_reader import RecipeReader
 from .recipe_schema import MAX_SEED, Scalar
+from .search_json_schema import json_schema
 from .search_schema import (
     Budget,
     DataFlow,
@@ -27,6 +28,8 @@ from .search_schema import (
 )
 from .strict_yaml import Document, Plain, documents, kind_of
 from .strict_yaml import Path as Place
+
+__all__ = ["SearchReader", "absolute", "json_schema", "read"]
 
 MOST: Final = 1_000_000_000
 LEAST_SCALE: Final = 0.05
@@ -216,7 +219,7 @@ class SearchReader(DocumentReader):
         read = {key: self.texts(each, (*at, key)) for key, each in fields.items()}
         seen: dict[str, str] = {}
         for key, names in read.items():
-            if len(names) != len(read.get("search", names)):
+            if names and len(names) != len(read.get("search") or names):
                 self.problem(
                     (*at, key),
                     f"tasks.{key} holds {len(names)} tasks, and tasks.search {len(read['search'])}",

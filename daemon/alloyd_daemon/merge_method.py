@@ -33,7 +33,7 @@ class Parameter:
     ``scope`` says where it is looked up: ``shared`` has one value per output tensor and is never read from a
     model's own entry; ``input`` has one per source, the base included; ``non_base`` has one per source that is
     not the base. ``default=None`` means "absent is allowed". ``example`` is a value for one without a default, where
-    half a unit is none.
+    half a unit is none. ``idle``: it is accepted for mergekit's sake and changes nothing.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     about: str = ""
+    idle: bool = False
     example: Scalar | None = None
 
 

@@ -121,6 +121,7 @@ def _register(
                     low=0.0,
                     high=1.0,
                     about="fraction that is kept",
+                    idle=sparsify == "nothing",
                 ),
                 Parameter(
                     name="normalize",
@@ -135,6 +136,7 @@ def _register(
                     scope="shared",
                     default=rescale,
                     about="restore the L1 norm after sparsifying",
+                    idle=sparsify == "nothing",
                 ),
                 Parameter(
                     name="lambda", kind=float, scope="shared", default=1.0, about="factor on the combination"
@@ -145,6 +147,7 @@ def _register(
                     scope="shared",
                     default=False,
                     about="accepted for mergekit's sake; changes nothing",
+                    idle=True,
                 ),
             ),
             base="required",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -114,22 +115,15 @@ class Drafts:
         owner = self._owner(knob, called)
         refs: dict[_Group, Ref] = {}
         for group in sorted(members, key=lambda each: (-1 if each[0] is None else each[0], order[each[1]])):
-            layers = sorted({n for name in members[group] if (n := self._number(name, reach)) is not None})
             label = f".{group[1]}" if group[1] else ""
-            if group[0] is not None and layers:
-                run = f"layers {layers[0]}-{layers[-1]}" if len(layers) > 1 else f"layer {layers[0]}"
-                label = f".{run}{label}"
+            if group[0] is not None:
+                label = f".{_run(group[0], knob.layers, reach)}{label}"
             refs[group] = self._gene(knob, owner, label, parameter, group, members[group], reach)
         others = [name for name in reach.parts if name not in decided and not fits(filter, name)]
         pieces = [each for each in knob.components if each not in COMPONENTS]
         keys = {name: refs[groups[name]] for name in names}
         for rule, ref in rules(keys, reach.parts, others=others, within=filter, pieces=pieces):
             yield Rule(rule, ref)
-
-    def _number(self, name: str, reach: Reach) -> int | None:
-        """The layer of a tensor, where it is in the module by which groups of layers are called."""
-        part = reach.parts[name]
-        return part.layer if part.module == next(iter(reach.length), None) else None
 
     def _groups(
         self, knob: Knob, called: str, names: Sequence[str], reach: Reach
@@ -209,14 +203,14 @@ class Drafts:
     def _made(self, draft: _Draft) -> Gene | None:
         knob = draft.knob
         # A little more than one element of the smallest tensor, since mergekit rounds what is kept down.
-        least = 0.0 if draft.smallest is None else min(1.0, (1 + 1e-9) / max(draft.smallest, 1))
-        numbers = [each for each in knob.choices or (knob.high,) if isinstance(each, int | float)]
-        if least and any(each < least for each in numbers):
+        least = -math.inf if draft.smallest is None else min(1.0, (1 + 1e-9) / max(draft.smallest, 1))
+        numbers = [each for each in knob.choices if isinstance(each, int | float)]
+        if any(each < least for each in numbers) or (knob.high is not None and knob.high <= least):
             self.problems.append(
                 RecipeError(
-                    f"{draft.name}: a density of {min(numbers):g} keeps nothing of the smallest tensor, which has "
+                    f"{draft.name}: a density below {least:.3g} keeps nothing of the smallest tensor, which has "
                     f"{draft.smallest} elements",
-                    hint=f"Give at least {least:.3g}, or search the norms apart: components: [norms].",
+                    hint="Give more, or search the small ones apart: components: [norms].",
                 )
             )
             return None
@@ -230,7 +224,8 @@ class Drafts:
                 f"{draft.name}: densities begin at {least:.3g}, below which nothing is kept of the smallest tensor"
             )
             low = least
-            start = max(start, least) if isinstance(start, int | float) else None
+        if isinstance(start, int | float):
+            start = int(start) if knob.integer else max(float(start), least)
         return Gene(
             name=draft.name,
             kind="integer" if knob.integer else "real",
@@ -254,6 +249,14 @@ def _row(name: str, groups: int | None, reach: Reach) -> int | None:
     if position is None:
         return 0 if part.before else groups - 1
     return position * groups // reach.length[part.module]
+
+
+def _run(group: int, groups: int | None, reach: Reach) -> str:
+    """The layers of a group, for people: those of the first module, where there are several."""
+    module = next(iter(reach.length))
+    inside = (name for name, part in reach.parts.items() if part.module == module and part.layer is not None)
+    layers = sorted({reach.parts[name].layer or 0 for name in inside if _row(name, groups, reach) == group})
+    return f"layers {layers[0]}-{layers[-1]}" if len(layers) > 1 else f"layer {layers[0]}"
 
 
 def _no_such_part(called: str, component: str, reach: Reach, names: Sequence[str]) -> RecipeError:

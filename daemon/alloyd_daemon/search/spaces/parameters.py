@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from alloyd.errors import AlloydError, Problems, RecipeError, raise_all
+from alloyd.errors import AlloydError, Problems, RecipeError, did_you_mean, raise_all
 from alloyd.recipe import Recipe
 from alloyd.search_schema import Knob
 
@@ -89,7 +89,10 @@ class ParameterSpace:
             shared = bool(declared) and all(parameter.scope == "shared" for _, parameter in declared)
             read[name] = drafts.setting(setting, name, spot.owner, spot.outputs if shared else spot.inputs)
             where = f"{name}[{spot.owner}]" if spot.owner else name
-            for knob in _knobs(setting):
+            knobs = tuple(_knobs(setting))
+            if knobs and not declared:
+                drafts.problems.append(_without_effect(name, where, self._methods))
+            for knob in knobs:
                 for method, parameter in declared:
                     drafts.problems += _misfits(knob, method, parameter, where)
 
@@ -186,9 +189,9 @@ def _methods(chosen: str | Knob) -> dict[str, MergeMethod]:
 
 
 def _taken(method: MergeMethod, name: str, *, beside_source: bool) -> Parameter | None:
-    """The parameter ``name`` of ``method``, if it has one that means something there."""
+    """The parameter ``name`` of ``method``, if it has one that changes something there."""
     parameter = method.parameter(name)
-    if parameter is None or (beside_source and parameter.scope not in _BESIDE_SOURCE):
+    if parameter is None or parameter.idle or (beside_source and parameter.scope not in _BESIDE_SOURCE):
         return None
     return parameter
 
@@ -201,6 +204,18 @@ def _knobs(setting: Any) -> Iterator[Knob]:
     elif isinstance(setting, list):
         for each in setting:
             yield from _knobs(each)
+
+
+def _without_effect(name: str, where: str, methods: Mapping[str, MergeMethod]) -> RecipeError:
+    """The error for a knob of a parameter that changes nothing where it stands, under any of ``methods``."""
+    known = {each.name for method in methods.values() for each in method.parameters if not each.idle}
+    shared = any(method.parameter(name) is not None for method in methods.values()) and name in known
+    hint = "Move it to the parameters of the slice or of the recipe." if shared else did_you_mean(name, known)
+    return RecipeError(
+        f"{where}: '{name}' changes nothing here under {' or '.join(methods)}, and so cannot be searched",
+        hint=hint or f"Searched can be: {', '.join(sorted(known)) or 'nothing of this method'}.",
+        key=name,
+    )
 
 
 def _misfits(knob: Knob, method: MergeMethod, parameter: Parameter, where: str) -> Iterator[AlloydError]:
