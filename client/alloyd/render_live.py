@@ -80,8 +80,10 @@ class Bar:
             completed=body["done"],
             total=body["total"] or 1,
             text=text,
-            # Where nothing moves, what it waits for.
-            rest=amounts(body) if body.get("rate") else f"{amounts(body)}  {body.get('what', '')}",
+            # Where nothing moves, what it waits for; where items are counted, what they are of.
+            rest=amounts(body)
+            if body.get("rate") and body["unit"] == "bytes"
+            else f"{amounts(body)}  {body.get('what', '')}",
             refresh=True,
         )
 

@@ -27,6 +27,12 @@ MAY_IMPORT = {
         "gguf",
         "llama_cpp",
         "sentencepiece",
+        "cmaes",
+        "pymoo",
+        "scipy",
+        "skopt",
+        "sklearn",
+        "threadpoolctl",
     },
 }
 DOORS = (
