@@ -102,7 +102,7 @@ class Client:
     # Work
 
     def submit(self, spec: Spec) -> Job:
-        """Add a job. A merge or score that waits, runs or is paused with the same spec is continued, not doubled."""
+        """Add a job. One of the same spec that waits, runs or is paused is continued, unless it is a plan or check."""
         return self._ask(wire.Submit(spec_fields(spec), wire.new_token()), Job)
 
     def merge(self, recipe: PathLike | Mapping[str, Any], out: PathLike, **options: Any) -> Job:

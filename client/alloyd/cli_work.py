@@ -8,11 +8,11 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from . import render, render_kinship, render_scores, render_search
+from . import render, render_kinship, render_scores
 from .api import Client, ended_well
 from .cli_form import conversion, form_of
 from .console import Console
@@ -217,7 +217,7 @@ class _View:
         if name in self._told:
             return
         self._told.add(name)
-        for line in _PLANS.get(self._job.kind, render.plan_lines)(summary):
+        for line in render.PLANS.get(self._job.kind, render.plan_lines)(summary):
             self._say(line)
 
     def _say(self, line: str) -> None:
@@ -230,10 +230,6 @@ class _View:
             self._live.close()
             self._live = None
         self._console.say(line)
-
-
-# What a job of a kind is about to do, in lines.
-_PLANS: Final = {"score": render_scores.run_lines, "search": render_search.run_lines}
 
 
 def _tell_result(options: argparse.Namespace, console: Console, job: Job) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from . import render_scores
+from . import render_scores, render_search
 from .columns import columns
 from .jobs import Event, Job, JobState
 from .units import format_duration, format_size
@@ -81,6 +81,20 @@ def jobs_table(jobs: Sequence[Job], *, now: datetime | None = None) -> list[str]
     return columns(rows)
 
 
+PLANS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[str]]]] = {
+    "score": render_scores.run_lines,
+    "search": render_search.run_lines,
+    "open_test": render_search.run_lines,
+}
+"""What a job of a kind is about to do, in lines."""
+
+_RESULTS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[str]]]] = {
+    "score": render_scores.scores_table,
+    "search": render_search.result_lines,
+    "open_test": render_search.test_lines,
+}
+
+
 def job_lines(job: Job) -> list[str]:
     """All that is known of a job, for people."""
     rows: list[tuple[str, str]] = [("state", job.state.value + (f" ({job.reason})" if job.reason else ""))]
@@ -97,22 +111,24 @@ def job_lines(job: Job) -> list[str]:
     if job.ended is not None:
         rows.append(("ended", format_time(job.ended)))
     rows.append(("attempts", str(job.attempts)))
-    scored = job.kind == "score" and job.result is not None
-    facts = {"items": (job.result or {}).get("items")} if scored else job.result or {}
+    tables = _RESULTS.get(job.kind) if job.result is not None else None
+    facts = job.result or {}
+    if tables is not None:  # what they do not show
+        facts = {key: value for key, value in facts.items() if key in ("items", "results")}
     rows += [(name, str(value)) for name, value in facts.items() if value not in ([], None)]
     lines = [job.id, *(f"  {name:<14} {text}" for name, text in rows)]
-    if scored:
-        lines += ["scores", *(f"  {line}" for line in render_scores.scores_table(job.result or {}))]
+    if tables is not None:
+        lines += ["result", *(f"  {line}" for line in tables(job.result or {}))]
     if job.error is not None:
         lines += [f"error: {job.error.get('message', '')}"]
         lines += [f"hint: {job.error['hint']}"] if job.error.get("hint") else []
     if job.summary is not None:
-        if job.kind == "score":
-            lines += ["plan", *render_scores.run_lines(job.summary)]
+        if job.kind in PLANS:
+            lines += ["plan", *PLANS[job.kind](job.summary)]
         else:
             lines += ["plan", *plan_lines(job.summary, full=True)]
     spec = dict(job.spec)
-    recipes = {"recipe": spec.pop("recipe", "")}
+    recipes = {"recipe": spec.pop("recipe", ""), "spec": spec.pop("spec", "")}
     for each in spec.pop("subjects", ()):
         recipes[f"recipe {each['name']}"] = each.get("recipe", "")
         spec.setdefault("models", []).append(each.get("path") or each["name"])
@@ -145,6 +161,8 @@ def event_line(event: Event) -> str:
             text += f": {body['error'].get('message', '')}"
     elif event.kind == "note":
         text = f"{body.get('level')}: {body.get('text')}"
+    elif event.kind == "planned" and "genes" in body:
+        text = f"planned: {body['genes']} genes by {body['optimiser']['name']}, {body['budget']}"
     elif event.kind == "planned" and "runs" in body:
         text = "planned: " + "; ".join(
             f"{each['runner']} runs {', '.join(each['models'])}" for each in body["runs"]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -116,6 +116,10 @@ def refuse_network(folder: Path) -> None:
             hint="Choose a local folder with --home or ALLOYD_HOME.",
             path=str(folder),
         )
+
+
+KEPT: Final = ("merge", "score", "search", "open_test")
+"""Kinds whose work is worth going on with: submitted again, a job of them is continued instead of doubled."""
 
 
 class Store:
@@ -235,7 +239,7 @@ class Store:
     # Jobs
 
     def submit(self, spec: Spec, token: str, *, at_most: int) -> Job:
-        """Add a job; the same ``token``, or a merge or score of the same spec that has not ended, is that job.
+        """Add a job; the same ``token``, or work of the same spec that is kept and has not ended, is that job.
 
         Raises
         ------
@@ -247,7 +251,7 @@ class Store:
         text = _json(fields)
         with self._writing("submit"):
             row = self._db.execute(JOB_BY_TOKEN, (token,)).fetchone()
-            if row is None and kind in ("merge", "score"):
+            if row is None and kind in KEPT:
                 row = self._db.execute(SAME_JOB, (kind, text)).fetchone()
                 if row is not None and row["state"] == JobState.PAUSED:
                     self._set(row, JobState.QUEUED, "submitted again")
