@@ -44,7 +44,7 @@ def result_lines(result: Result) -> list[str]:
     """The winner beside the baselines, the front, the locked test, and what the search showed of its genes."""
     winner = result.get("winner")
     if winner is None:
-        lines = ["no candidate has a validation score"]
+        lines = _best_so_far(result)
     else:
         lines = validation_table(result)
         genes = winner.get("genes")
@@ -54,6 +54,20 @@ def result_lines(result: Result) -> list[str]:
     lines += _after("what mattered", list(_importance(result)))
     lines += _after("rungs", [str(each["text"]) for each in result.get("rungs", []) if each.get("text")])
     return lines
+
+
+def _best_so_far(result: Result) -> list[str]:
+    """Of a search without a winner, how far it is: what validation will say may be less."""
+    steps = result.get("convergence")
+    if not steps:
+        return ["no candidate has a validation score yet"]
+    best = steps[-1]
+    between = "" if best["low"] is None else f" ({best['low']:.4g} to {best['high']:.4g})"
+    return [
+        "no candidate has a validation score yet; on the search split:",
+        f"  best trial {best['trial']}, loss {best['loss']:.4g}{between}, "
+        f"after {best['candidates']} candidates and {best['items']:,} items",
+    ]
 
 
 def validation_table(result: Result) -> list[str]:

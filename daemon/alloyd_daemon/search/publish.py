@@ -43,12 +43,21 @@ def publish(
             "why_not": exported.why_not,
             "remark": exported.remark,
         }
-    replace_file(folder / RESULTS, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    _write(folder, found)
     return {
         **{key: value for key, value in found.items() if key not in IN_THE_FILE},
         "folder": str(folder),
         "results": str(folder / RESULTS),
     }
+
+
+def so_far(history: History, searched: Searched, *, folder: Path) -> None:
+    """Write ``results.json`` of a search that runs, for whoever looks. Raises OutputError as :func:`publish` does."""
+    _write(folder, {**results(history, searched, winner=None, ended=False), "recipes": None})
+
+
+def _write(folder: Path, found: Mapping[str, Any]) -> None:
+    replace_file(folder / RESULTS, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
 
 
 def _head(found: Mapping[str, Any]) -> Sequence[str]:

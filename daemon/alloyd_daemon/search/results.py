@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +13,7 @@ from alloyd.search_schema import SearchFile
 from ..evaluator import Task
 from ..scoring.summary import summarise
 from .convergence import Interval, convergence, front_convergence, items_by_rung
+from .correlation import correlation
 from .genome import Gene
 from .history import History
 from .importance import Importance, importance
@@ -42,8 +43,13 @@ class Searched:
     top: int
 
 
-def results(history: History, searched: Searched, *, winner: int | None) -> dict[str, Any]:
-    """The whole of a search as plain data; docs/search.md says what each key is. Nothing is scored for it."""
+def results(
+    history: History, searched: Searched, *, winner: int | None, ended: bool = True
+) -> dict[str, Any]:
+    """The whole of a search as plain data; docs/search_results.md says what each key is. Nothing is scored for it.
+
+    Of a search that has not ``ended``, what takes long to find is left out.
+    """
     trials = history.trials()
     spec = searched.spec
     tasks = searched.splits["validation"]
@@ -67,8 +73,9 @@ def results(history: History, searched: Searched, *, winner: int | None) -> dict
         "trials": [_row(each) for each in trials],
         "convergence": convergence(trials, _interval(history, searched)) if not searched.goal.several else [],
         "pareto": _pareto(trials) if searched.goal.several else None,
-        "importance": [_importance(each) for each in _importances(trials, searched)],
+        "importance": [_importance(each) for each in _importances(trials, searched)] if ended else [],
         "rungs": [dict(each.data) for each in history.entries("rung")],
+        "agreement": _agreement(history, trials),
         "spent": _spent(trials),
         "notes": [{"at": each.at, **each.data} for each in history.entries("note")],
         "kinship": history.fact("kinship"),
@@ -157,6 +164,18 @@ def _spent(trials: Sequence[Trial]) -> dict[str, Any]:
         "items": {str(rung): count for rung, count in items_by_rung(trials).items()},
         "seconds": sum(each.seconds for each in trials),
     }
+
+
+def _agreement(history: History, trials: Sequence[Trial]) -> dict[str, Any]:
+    """How far search and validation order trials alike; of several objectives, by the sum of their losses."""
+    finals = (history.fact("finals") or {}).get("losses", {})
+    both = [
+        (sum(each.losses), sum(finals[str(each.number)]))
+        for each in trials
+        if each.state == "scored" and each.losses is not None and str(each.number) in finals
+    ]
+    found: dict[str, Any] = asdict(correlation([one for one, _ in both], [other for _, other in both]))
+    return found
 
 
 def _pareto(trials: Sequence[Trial]) -> dict[str, Any]:
