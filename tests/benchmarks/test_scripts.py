@@ -149,3 +149,12 @@ def test_quantised_outputs_are_measured(tmp_path: Path) -> None:
     assert 0.5 < quantised["written"] / plain["written"] < 0.6
     assert quantised["processor"] > 0
     assert quantised["anonymous"] < quantised["predicted"]
+
+
+def test_a_folded_path_is_measured_beside_the_scaled_one() -> None:
+    need("score", "torch", "transformers")
+    done = _run("folding_gap.py", "--texts", "2", "--scales", "0.5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    row = done.stdout.splitlines()[-1].split(" | ")
+    assert row[0] == "0.5"
+    assert abs(float(row[1].split()[0])) < 1e-9

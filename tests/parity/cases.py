@@ -2,7 +2,8 @@
 
 A recipe names its models ``BASE``, ``ONE``, ``TWO`` (close fine-tunes of four layers) and ``FAR`` (a
 fine-tune so distant that slerp takes the arc), and parts of tensor names ``TOKENS``, ``ATTENTION``, ``OUT``,
-``DOWN``, ``GAIN`` and ``LAST``; :func:`recipe` fills them in. mergekit's arithmetic is float32 where ``dtype: float32`` is asked.
+``DOWN``, ``GAIN`` and ``LAST``; :func:`recipe` fills them in. mergekit's arithmetic is float32 where
+``dtype: float32`` is asked.
 """
 
 from __future__ import annotations
