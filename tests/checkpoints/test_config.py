@@ -137,6 +137,12 @@ def test_kinds_that_follow_from_a_layers_number_are_spelled_out(
     assert "layer_types" not in cut([config], [(0, 0), (0, 1)])
 
 
+def test_a_window_that_is_off_has_no_first_layer() -> None:
+    config = {"num_hidden_layers": 4, "use_sliding_window": False, "max_window_layers": 3}
+    found = cut([config], [(0, 0), (0, 3), (0, 1), (0, 3)])
+    assert found == config
+
+
 def test_counts_from_the_first_and_last_layer() -> None:
     config = {"num_hidden_layers": 6, "first_k_dense_replace": 2, "num_kv_shared_layers": 2}
     found = cut([config], [(0, 0), (0, 2), (0, 3), (0, 4), (0, 5), (0, 5)])

@@ -174,7 +174,7 @@ class _Slicer:
                 part[key] = self._follow_indexes(key)
             elif self._is_per_layer(key, value, before):
                 part[key] = self._follow_list(key)
-            elif key in _FIRST and type(value) is int and not self._outranked(part, _FIRST[key]):
+            elif key in _FIRST and type(value) is int and not self._idle(part, key):
                 part[key] = self._recount(key, from_end=False)
             elif key in _LAST and type(value) is int:
                 part[key] = self._recount(key, from_end=True)
@@ -261,6 +261,11 @@ class _Slicer:
                 raise self._error(
                     key, f"({period}) gives layers their kind by their number, and the slices shift it", 0
                 )
+
+    def _idle(self, part: Mapping[str, Any], key: str) -> bool:
+        """Whether a key of :data:`_FIRST` says nothing: a list outranks it, or what it parts is switched off."""
+        off = key == "max_window_layers" and not part.get("use_sliding_window")
+        return off or self._outranked(part, _FIRST[key])
 
     @staticmethod
     def _outranked(part: Mapping[str, Any], key: str) -> bool:
