@@ -46,8 +46,8 @@ ASKED: tuple[Request, ...] = (
 )
 
 
-def path(folders: list[Path]) -> PlainRecipe:
-    """Layers of both models, one of them repeated, scales of both signs, in float32."""
+def path(folders: list[Path], *, repeated: bool = True) -> PlainRecipe:
+    """Layers of both models, one of them repeated (or not), scales of both signs, in float32."""
     space = DataFlowSpace(
         DataFlow(repeat=2, scale=(0.05, 3.0), sign=True), [open_checkpoint(each) for each in folders]
     )
@@ -55,24 +55,32 @@ def path(folders: list[Path]) -> PlainRecipe:
     point = dict(first_point(space.genome)) | {
         f"take.{second}.1.r1": 1,
         f"scale.{second}.1.r1": -1.2,
-        f"take.{second}.1.r2": 1,
+        f"take.{second}.1.r2": int(repeated),
         f"scale.{second}.1.r2": 0.7,
         f"scale.{first}.1.r1": 1.5,
     }
     check(space.genome, point)
     found = space.recipe(point)
-    assert len(found["slices"]) > 3
+    assert len(found["slices"]) > 2
     return found | {"dtype": "float32"}
 
 
 def answers(runner: str, text: str, asked: tuple[Request, ...], home: Path) -> dict[int, Answer]:
+    (found,) = answers_of(runner, [text], asked, home)
+    return found
+
+
+def answers_of(
+    runner: str, texts: list[str], asked: tuple[Request, ...], home: Path
+) -> list[dict[int, Answer]]:
+    """What the candidates of several recipes answer, in one run."""
     options: dict[str, Any] = {"quantise": "F32", "settings": {"kv": "f32"}} if runner == "gguf" else {}
     chosen = RunOptions(scratch=home, memory=6 << 30, threads=1, **options)
-    found: dict[int, Answer] = {}
-    for outcome in RUNNERS.get(runner).run([recipe(text, home)], asked, chosen):
+    found: list[dict[int, Answer]] = [{} for _ in texts]
+    for outcome in RUNNERS.get(runner).run([recipe(text, home) for text in texts], asked, chosen):
         assert not isinstance(outcome, Lost), outcome
         if isinstance(outcome, Answered):
-            found[outcome.request] = outcome.answer
+            found[outcome.candidate][outcome.request] = outcome.answer
     return found
 
 
@@ -105,6 +113,18 @@ def test_an_unwritten_path_answers_as_the_written_one(
     text, plain = zoo
     asked = ASKED if RUNNERS.get(runner).generates else ASKED[:3]
     hold(answers(runner, text, asked, tmp_path), asked, plain)
+
+
+@pytest.mark.parametrize("runner", RUNNERS.names())
+def test_paths_of_different_lengths_share_a_run(runner: str, zoo: tuple[str, Plain], tmp_path: Path) -> None:
+    if runner == "gguf":
+        need("gguf", "llama_cpp", "gguf")
+    long = zoo[0]
+    short = json.dumps(path([MODELS / "math", MODELS / "lang"], repeated=False))
+    asked = ASKED[:3]
+    first, second, third = answers_of(runner, [long, short, long], asked, tmp_path)
+    assert first == third != second
+    assert second == answers(runner, short, asked, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen2moe", "qwen3", "gemma2", "gemma3"])
