@@ -230,6 +230,14 @@ def test_what_configs_say_differently_is_told(llamas: list[Path], tmp_path: Path
     assert "rope_theta" in warning
 
 
+def test_what_goes_by_a_layers_number_is_told(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "one", Model(architecture="gpt2", layers=3))
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(said | {"scale_attn_by_inverse_layer_idx": True}))
+    (warning,) = DataFlowSpace(DataFlow(repeat=2), opened([folder])).warnings
+    assert "scale_attn_by_inverse_layer_idx" in warning
+
+
 class Knobs:
     """A parameter space by hand: a recipe that a function makes from the values of some weights."""
 
@@ -334,6 +342,46 @@ def test_a_hybrid_is_a_path_over_the_merge(
             expected = -(more + whole) - more if flip else whole
             np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-6, err_msg=name)
     assert hops[-1].total < 0
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.data())
+def test_any_point_of_a_hybrid_plans(
+    llamas: list[Path], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    flow = DataFlow(repeat=2, scale=(0.3, 3.0), sign=True)
+    hybrid = HybridSpace(task_arithmetic(llamas), flow, opened(llamas[1:]))
+    size = len(hybrid.genome)
+    point = of_units(hybrid.genome, data.draw(st.lists(st.floats(0, 1), min_size=size, max_size=size)))
+    one = candidate(hybrid.recipe(point), tmp_path_factory.getbasetemp())
+    assert not one.warnings
+    assert one.config["num_hidden_layers"] == len(hybrid.path(point))
+
+
+def test_weights_that_add_up_to_nothing_are_no_average(llamas: list[Path]) -> None:
+    hybrid = HybridSpace(linear(llamas), DataFlow(), opened(llamas[1:]))
+    hybrid.recipe(dict(first_point(hybrid.genome)) | {"mlp": -2.0})
+    zero = Knobs(("mlp",), lambda point: _weighted(llamas, point["mlp"], 1.0))
+    space = HybridSpace(zero, DataFlow(), opened(llamas[1:]))
+    with pytest.raises(RecipeError, match="add up to 0"):
+        space.recipe(dict(first_point(space.genome)) | {"mlp": -1.0})
+
+
+def _weighted(folders: list[Path], *weights: Any) -> PlainRecipe:
+    models = [
+        {"model": str(folder), "parameters": {"weight": weight}}
+        for folder, weight in zip(folders[1:], weights, strict=True)
+    ]
+    return {"merge_method": "linear", "models": models}
+
+
+def test_slices_and_paths_exclude_each_other(llamas: list[Path]) -> None:
+    sliced = {
+        "merge_method": "passthrough",
+        "slices": [{"sources": [{"model": str(llamas[1]), "layer_range": [0, 4]}]}],
+    }
+    with pytest.raises(RecipeError, match="slices"):
+        HybridSpace(Knobs(("w",), lambda point: sliced), DataFlow(), opened(llamas[1:]))
 
 
 def test_a_hybrid_begins_with_the_merge_itself(llamas: list[Path], tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ _SHOULD_AGREE: Final = (
     "residual_multiplier",
     "partial_rotary_factor",
 )
+_BY_NUMBER: Final = ("scale_attn_by_inverse_layer_idx",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ class Pool:
     """Models whose layers can follow one another; the first gives config, embeddings, final norm and head.
 
     ``fold`` says how scales are folded into these models (``None``: they were not asked for). ``warnings`` name what
-    the configs say differently of their layers: the first model's word counts for all.
+    the configs say differently of their layers (the first model's word counts for all), and what depends on a layer's
+    number.
     """
 
     members: tuple[Member, ...]
@@ -105,12 +107,19 @@ def open_pool(checkpoints: Sequence[Checkpoint], *, scaled: bool, labels: Sequen
     if scaled:
         problems += _unfoldable(members, table)
     raise_all(problems)
-    warnings = tuple(
+    differing = (
         f"{other.label} and {members[0].label} differ in '{key}', and all layers run with that of {members[0].label}"
         for other in members[1:]
         for key in _SHOULD_AGREE
         if other.config.get(key) != members[0].config.get(key)
     )
+    numbered = (
+        f"'{key}' of {each.label} lets what a layer does depend on its number: where it moves, it does something else"
+        for each in members
+        for key in _BY_NUMBER
+        if each.config.get(key)
+    )
+    warnings = (*differing, *numbered)
     return Pool(tuple(members), table, table.fold if scaled else None, warnings)
 
 
