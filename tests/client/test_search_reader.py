@@ -181,7 +181,7 @@ def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
         ("{low: 0.5, high: 2, integer: true}", "an integer has whole bounds", ""),
         ("{low: 0, high: 2, integer: true, sign: true}", "an integer has whole bounds", ""),
         ("{low: 0, high: 2, integer: true, start: 0.5}", "start is 0.5", ""),
-        ("{low: 0, high: 1, start: 2}", "start is 2, and its must lie from 0 to 1", ""),
+        ("{low: 0, high: 1, start: 2}", "start is 2, and must lie from 0 to 1", ""),
         ("{low: 1, high: 2, sign: true, start: 0.5}", "its magnitude must lie from 1 to 2", ""),
         ("{low: 0, high: 1, log: 1}", "weight.log must be true or false", ""),
         ("{low: 0, high: 1, layers: 0}", "layers must be a whole number from 1", ""),
@@ -363,11 +363,9 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_lines() -> None:
                     [
                         *SearchFile.__struct_fields__,
                         *Knob.__struct_fields__,
-                        "merge_method",
-                        "models",
-                        "model",
+                        *("merge_method", "models", "model", "parameters", "weight", "filter", "value"),
+                        *("search", "validation", "candidates"),
                     ]
-                    + ["parameters", "weight", "filter", "value", "search", "validation", "candidates"]
                 ),
                 inner,
                 max_size=5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,19 +10,27 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from alloyd import recipe
-from alloyd.jobs import Finished, MergeSpec
+from alloyd import recipe, search_reader
+from alloyd.jobs import Finished, MergeSpec, PlanSpec
 from alloyd.specs import recipe_fields
 from alloyd_daemon import settings
+from alloyd_daemon.candidate import from_recipe
 from alloyd_daemon.job import JOBS, Context
+from alloyd_daemon.search.genome import first_point
+from alloyd_daemon.search.model_shape import ModelShape
+from alloyd_daemon.search.spaces.parameters import ParameterSpace
+from alloyd_daemon.search.template import opened
 from extras import need
 from house.tree import ROOT
 
-RECIPES = sorted(file for suffix in ("yaml", "yml") for file in (ROOT / "configs").rglob(f"*.{suffix}"))
+EXAMPLES = sorted(file for suffix in ("yaml", "yml") for file in (ROOT / "configs").rglob(f"*.{suffix}"))
+SEARCHES = [file for file in EXAMPLES if file.name.startswith("search")]
+RECIPES = [file for file in EXAMPLES if file not in SEARCHES]
 
 
 def test_there_are_examples() -> None:
     assert len(RECIPES) >= 3
+    assert SEARCHES
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
@@ -46,6 +55,23 @@ def test_an_example_recipe_merges(file: Path, tmp_path: Path, monkeypatch: pytes
     assert isinstance(last, Finished)
     assert last.result["non_finite"] == 0
     assert (tmp_path / "merged" / "config.json").exists()
+
+
+@pytest.mark.parametrize("file", SEARCHES, ids=lambda file: file.name)
+def test_an_example_search_begins_at_a_candidate(file: Path, tmp_path: Path) -> None:
+    """Its space is laid over the zoo's models, and where it begins is a recipe that plans and can be scored."""
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith("#"), "an example says what it is for"
+    spec = search_reader.absolute(search_reader.read(text, name=file.name), ROOT)
+    assert not spec.warnings
+    for split in (spec.tasks.search, spec.tasks.validation, spec.tasks.test):
+        assert all(Path(each).is_file() for each in split)
+    template, checkpoints = opened(spec.recipe or {}, base_dir=ROOT, settings=settings.Settings())
+    space = ParameterSpace(template, ModelShape.of(checkpoints))
+    assert space.genome
+    assert not space.warnings
+    plan = PlanSpec(json.dumps(space.recipe(first_point(space.genome))), "/")
+    assert from_recipe(plan, name="first", home=tmp_path, settings=settings.Settings()).prepared.plan.tensors
 
 
 def test_the_commented_defaults_are_the_defaults() -> None:
