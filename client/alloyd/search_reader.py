@@ -62,7 +62,7 @@ def read(text: str, *, name: str = "search") -> SearchFile:
 
 
 def absolute(search: SearchFile, folder: FilePath) -> SearchFile:
-    """``search`` with its task files, and the files among ``previous``, seen from ``folder``."""
+    """``search`` with its task files, the files among ``previous`` and options that are paths seen from ``folder``."""
     splits = {
         split: tuple(task_name.absolute(each, folder) for each in getattr(search.tasks, split))
         for split in Splits.__struct_fields__
@@ -71,7 +71,8 @@ def absolute(search: SearchFile, folder: FilePath) -> SearchFile:
         str(path) if (path := folder / FilePath(each).expanduser()).is_file() else each
         for each in search.previous
     )
-    return msgspec.structs.replace(search, tasks=Splits(**splits), previous=previous)
+    options = task_name.absolute_options(search.options, folder)
+    return msgspec.structs.replace(search, tasks=Splits(**splits), previous=previous, options=options)
 
 
 class SearchReader(DocumentReader):

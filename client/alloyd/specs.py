@@ -30,10 +30,6 @@ def plan_spec(
     return _convert({**recipe_fields(recipe), **options, "out": place, "kind": "plan"}, PlanSpec)
 
 
-OPTION_PATHS: Final = ("imatrix", "tokenizer")
-"""Options of a scoring that are paths; relative ones start where the command is given, as everywhere."""
-
-
 def score_spec(
     models: PathLike | Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
     tasks: PathLike | Sequence[PathLike],
@@ -46,8 +42,7 @@ def score_spec(
         several = [models] if isinstance(models, str | os.PathLike) else models
         subjects = [subject_fields(model, "") for model in several]
     named = [tasks] if isinstance(tasks, str | os.PathLike) else tasks
-    chosen = dict(options.get("options") or {})
-    chosen |= {key: os.path.abspath(chosen[key]) for key in OPTION_PATHS if key in chosen}
+    chosen = task_name.absolute_options(options.get("options") or {}, Path.cwd())
     fields = {
         **options,
         "options": chosen,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +12,8 @@ from .task_file import SUFFIX
 
 _NAMED: Final = re.compile(r"([a-z][a-z0-9_]*):(.+)", re.DOTALL)
 _FILES: Final = (SUFFIX, ".yaml", ".yml")
+_OPTIONS: Final = ("imatrix", "tokenizer")
+"""Options of evaluators and runners that are paths."""
 
 
 def split(text: str) -> tuple[str, str]:
@@ -28,3 +32,9 @@ def absolute(text: str, base: Path) -> str:
     if not source.endswith(_FILES) and not path.is_file():
         return text
     return f"{evaluator}:{path}" if evaluator else str(path)
+
+
+def absolute_options(options: Mapping[str, str], base: Path) -> dict[str, str]:
+    """Options of a scoring with those that are paths seen from the folder ``base``."""
+    paths = {key: os.path.normpath(base / options[key]) for key in _OPTIONS if key in options}
+    return {**options, **paths}

@@ -388,12 +388,13 @@ def test_files_are_seen_from_a_folder_and_names_stay(tmp_path: Path) -> None:
     spec = read(
         RECIPE % 1
         + "tasks: {search: [t/a.jsonl, 'lm_eval:gsm8k'], validation: ['exact_match:v.jsonl', other]}\n"
-        + "budget: {items: 5}\nprevious: [older.json, search-1]\n"
+        + "budget: {items: 5}\nprevious: [older.json, search-1]\noptions: {tokenizer: t, limit: 5}\n"
     )
     found = absolute(spec, tmp_path)
     assert found.tasks.search == (f"{tmp_path}/t/a.jsonl", "lm_eval:gsm8k")
     assert found.tasks.validation == (f"exact_match:{tmp_path}/v.jsonl", "other")
     assert found.previous == (f"{tmp_path}/older.json", "search-1")
+    assert found.options == {"tokenizer": f"{tmp_path}/t", "limit": "5"}
 
 
 def _refs(value: Any) -> set[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .model_shape import ModelShape, Part
-from .template import Template, reference_of
+from .template import Template, merged, reference_of
 
 Path = tuple[str | int, ...]
 
@@ -64,21 +64,9 @@ def spots(template: Template, shape: ModelShape) -> Iterator[Spot]:
 
 def _labels(template: Template) -> dict[str, str]:
     """A short name for each model by its path; the whole path where two would be called the same."""
-    paths = list(dict.fromkeys(_paths(template)))
+    paths = list(dict.fromkeys(each.path for each in merged(template)))
     short = {path: path.rstrip("/").rpartition("/")[2] or path for path in paths}
     return {path: path if list(short.values()).count(name) > 1 else name for path, name in short.items()}
-
-
-def _paths(value: Any) -> Iterator[str]:
-    if isinstance(value, list):
-        for each in value:
-            yield from _paths(each)
-    elif isinstance(value, Mapping):
-        for key, each in value.items():
-            if key == "model":
-                yield str(reference_of(each).path)
-            elif key != "parameters":
-                yield from _paths(each)
 
 
 def _listed(entries: Any, at: Path, before: str, reach: Reach, labels: Mapping[str, str]) -> Iterator[Spot]:

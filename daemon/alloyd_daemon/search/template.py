@@ -16,6 +16,7 @@ from alloyd.search_schema import Knob
 from ..checkpoints.checkpoint import Checkpoint, open_checkpoint
 from ..recipes.models import resolve
 from ..settings import Settings
+from .slices import reference
 
 Template = Mapping[str, Any]
 """A recipe as plain data with a :class:`~alloyd.search_schema.Knob` wherever a value is searched."""
@@ -64,16 +65,19 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def reference(path: str, architecture: str | None = None) -> str | dict[str, Any]:
-    """A model at ``path`` as a recipe names it."""
-    if architecture is not None:
-        return {"model": {"path": path}, "override_architecture": architecture}
-    return {"model": {"path": path}} if "+" in path or "@" in path else path
-
-
 def reference_of(value: Any) -> ModelRef:
     """The model that a recipe names by ``value``: text, or a mapping. Raises RecipeError where it is none."""
     return as_recipe({"merge_method": "linear", "models": [{"model": value}]}).models[0].model
+
+
+def merged(template: Template) -> tuple[ModelRef, ...]:
+    """Every model that is merged, once, in the order of the recipe; a base only where it is one of them."""
+    recipe = at_start(template)
+    parts = tuple(recipe.modules.values())
+    refs = [each.model for models in (recipe.models, *(part.models for part in parts)) for each in models]
+    slices = [each for run in (recipe.slices, *(part.slices for part in parts)) for each in run]
+    refs += [source.model for each in slices for source in each.sources]
+    return tuple(dict.fromkeys(refs))
 
 
 def with_models(template: Template, place_of: Callable[[ModelRef], str | None]) -> dict[str, Any]:
@@ -82,7 +86,11 @@ def with_models(template: Template, place_of: Callable[[ModelRef], str | None]) 
     def model(value: Any) -> Any:
         ref = reference_of(value)
         path = place_of(ref)
-        return value if path is None else reference(path, ref.override_architecture)
+        if path is None:
+            return value
+        if ref.override_architecture is not None:
+            return {"model": {"path": path}, "override_architecture": ref.override_architecture}
+        return reference(Path(path))
 
     def walk(value: Any) -> Any:
         if isinstance(value, list):

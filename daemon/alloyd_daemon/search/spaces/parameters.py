@@ -20,7 +20,7 @@ from ..model_shape import ModelShape
 from ..reach import Path as Place
 from ..reach import Spot, spots
 from ..space import PlainRecipe
-from ..template import Template, as_recipe, reference_of
+from ..template import Template, as_recipe, merged, reference_of
 
 _METHOD: Final = "merge_method"
 _BESIDE_SOURCE: Final = ("input", "non_base")
@@ -53,6 +53,8 @@ class ParameterSpace:
         chosen = template[_METHOD]
         self._method = drafts.method(chosen) if isinstance(chosen, Knob) else chosen
         self._methods = _methods(chosen)
+        base = template.get("base_model")
+        self._merges_base = base is not None and reference_of(base) in merged(template)
         # Genes are in the order in which a reader meets their knobs; the whole recipe's come last.
         for spot in spots(template, shape):
             self._read(spot, drafts)
@@ -132,15 +134,9 @@ class ParameterSpace:
             return {key: each for key, each in found.items() if key != "parameters" or each}
 
         recipe = dict(built({key: each for key, each in self._template.items() if key != _METHOD}, ()))
-        if isinstance(self._method, Ref) and method.base == "ignored" and not self._lists_base():
+        if isinstance(self._method, Ref) and method.base == "ignored" and not self._merges_base:
             recipe.pop("base_model", None)
         return {_METHOD: method.name, **recipe}, frozenset(used)
-
-    def _lists_base(self) -> bool:
-        """Whether the base is also one of the models that are merged."""
-        base = self._template.get("base_model")
-        listed = self._template.get("models") or ()
-        return base is not None and reference_of(base) in [reference_of(each["model"]) for each in listed]
 
     def _check_recipes(self) -> Iterator[str]:
         """Lay the recipe where the search begins over the models, under every method; yields what is worth knowing."""
