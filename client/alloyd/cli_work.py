@@ -221,8 +221,8 @@ class _View:
             self._say(line)
 
     def _say(self, line: str) -> None:
-        # A warning of the plan comes again as the job's note.
-        if line.startswith("warning: "):
+        # A warning of the plan comes again as the job's note, and what a runner has to say with each candidate.
+        if line.startswith(("warning: ", "info: ")):
             if line in self._told:
                 return
             self._told.add(line)

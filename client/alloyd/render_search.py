@@ -95,6 +95,8 @@ def test_lines(result: Result) -> list[str]:
     models = test.get("models")
     if not models:
         return lines
+    if result["winner"] is not None and models[0]["trial"] != result["winner"]["trial"]:
+        lines.append(f"{models[0]['name']} was the winner then; the winner of now was not tested")
     against = {each["trial"]: each["comparisons"] for each in test.get("against", [])}
     named = [(each["trial"], each["name"], each["figures"]) for each in models]
     return lines + _table("TEST", "THE WINNER AGAINST IT", result["objectives"], named, against)
@@ -146,7 +148,7 @@ def _of(objective: Result, found: Sequence[Result]) -> Result | None:
         (
             each
             for each in found
-            if (each["task"], each["metric"]) == (objective["task"], objective["metric"])
+            if (each["number"], each["metric"]) == (objective["number"], objective["metric"])
         ),
         None,
     )

@@ -26,7 +26,7 @@ def task(split: str) -> Task:
         Item(f"{split}-{place}", f"question {place} of {split}", f"{split}:{place}", None)
         for place in range(ITEMS)
     )
-    return Task("sums", "exact_match", (RIGHT,), items)
+    return Task(f"sums.{split}", "exact_match", (RIGHT,), items)
 
 
 def recipe(weight: float) -> dict[str, Any]:

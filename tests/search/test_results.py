@@ -37,7 +37,12 @@ def found(history: History) -> dict[str, Any]:
 def test_the_figure_of_the_winner_is_that_of_validation(found: dict[str, Any]) -> None:
     winner = found["winner"]
     (figure,) = winner["figures"]
-    assert (figure["task"], figure["metric"], figure["value"], figure["n"]) == ("sums", "right", 0.85, ITEMS)
+    assert (figure["task"], figure["metric"], figure["value"], figure["n"]) == (
+        "sums.validation",
+        "right",
+        0.85,
+        ITEMS,
+    )
     assert figure["low"] < 0.85 < figure["high"]
     ((comparison,),) = (each["comparisons"] for each in winner["against"])
     assert comparison["difference"] == pytest.approx(0.35)
@@ -142,7 +147,7 @@ def test_files_and_words_of_a_finished_search(history: History, tmp_path: Path) 
     ]
     head = (tmp_path / "winner.yaml").read_text().splitlines()[:2]
     assert head[0] == "# The winner of weights: trial 5 of search-3, seed 7."
-    assert head[1].startswith("# Validation: sums right 0.8500 (95 % interval 0.7")
+    assert head[1].startswith("# Validation: sums.validation right 0.8500 (95 % interval 0.7")
     assert (tmp_path / "winner.mergekit.yaml").read_text().splitlines()[:2] == head
     lines = render_search.result_lines(written)
     assert lines[0].split()[:4] == ["MODEL", "METRIC", "VALIDATION", "95%"]
@@ -171,3 +176,7 @@ def test_an_opened_test_is_told_with_its_hour(history: History) -> None:
     assert lines[0] == f"opened {opening.at} by open_test-4"
     assert [line.split()[0] for line in lines[1:]] == ["MODEL", "trial", "math"]
     assert "+0.5000" in lines[3]
+    later = results(history, searched(), winner=2)
+    assert (
+        render_search.test_lines(later)[1] == "trial 5 was the winner then; the winner of now was not tested"
+    )

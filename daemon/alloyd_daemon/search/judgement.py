@@ -23,10 +23,13 @@ class Judgement:
         self._seen: dict[int, list[list[ItemScore]]] = {}
 
     def figures(self, trial: int) -> list[dict[str, Any]]:
-        """A trial's figures by task and metric; none of a task that it did not answer to the end."""
+        """A trial's figures by task and metric; none of a task that it did not answer to the end.
+
+        ``number`` is the task's, from 1: splits name their tasks differently, and have them in one order.
+        """
         return [
-            {"task": task.name, **figure_fields(figure)}
-            for task, items in zip(self._tasks, self._items(trial), strict=True)
+            {"task": task.name, "number": number, **figure_fields(figure)}
+            for number, (task, items) in enumerate(zip(self._tasks, self._items(trial), strict=True), start=1)
             if len(items) == len(task.items)
             for figure in summarise(task.metrics, items)
         ]
@@ -34,11 +37,12 @@ class Judgement:
     def comparisons(self, first: int, second: int) -> list[dict[str, Any]]:
         """``second`` against ``first`` by task and metric, on the items that both answered."""
         found = []
-        for task, one, other in zip(self._tasks, self._items(first), self._items(second), strict=True):
+        rows = zip(self._tasks, self._items(first), self._items(second), strict=True)
+        for number, (task, one, other) in enumerate(rows, start=1):
             for metric in metrics_of(task.metrics, [*one, *other]):
                 pair = compare(metric, one, other)
                 if pair is not None:
-                    found.append({"task": task.name, **comparison_fields(pair)})
+                    found.append({"task": task.name, "number": number, **comparison_fields(pair)})
         return found
 
     def models(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:

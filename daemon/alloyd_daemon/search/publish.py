@@ -67,7 +67,7 @@ def _head(found: Mapping[str, Any]) -> Sequence[str]:
     lines = [f"The winner{named}: {winner['name']} of {found['job']}, seed {found['lineage']['seed']}."]
     for objective in found["objectives"]:
         for each in winner["figures"]:
-            if (each["task"], each["metric"]) == (objective["task"], objective["metric"]):
+            if (each["number"], each["metric"]) == (objective["number"], objective["metric"]):
                 between = (
                     "" if each["low"] is None else f" (95 % interval {each['low']:.4f} to {each['high']:.4f})"
                 )

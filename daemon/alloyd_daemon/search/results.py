@@ -105,6 +105,7 @@ def _objectives(goal: Goal, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     return [
         {
             "task": tasks[each.task].name,
+            "number": each.task + 1,
             "metric": each.metric.name,
             "better": each.metric.better,
             "weight": each.weight,
