@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from ..optimiser import OPTIMISERS, Option, OptimiserKind, Problem, Proposal, Told
+from ..optimiser import OPTIMISERS, OptimiserKind, Option, Problem, Proposal, Told
 from ..search.design import latin_hypercube
 from ..search.genome import Genome, Point, Value, first_point, of_units
 from ..search.known import Known, varying

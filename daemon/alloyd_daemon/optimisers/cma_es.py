@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..optimiser import OPTIMISERS, Option, OptimiserKind, Problem, Proposal, Told
+from ..optimiser import OPTIMISERS, OptimiserKind, Option, Problem, Proposal, Told
 from ..search.genome import Gene, Genome, Point, Value, first_point
 from ..search.known import Known, varying
 from ..search.libraries import need, one_thread

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..optimiser import OPTIMISERS, Option, OptimiserKind, Problem, Proposal, Told
+from ..optimiser import OPTIMISERS, OptimiserKind, Option, Problem, Proposal, Told
 from ..search.design import latin_hypercube
 from ..search.genome import Genome, Value, first_point, of_units
 from ..search.known import Known, varying

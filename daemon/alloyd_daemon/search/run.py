@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
 from typing import Final
 
 from alloyd.errors import AlloydError, ChildDied, JobError
@@ -32,6 +31,8 @@ from .scorer import Scorer
 from .space import PlainRecipe, Space
 from .trial import VALIDATION, Trial
 
+MANY: Final = 1000
+"""Points that an optimiser is told to expect where the budget is one of items or time."""
 MOST_DEATHS: Final = 2
 """Processes that may die over one trial before they scored another item of it; then it is the trial that failed."""
 
@@ -89,7 +90,7 @@ def search(task: SearchTask, history: History) -> Generator[Progress | Note, Non
     loop = _Loop(task, history)
     yield from loop.baselines()
     for number, make in enumerate(task.phases):
-        phase = yield from make(loop.best())
+        phase = yield from make(loop.best_before(number))
         yield from loop.phase(number, phase)
     return (yield from loop.finals())
 
@@ -111,6 +112,7 @@ class _Loop:
         self._trials = {each.number: each for each in history.trials()}
         self._known: dict[str, int] = {}
         self._failed = 0
+        self._one_by_one: bool | None = None
         self._since = time.monotonic()
         for number in history.told():
             self._remember(self._trials[number])
@@ -122,6 +124,15 @@ class _Loop:
         """The trial of the lowest exact loss so far."""
         number = self._ladder.best
         return None if number is None else self._trials[number]
+
+    def best_before(self, phase: int) -> Trial | None:
+        """The best of the earlier phases, as it stood when this phase began."""
+        for entry in self._history.entries("phase"):
+            if entry.key == str(phase):
+                number = entry.data["best"]
+                return self._trials[number] if isinstance(number, int) else None
+        best = self.best()
+        return best if all(each.phase < phase for each in self._trials.values()) or phase == 0 else None
 
     def _remember(self, trial: Trial) -> None:
         """Take in what became of a trial, now or before a stop."""
@@ -169,16 +180,16 @@ class _Loop:
     def phase(self, number: int, phase: Phase) -> Said:
         """Ask, score and tell until the phase's part of the budget is spent, or the optimiser is done."""
         task = self._task
+        begun = self._begin(number, phase.until)
         problem = Problem(
             genome=phase.space.genome,
             objectives=task.goal.objectives,
             seed=task.seed,
-            batch=1 if task.one_at_a_time else task.batch or 0,
-            budget=self._left(number, phase.until) or 0,
+            batch=1 if task.one_at_a_time else task.batch or 1,
+            budget=begun,
             options=phase.options,
             sources=phase.sources,
         )
-        problem = replace(problem, batch=max(1, problem.batch), budget=max(1, problem.budget))
         asking = Asking(phase.kind, problem)
         earlier = [
             each for each in self._trials.values() if each.origin == "previous" and each.phase == number
@@ -186,7 +197,8 @@ class _Loop:
         asking.tell(earlier)
         yield from self._repeat(number, asking, phase.space)
         size = 1 if task.one_at_a_time else task.batch or asking.batch
-        while not self._spent(number, phase.until):
+        over = any(each.phase > number for each in self._trials.values())
+        while not over and not self._spent(number, phase.until):
             left = self._left(number, phase.until)
             count = size if left is None else min(size, left)
             proposals = asking.ask(count)
@@ -210,6 +222,16 @@ class _Loop:
                 return
             yield from self._score(trials, phase.space)
             asking.tell([self._trials[each.number] for each in trials])
+
+    def _begin(self, number: int, until: float) -> int:
+        """Say on record that a phase begins; returns the points that it was meant to ask for then."""
+        best = self.best()
+        meant = self._left(number, until)
+        data = {"best": None if best is None else best.number, "budget": meant}
+        self._history.enter("phase", str(number), data)
+        entry = next(each for each in self._history.entries("phase") if each.key == str(number))
+        budget = entry.data["budget"]
+        return max(1, budget) if isinstance(budget, int) else MANY
 
     def _repeat(self, number: int, asking: Asking, space: Space) -> Said:
         """Go through the asks that are on record; what was not told yet is scored now."""
@@ -261,21 +283,23 @@ class _Loop:
         waiting = [each for each in trials if each.state == "asked"]
         if not waiting:
             return
-        for _, some in groupby(waiting, key=None if self._alone(waiting, space) else lambda each: 0):
-            yield from self._group(list(some), space)
+        for some in [[each] for each in waiting] if self._alone(waiting, space) else [waiting]:
+            yield from self._group(some, space)
 
     def _alone(self, trials: Sequence[Trial], space: Space | None) -> bool:
         """Whether trials are run one by one, so that each meets the incumbent that the one before it left."""
         for trial in trials:
+            if self._one_by_one is not None:
+                break
             try:
                 candidate = self._task.plan(self._recipe(trial, space), trial.name)
             except AlloydError:
                 continue
-            runners = (
-                self._scorer.runner_of([candidate], each.rung.quantise) for each in self._ladder.active
-            )
-            return not any(each.at_once for each in runners)
-        return True
+            runners = [
+                self._scorer.runner_of([candidate], each.rung.quantise) for each in self._ladder.levels
+            ]
+            self._one_by_one = not any(each.at_once for each in runners)
+        return self._one_by_one is not False
 
     def _recipe(self, trial: Trial, space: Space | None) -> PlainRecipe:
         if trial.recipe or space is None or trial.point is None:

@@ -1,0 +1,151 @@
+"""The job `open_test`: a search's winner and its baselines on the locked test split, once.
+
+The record says that the test was opened before an item of it is scored. What was interrupted goes on; whoever comes
+after its end is told when it was opened, and what it showed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from alloyd.errors import AlloydError, JobError, UsageError
+from alloyd.jobs import Finished, Note, OpenTestSpec, Planned, Progress, Report, SearchSpec
+
+from ..engine.findings import open_findings
+from ..job import JOBS, Context, JobKind
+from ..runner import RunOptions
+from ..search.history import History
+from ..search.judgement import opened_figures
+from ..search.objective import Place
+from ..search.publish import publish
+from ..search.ready import Ready, make_ready
+from ..search.scorer import Scorer
+from ..search.trial import TEST, Trial
+from ..warm import Warm
+
+RECORD = "history.db"
+
+
+def run(spec: OpenTestSpec, context: Context) -> Generator[Report, None, None]:
+    """Open the test; the result is that of the search, with the test's figures.
+
+    Raises
+    ------
+    JobError
+        The test was opened before (the message says when), or the search has no winner yet.
+    UsageError
+        It has no test split.
+    """
+    folder = context.home / "searches" / spec.search
+    path = folder / RECORD
+    if not spec.search or Path(spec.search).name != spec.search or not path.is_file():
+        raise JobError(f"there is no record of a search '{spec.search}'", hint="'alloy ps --all' lists jobs.")
+    memory = spec.memory if spec.memory is not None else context.settings.memory_bytes()
+    threads = spec.threads or context.settings.thread_count()
+    with (
+        History(path) as history,
+        open_findings(context.home, context.settings.cache_bytes()) as findings,
+        Warm() as warm,
+    ):
+        options = RunOptions(
+            scratch=folder / "scratch-test", memory=memory, threads=threads, findings=findings, warm=warm
+        )
+        ready = _ready(history, spec, context, folder, options)
+        winner = (history.fact("finals") or {}).get("winner")
+        if winner is None:
+            raise JobError(
+                f"{spec.search} has no winner yet, and its test opens once",
+                hint="Let the search end first.",
+                job=spec.search,
+            )
+        trials = {each.number: each for each in history.trials()}
+        held = [trials[winner]]
+        held += [
+            each
+            for each in trials.values()
+            if each.origin != "optimiser" and each.state in ("scored", "dropped") and each.number != winner
+        ]
+        history.open_test(context.job_id)
+        yield Planned({"models": ready.summary()["models"], "memory": memory})
+        answered = yield from _score(history, ready, held)
+        if trials[winner].number not in {each.number for each in answered}:
+            raise JobError(
+                f"{trials[winner].name}, the winner, could not be scored on the test",
+                hint="The test stays open for this job: cure what is wrong, then resume it.",
+            )
+        tasks = [each.task for each in ready.splits["test"]]
+        history.close_test(opened_figures(history, TEST, tasks, winner=trials[winner], others=answered))
+        result = publish(
+            history,
+            ready.searched(spec.search),
+            winner=winner,
+            folder=folder,
+            home=context.home,
+            settings=context.settings,
+        )
+    yield Finished(result)
+
+
+def _ready(
+    history: History, spec: OpenTestSpec, context: Context, folder: Path, options: RunOptions
+) -> Ready:
+    """The search as it was: what its models and tasks are not any more cannot be tested."""
+    asked = msgspec.convert(history.fact("search"), SearchSpec)
+    ready = make_ready(msgspec.structs.replace(asked, threads=spec.threads), context, folder, options)
+    if "test" not in ready.splits:
+        raise UsageError(
+            f"{spec.search} has no test split to open", hint="Give its spec 'tasks: {test: ...}'."
+        )
+    if ready.identity != history.fact("identity"):
+        raise JobError(
+            f"the models or the tasks of {spec.search} are not what they were when it began",
+            hint="Bring back what changed.",
+            job=spec.search,
+        )
+    return ready
+
+
+def _score(
+    history: History, ready: Ready, trials: list[Trial]
+) -> Generator[Progress | Note, None, list[Trial]]:
+    """Score ``trials`` on all items of the test; returns those that answered."""
+    posed = ready.splits["test"]
+    places = [Place(number, item.id) for number, each in enumerate(posed) for item in each.task.items]
+    scorer = Scorer(history, posed, ready.task.runner, ready.task.options)
+    answered = []
+    for number, trial in enumerate(trials):
+        try:
+            candidate = ready.task.plan(trial.recipe, trial.name)
+            running = scorer.score({trial.number: candidate}, places, rung=TEST, quantise=None)
+            lost = yield from _counted(running, number * len(places), len(trials) * len(places))
+        except AlloydError as error:
+            lost = {trial.number: error}
+        if trial.number in lost:
+            yield Note("warning", f"{trial.name} has no test score: {lost[trial.number]}")
+            continue
+        history.count(trial.number, TEST, len(places))
+        answered.append(trial)
+    return answered
+
+
+def _counted(
+    running: Generator[Progress | Note, None, dict[int, Any]], done: int, total: int
+) -> Generator[Progress | Note, None, dict[int, Any]]:
+    try:
+        while True:
+            said = next(running)
+            if isinstance(said, Progress):
+                said = Progress(done + said.done, total, "items", said.what)
+            yield said
+    except StopIteration as end:
+        lost: dict[int, Any] = end.value
+        return lost
+    finally:
+        running.close()
+
+
+JOBS.register("open_test", JobKind(spec=OpenTestSpec, run=run))

@@ -1,0 +1,118 @@
+"""The job `search`: from a spec to the best recipe that its budget finds, with the evidence.
+
+Everything lies in a folder of the job's own: the record (:mod:`alloyd_daemon.search.history`), from which a job that
+was stopped goes on, and the results. A job that ``continues`` another begins with all that the other one knows.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import msgspec
+
+from alloyd.errors import JobError, JobNotFound, UsageError
+from alloyd.jobs import Finished, Note, Planned, Report, SearchSpec
+
+from ..engine.findings import open_findings
+from ..job import JOBS, Context, JobKind
+from ..runner import RunOptions
+from ..search.history import History
+from ..search.publish import publish
+from ..search.ready import Ready, make_ready
+from ..search.run import search
+from ..settings import MOST_THREADS
+from ..warm import Warm
+
+RECORD = "history.db"
+
+
+def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
+    """Search; docs/search.md says what the result holds.
+
+    Raises
+    ------
+    AlloydError
+        Before work: what is wrong with the spec, its models, tasks and optimiser. Later: what no candidate can be
+        scored for; so many failed one after the other that something must be wrong.
+    """
+    _check(spec)
+    folder = context.home / "searches" / context.job_id
+    memory = spec.memory if spec.memory is not None else context.settings.memory_bytes()
+    threads = spec.threads or context.settings.thread_count()
+    with (
+        open_findings(context.home, context.settings.cache_bytes()) as findings,
+        Warm() as warm,
+    ):
+        options = RunOptions(
+            scratch=folder / "scratch", memory=memory, threads=threads, findings=findings, warm=warm
+        )
+        ready = make_ready(spec, context, folder, options)
+        yield Planned(ready.summary())
+        yield from (Note("warning", text) for text in ready.notes)
+        with History(folder / RECORD) as history:
+            _begin(history, spec, ready, context)
+            running = search(ready.task, history)
+            try:
+                while True:
+                    said = next(running)
+                    if isinstance(said, Note):
+                        history.enter("note", said.text, {"level": said.level, "text": said.text})
+                    yield said
+            except StopIteration as end:
+                winner: int | None = end.value
+            finally:
+                running.close()
+            result = publish(
+                history,
+                ready.searched(context.job_id),
+                winner=winner,
+                folder=folder,
+                home=context.home,
+                settings=context.settings,
+            )
+        shutil.rmtree(folder / "scratch", ignore_errors=True)
+    yield Finished(result)
+
+
+def discard(_: SearchSpec, context: Context) -> None:
+    """Remove all that a cancelled search left behind."""
+    shutil.rmtree(context.home / "searches" / context.job_id, ignore_errors=True)
+
+
+def _check(spec: SearchSpec) -> None:
+    if spec.threads is not None and not 1 <= spec.threads <= MOST_THREADS:
+        raise UsageError(
+            f"the number of threads must be 1 to {MOST_THREADS}, not {spec.threads}",
+            hint="Leave it out for the usual.",
+        )
+
+
+def _begin(history: History, spec: SearchSpec, ready: Ready, context: Context) -> None:
+    """Say in the record what it is of, and refuse to go on with one of something else."""
+    known = history.fact("identity")
+    if known is None and spec.continues:
+        earlier = record_of(context.home, spec.continues)
+        history.copy_from(earlier)
+        known = history.fact("identity")
+    if known not in (None, ready.identity):
+        raise JobError(
+            "the spec, the models or the tasks are not what they were when this search began",
+            hint="Its scores would be of two kinds: search anew, or bring back what changed.",
+        )
+    history.set_fact("identity", ready.identity)
+    history.set_fact("search", msgspec.to_builtins(spec))
+
+
+def record_of(home: Path, job: str) -> Path:
+    """The record of the search ``job``. Raises JobNotFound where there is none."""
+    path = home / "searches" / job / RECORD
+    if not job or Path(job).name != job or not path.is_file():
+        raise JobNotFound(
+            f"there is no record of a search '{job}'", hint="'alloy ps --all' lists jobs.", job=job
+        )
+    return path
+
+
+JOBS.register("search", JobKind(spec=SearchSpec, run=run, discard=discard))

@@ -1,0 +1,247 @@
+"""From a spec to a search that can run: read, models and tasks opened, all checked that can be before work begins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from alloyd import __version__, search_reader
+from alloyd.errors import RecipeError, UsageError
+from alloyd.jobs import PlanSpec, SearchSpec
+from alloyd.search_schema import SearchFile
+
+from .. import tasks
+from ..candidate import Candidate, from_recipe
+from ..checkpoints.files import side_digest
+from ..checkpoints.fingerprint import fingerprint
+from ..evaluator import Choices
+from ..job import Context
+from ..runner import RUNNERS, RunOptions
+from ..scoring.run import Posed
+from .baselines import Baseline, baselines
+from .leakage import check as check_leaks
+from .objective import Goal, goal_of
+from .phases import Phases, phases_of
+from .previous import previous_best
+from .results import Searched
+from .run import SearchTask
+from .space import PlainRecipe
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A search, made ready. ``splits``: the tasks of each split. ``identity``: what its scores follow from, as a
+    digest; budgets are no part of it. ``notes`` are for people.
+    """
+
+    spec: SearchFile
+    task: SearchTask
+    splits: Mapping[str, tuple[Posed, ...]]
+    phases: Phases
+    identity: str
+    notes: tuple[str, ...]
+
+    def searched(self, job: str) -> Searched:
+        """What results say of the search beside its record."""
+        first = self.phases.chosen[0]
+        later = [{"name": each.kind.name, "why": each.why} for each in self.phases.chosen[1:]]
+        return Searched(
+            job=job,
+            spec=self.spec,
+            genomes=self.phases.genomes,
+            optimiser={
+                "name": first.kind.name,
+                "options": dict(first.options),
+                "why": first.why,
+                "reference": first.kind.reference,
+                "after": later,
+            },
+            splits={name: tuple(each.task for each in posed) for name, posed in self.splits.items()},
+            goal=self.task.goal,
+            top=len(self.spec.rungs) - 1,
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The plan of the job, for people and scripts."""
+        first = self.phases.chosen[0]
+        budget = self.spec.budget
+        limits = ((budget.candidates, "candidates"), (budget.items, "items"), (budget.seconds, "seconds"))
+        return {
+            "genes": sum(len(each) for each in self.phases.genomes),
+            "optimiser": {"name": first.kind.name, "why": first.why},
+            "tasks": [
+                {
+                    "split": split,
+                    "name": each.task.name,
+                    "evaluator": each.task.evaluator,
+                    "items": len(each.task.items),
+                }
+                for split, posed in self.splits.items()
+                for each in posed
+            ],
+            "rungs": [_rung_text(each) for each in self.spec.rungs],
+            "baselines": [each.name for each in self.task.baselines],
+            "budget": " or ".join(f"{limit:,} {name}" for limit, name in limits if limit is not None),
+            "runner": self.spec.runner,
+            "memory": self.task.options.memory,
+            "models": [
+                {"name": Path(path).name, "path": path, "bytes": each.nbytes}
+                for path, each in self.phases.models.all.items()
+            ],
+        }
+
+
+def make_ready(spec: SearchSpec, context: Context, folder: Path, options: RunOptions) -> Ready:
+    """The search that ``spec`` asks for, whose files lie in ``folder``; ``options`` as far as the job decides them.
+
+    Raises
+    ------
+    AlloydError
+        Whatever is wrong with spec, recipe, models, tasks, optimiser or runner.
+    """
+    base_dir = Path(spec.base_dir)
+    read = search_reader.read(spec.spec, name=spec.name or "search spec")
+    file = search_reader.absolute(_overridden(read, spec), base_dir)
+    options, given = _options(file, options)
+    choices = Choices(options=given, functions=context.settings.scoring.functions)
+    splits = {
+        name: tuple(Posed(*each) for each in tasks.resolve(names, choices))
+        for name in ("search", "validation", "test")
+        if (names := getattr(file.tasks, name))
+    }
+    check_leaks({name: [each.task for each in posed] for name, posed in splits.items()})
+    goal = goal_of(file.objectives, [each.task for each in splits["search"]], several=file.goal == "pareto")
+    phases = phases_of(file, base_dir=base_dir, folder=folder, context=context, memory=options.memory)
+    held, notes = _baselines(file, phases, context, base_dir)
+
+    def plan(recipe: PlainRecipe, name: str) -> Candidate:
+        one = PlanSpec(json.dumps(recipe), "/", memory=options.memory, threads=spec.threads, recipe_name=name)
+        return from_recipe(one, name=name, home=context.home, settings=context.settings)
+
+    task = SearchTask(
+        phases=phases.makers,
+        baselines=held,
+        goal=goal,
+        search=splits["search"],
+        validation=splits["validation"],
+        rungs=file.rungs,
+        budget=file.budget,
+        plan=plan,
+        options=options,
+        runner=file.runner,
+        finalists=file.finalists,
+        confidence=file.confidence,
+        one_at_a_time=file.mode == "async",
+        batch=file.optimiser.batch,
+        seed=file.seed,
+        most_failed=file.most_failed,
+    )
+    identity = _identity(file, splits, phases, goal)
+    return Ready(file, task, splits, phases, identity, (*phases.warnings, *notes))
+
+
+def _overridden(file: SearchFile, spec: SearchSpec) -> SearchFile:
+    """The spec's file with what was said beside it."""
+    replaced = msgspec.structs.replace
+    given = {name: getattr(spec, name) for name in ("candidates", "items", "seconds")}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if value <= 0:
+            raise UsageError(f"a budget of {value} {name} is none", hint="Give more than 0.", key=name)
+    if given:
+        file = replaced(file, budget=replaced(file.budget, **given))
+    if spec.optimiser is not None and spec.optimiser != file.optimiser.name:
+        file = replaced(file, optimiser=replaced(file.optimiser, name=spec.optimiser, options={}))
+    for name in ("seed", "mode", "runner"):
+        if getattr(spec, name) is not None:
+            file = replaced(file, **{name: getattr(spec, name)})
+    return file
+
+
+def _options(file: SearchFile, options: RunOptions) -> tuple[RunOptions, dict[str, str]]:
+    """The runners' options with what the spec says, and what it says to evaluators."""
+    own = {key for _, each in RUNNERS.items() for key in each.reads}
+    runners = {key: value for key, value in file.options.items() if key in own}
+    if file.runner != "auto":
+        known = RUNNERS.get(file.runner).reads
+        for key in runners:
+            if key not in known:
+                raise UsageError(
+                    f"the runner '{file.runner}' has no option '{key}'", hint="Leave it out.", key=key
+                )
+    rest = {key: value for key, value in file.options.items() if key not in own}
+    return replace(options, batch_size=file.batch_size, settings=runners), rest
+
+
+def _baselines(
+    file: SearchFile, phases: Phases, context: Context, base_dir: Path
+) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
+    """What the search is held against; a previous winner keeps its genes where they are this search's, too."""
+    models = phases.models
+    held: list[Baseline] = []
+    notes: list[str] = []
+    if file.baselines:
+        names = _short_names(models.all)
+        base = None if models.base is None else (names[models.base], Path(models.base))
+        sources = {names[path]: Path(path) for path in models.sources}
+        found, said = baselines(sources, base, models.common)
+        held, notes = list(found), list(said)
+    for name in file.previous:
+        one = previous_best(name, home=context.home, base_dir=base_dir)
+        fits = one.point is not None and set(one.point) == {gene.name for gene in phases.genomes[0]}
+        if (
+            fits
+            and one.point is not None
+            and all(gene.holds(one.point[gene.name]) for gene in phases.genomes[0])
+        ):
+            held.append(one)
+        else:
+            held.append(replace(one, point=None))
+    if len({each.name for each in held}) < len(held):
+        raise RecipeError("previous: a search is named twice", hint="Name each once.", key="previous")
+    return tuple(held), tuple(notes)
+
+
+def _short_names(models: Mapping[str, object]) -> dict[str, str]:
+    """What people call each model: its folder's name, or its path where two have one name."""
+    short = [Path(path).name for path in models]
+    return {path: name if short.count(name) == 1 else path for path, name in zip(models, short, strict=True)}
+
+
+def _identity(file: SearchFile, splits: Mapping[str, tuple[Posed, ...]], phases: Phases, goal: Goal) -> str:
+    spec = msgspec.to_builtins(file)
+    for key in ("budget", "finalists", "most_failed", "name", "previous"):
+        spec.pop(key, None)
+    facts = [
+        __version__,
+        spec,
+        goal.plain(),
+        [
+            [
+                split,
+                each.task.evaluator,
+                each.task.code,
+                [[item.id, item.content] for item in each.task.items],
+            ]
+            for split, posed in splits.items()
+            for each in posed
+        ],
+        [
+            [path, msgspec.to_builtins(fingerprint(each)), side_digest(each.folder)]
+            for path, each in phases.models.all.items()
+        ],
+        [each.kind.name for each in phases.chosen],
+    ]
+    return blake3(json.dumps(facts, default=str).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _rung_text(rung: Any) -> str:
+    items = "all items" if rung.items is None else f"{rung.items} items of each task"
+    kind = f" as {rung.quantise}" if rung.quantise else ""
+    return f"{items}{kind}{f', raced by {rung.block}' if rung.race else ''}"
