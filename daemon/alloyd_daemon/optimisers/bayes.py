@@ -11,7 +11,7 @@ from ..optimiser import OPTIMISERS, OptimiserKind, Option, Problem, Proposal, To
 from ..search.design import latin_hypercube
 from ..search.genome import Genome, Point, Value, first_point, of_units
 from ..search.known import Known, varying
-from ..search.libraries import need, one_thread
+from ..search.libraries import global_luck_kept, need, one_thread
 from ..search.losses import loss_of, worse_than
 
 # Fitting a Gaussian process takes the cube of the points: at 300 about a second.
@@ -19,7 +19,7 @@ MOST_POINTS = 300
 # A Gaussian process has a length for each coordinate to learn; a forest does not mind how many there are.
 MOST_COORDINATES = 20
 # A forest has no gradient: as in SMAC, the best of so many random points and neighbours of so many good ones is taken.
-CANDIDATES = 1000
+CANDIDATES = 500
 PARENTS = 10
 
 
@@ -30,8 +30,8 @@ class Bayes:
     after the other, each pretended to have been told the best loss so far (constant liar, Ginsbourger et al. 2010); so
     are those that were asked for earlier and not yet told.
 
-    Losses far above the rest (over the third quartile by more than three halves of what lies between it and the
-    first) count as that bound, failed points as a little worse than all: how bad a broken model is should not be learnt.
+    Losses far above the rest (over the third quartile by more than three halves of what lies between it and the first)
+    count as that bound, failed points as a little worse than all: how bad a broken model is should not be learnt.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -59,7 +59,7 @@ class Bayes:
         scored = sum(loss is not None for _, loss in self._told)
         if len(self._told) < int(self._options["initial"]) or not scored:
             return self._spread(count, dice)
-        with one_thread(), warnings.catch_warnings():
+        with one_thread(), global_luck_kept(), warnings.catch_warnings():
             # It warns of twins, which are seen to below, and of kernels at their bounds, which is no news to anyone.
             warnings.simplefilter("ignore")
             return self._improve(count, dice)
@@ -71,7 +71,7 @@ class Bayes:
             self._told.append((each.point, loss_of(each)))
 
     def _spread(self, count: int, dice: random.Random) -> list[Proposal]:
-        proposals = []
+        proposals: list[Proposal] = []
         design = latin_hypercube(count, len(self._free), dice)
         while len(proposals) < count and not self._known.used_up:
             if self._fixed in self._known:
@@ -86,7 +86,9 @@ class Bayes:
         points, losses = self._lessons()
         lie = min(losses)
         waiting = self._known.waiting
-        learner.tell([self._coordinates(point) for point in [*points, *waiting]], losses + [lie] * len(waiting))
+        learner.tell(
+            [self._coordinates(point) for point in [*points, *waiting]], losses + [lie] * len(waiting)
+        )
         proposals: list[Proposal] = []
         while len(proposals) < count and not self._known.used_up:
             if proposals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 
 from ..optimiser import OPTIMISERS, OptimiserKind, Option, Problem, Proposal, Told
 from ..search.genome import Gene, Genome, Point, Value, first_point
-from ..search.known import Known, varying
+from ..search.known import TRIES, Known, varying
 from ..search.libraries import need, one_thread
 from ..search.losses import loss_of, ranks
 
@@ -137,7 +138,7 @@ def _way(gene: Gene) -> str:
 def _shares(choices: Sequence[Gene], start: Point) -> Any:
     """How likely each choice is at first: [genes, most choices].
 
-    Where a search was told where to begin, about two choices of a point are others; without that all are equally likely.
+    Where genes say where to begin, about two choices of a point are others; without that all are equally likely.
     """
     import numpy as np
 
@@ -192,11 +193,12 @@ class CmaEs:
     def ask(self, count: int) -> list[Proposal]:
         """``count`` samples; none where the whole space is known."""
         proposals: list[Proposal] = []
+        if not self._free:
+            return proposals
         with one_thread():
             while len(proposals) < count and not self._known.used_up:
                 sampler = self._sampler = self._sampler or self._begin()
-                drawn, sample = sampler.draw()
-                point = {**self._fixed, **drawn}
+                point, sample = self._draw(sampler)
                 self._news |= point not in self._known
                 self._known.propose(point, Drawn(self._run, sample))
                 proposals.append(
@@ -216,6 +218,15 @@ class CmaEs:
                 self._told.append((drawn.sample, loss))
                 if len(self._told) == self._sampler.size:
                     self._learn(self._sampler)
+
+    def _draw(self, sampler: Sampler) -> tuple[dict[str, Value], Any]:
+        """A sample, in a finite space a new one if a few draws find any: what is known is not worth a candidate."""
+        for _ in range(1 if math.isinf(self._known.size) else TRIES):
+            drawn, sample = sampler.draw()
+            point = {**self._fixed, **drawn}
+            if point not in self._known:
+                break
+        return point, sample
 
     def _learn(self, sampler: Sampler) -> None:
         samples, losses = zip(*self._told, strict=True)
@@ -256,32 +267,38 @@ class CmaEs:
         return Mixed(self._free, start, sigma, size, seed)
 
     def _population(self) -> int:
-        import math
+        return max(4, int(self._options["population"]) or _generation(self._genome))
 
-        return int(self._options["population"]) or 4 + math.floor(3 * math.log(max(1, len(self._free))))
+
+def _least(genome: Genome) -> int:
+    """Five generations: fewer hardly turn a distribution."""
+    return 5 * _generation(genome)
+
+
+def _generation(genome: Genome) -> int:
+    return 4 + math.floor(3 * math.log(max(1, len(varying(genome)))))
 
 
 def _suits(genome: Genome, objectives: int) -> float:
-    free = varying(genome)
-    if len(free) != len(genome) and any(gene.kind == "text" for gene in genome):
+    if any(gene.kind == "text" for gene in genome):
         return 0.0
-    numbers = sum(gene.kind != "category" for gene in free)
-    return 0.9 if numbers > 1 else 0.6
+    return 0.9 if any(gene.kind != "category" for gene in genome) else 0.7
 
 
 OPTIMISERS.register(
     "cma-es",
     OptimiserKind(
         name="cma-es",
-        summary="a normal distribution that learns step size and correlations; with margin for mixed spaces",
+        summary="a normal distribution that learns step sizes and correlations; with margin for mixed spaces",
         reference="arXiv 1604.00772, 2304.03473 (learning rate), 2504.07884 (mixed)",
         make=CmaEs,
         why="it learns how numbers belong together, and noise troubles it least",
         suits=_suits,
+        least=_least,
         options={
             "sigma": Option(default=0.2, low=0.001, high=1.0, about="first step, as a share of each range"),
             "population": Option(
-                default=0, low=0, high=10000, about="points of a generation; 0: 4 + 3 ln(genes)"
+                default=0, low=0, high=10000, about="points of a generation, at least 4; 0: 4 + 3 ln(genes)"
             ),
             "lr_adapt": Option(
                 default=False, about="smaller steps where losses are noisy (continuous spaces)"

@@ -51,7 +51,7 @@ class DifferentialEvolution:
         self._factor = float(problem.options["F"])
         self._rate = float(problem.options["CR"])
         # Three others and a target are the least of which differences can be made.
-        self._size = max(4, int(problem.options["population"]) or min(16, max(8, 2 * len(self._free))))
+        self._size = max(4, int(problem.options["population"]) or min(16, max(10, 2 * len(self._free))))
         self._dice = random.Random(problem.seed)
         self._known: Known[int] = Known(problem.genome)
         self._members: list[Member] = []
@@ -71,7 +71,7 @@ class DifferentialEvolution:
         proposals: list[Proposal] = []
         while len(proposals) < count and not self._known.used_up:
             if len(self._members) < self._size:
-                point, target, parents = self._first(), -1, ()
+                point, target, parents = self._first(), -1, tuple[int, ...]()
                 how = "first population"
             else:
                 target = self._asked % self._size
@@ -197,7 +197,7 @@ OPTIMISERS.register(
             "F": Option(default=0.5, low=0.05, high=2.0, about="factor on differences"),
             "CR": Option(default=0.9, low=0.0, high=1.0, about="share of genes that come from the mutant"),
             "population": Option(
-                default=0, low=0, high=10000, about="members, at least 4; 0: two a gene, from 8 to 16"
+                default=0, low=0, high=10000, about="members, at least 4; 0: two a gene, from 10 to 16"
             ),
         },
     ),

@@ -7,9 +7,9 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from ..optimiser import OPTIMISERS, Option, OptimiserKind, Problem, Proposal, Told
+from ..optimiser import OPTIMISERS, OptimiserKind, Option, Problem, Proposal, Told
 from ..search.design import latin_hypercube
-from ..search.genome import Gene, Genome, Point, Value, first_point, of_units
+from ..search.genome import Gene, Genome, Value, first_point, of_units
 from ..search.known import Known, varying
 from ..search.libraries import need
 from ..search.losses import losses_of, worse_than
@@ -127,7 +127,9 @@ def _algorithm(genome: Genome, objectives: int, size: int, seed: int) -> Any:
     class Mating(MixedVariableMating):  # type: ignore[misc]
         """Remembers of each child the trials that it is made of, which pymoo does not."""
 
-        def _do(self, problem: Any, pop: Any, n_offsprings: int, random_state: Any = None, **other: Any) -> Any:
+        def _do(
+            self, problem: Any, pop: Any, n_offsprings: int, random_state: Any = None, **other: Any
+        ) -> Any:
             pairs = self.selection(
                 problem, pop, math.ceil(n_offsprings / 2), 2, random_state=random_state, **other
             )
@@ -158,6 +160,7 @@ def _algorithm(genome: Genome, objectives: int, size: int, seed: int) -> Any:
                 variable.Choice: ChoiceRandomMutation(prob_var=rate),
             },
             eliminate_duplicates=twins,
+            n_max_iterations=10,
         ),
         eliminate_duplicates=twins,
         seed=seed,
@@ -217,7 +220,9 @@ OPTIMISERS.register(
         suits=_suits,
         several=True,
         options={
-            "population": Option(default=20, low=4, high=10000, about="members, and offspring of a generation"),
+            "population": Option(
+                default=20, low=4, high=10000, about="members, and offspring of a generation"
+            ),
         },
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,18 @@ def need(optimiser: str, *modules: str) -> None:
                 optimiser=optimiser,
                 library=module,
             )
+
+
+@contextmanager
+def global_luck_kept() -> Iterator[None]:
+    """Inside, a library may draw from Python's global random numbers (some do where they are imported): afterwards
+    these are as they were.
+    """
+    before = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 @contextmanager
