@@ -95,8 +95,7 @@ class OptimiserKind:
     plus the number of asks so far, and everything told; ``steps``: ask and tell are repeated in their order.
     ``space``: makes the space that it searches from the models of the recipe, where it does not vary numbers of the
     recipe that it is given. ``suits``: how well it suits a genome and a number of objectives, in [0, 1], for the
-    default; ``why`` is the reason, as people will read it. ``least``: the points of a genome below which it has learnt
-    too little to be the default.
+    default; ``why`` is the reason, as people will read it.
     """
 
     name: str
@@ -105,7 +104,6 @@ class OptimiserKind:
     make: Callable[[Problem], Optimiser]
     why: str
     suits: Callable[[Genome, int], float]
-    least: Callable[[Genome], int] = lambda genome: 1
     several: bool = False
     replay: Literal["steps", "history"] = "steps"
     options: Mapping[str, Option] = field(default_factory=dict)

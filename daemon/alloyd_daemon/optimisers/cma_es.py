@@ -270,11 +270,6 @@ class CmaEs:
         return max(4, int(self._options["population"]) or _generation(self._genome))
 
 
-def _least(genome: Genome) -> int:
-    """Five generations: fewer hardly turn a distribution."""
-    return 5 * _generation(genome)
-
-
 def _generation(genome: Genome) -> int:
     return 4 + math.floor(3 * math.log(max(1, len(varying(genome)))))
 
@@ -294,7 +289,6 @@ OPTIMISERS.register(
         make=CmaEs,
         why="it learns how numbers belong together, and noise troubles it least",
         suits=_suits,
-        least=_least,
         options={
             "sigma": Option(default=0.2, low=0.001, high=1.0, about="first step, as a share of each range"),
             "population": Option(

@@ -3,87 +3,91 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alloyd.errors import UsageError
+from alloyd.errors import RecipeError
+from alloyd.search_schema import OptimiserChoice
 
 from ..optimiser import OPTIMISERS, OptimiserKind
-from .genome import Genome
+from .genome import Genome, Value
 from .known import varying
+from .options import check_options
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """An optimiser, and the sentence that says why it was taken."""
+class Chosen:
+    """An optimiser, its options whole, and the sentence that says why it is this one."""
 
     kind: OptimiserKind
+    options: Mapping[str, Value]
     why: str
 
 
-def choose(name: str, genome: Genome, *, objectives: int = 1, budget: int | None = None) -> Choice:
-    """The optimiser ``name``; if that is ``auto``, the one that suits ``genome`` best.
+def choose(choice: OptimiserChoice, genome: Genome, objectives: int = 1) -> Chosen:
+    """The optimiser that ``choice`` names; ``auto``: the one that suits ``genome`` best.
 
-    ``objectives``: those that are not added up. ``budget``: candidates, where it is known: an optimiser that has
-    learnt nothing yet when so few are spent is not chosen.
+    ``objectives``: those that are not added up. The budget has no say: a search goes on with its optimiser when more is
+    given to it.
 
     Raises
     ------
     RecipeError
-        There is no optimiser of this name.
-    UsageError
-        It cannot search this space or for several objectives; nothing in the genome varies.
+        Nothing in the genome varies; there is no optimiser of this name; it cannot search this space or so many
+        objectives; an option is wrong (Problems, if there are several).
     """
-    if name != "auto":
-        kind = OPTIMISERS.get(name)
-        _fits(kind, genome, objectives)
-        return Choice(kind, f"{kind.name}, as asked: {kind.summary}")
-    _varies(genome)
-    ranked = sorted(
-        (
-            (kind.suits(genome, objectives), kind)
-            for _, kind in OPTIMISERS.items()
-            if kind.space is None and (kind.several or objectives == 1)
-        ),
-        key=lambda each: (-each[0], each[1].name),
-    )
-    suiting = [kind for suits, kind in ranked if suits > 0]
-    if not suiting:
-        raise UsageError("no optimiser can search this space", hint="Name one: optimiser: {name: ...}.")
-    kind = next((each for each in suiting if budget is None or each.least(genome) <= budget), suiting[-1])
-    budgeted = "" if kind is suiting[0] else f" and {budget} candidates"
-    return Choice(kind, f"{kind.name} for {_shape(genome, objectives)}{budgeted}: {kind.why}")
+    if choice.name != AUTO:
+        kind = OPTIMISERS.get(choice.name)
+        check_objectives(kind, objectives)
+        _check_space(kind, genome, objectives)
+        return Chosen(kind, check_options(kind, choice.options), "it was asked for")
+    _check_varies(genome)
+    able = [
+        kind
+        for _, kind in OPTIMISERS.items()
+        if kind.space is None and (kind.several or objectives == 1) and kind.suits(genome, objectives) > 0
+    ]
+    if not able:
+        raise RecipeError("no optimiser can search this space", hint="Name one that can.", key="optimiser")
+    kind = max(able, key=lambda each: each.suits(genome, objectives))
+    return Chosen(kind, check_options(kind, choice.options), f"for {_shape(genome, objectives)}: {kind.why}")
 
 
-def _fits(kind: OptimiserKind, genome: Genome, objectives: int) -> None:
+def check_objectives(kind: OptimiserKind, objectives: int) -> None:
+    """Raise RecipeError where ``kind`` searches for one objective and there are several."""
     if objectives > 1 and not kind.several:
-        able = [each.name for _, each in OPTIMISERS.items() if each.several]
-        raise UsageError(
+        able = ", ".join(name for name, each in OPTIMISERS.items() if each.several)
+        raise RecipeError(
             f"the optimiser '{kind.name}' searches for one objective, not for a front of {objectives}",
-            hint=f"Take one of {', '.join(able)}, or goal: one, which adds them up.",
-            optimiser=kind.name,
-        )
-    if kind.space is not None:
-        return
-    _varies(genome)
-    if any(gene.kind == "text" for gene in genome):
-        raise UsageError(
-            f"the optimiser '{kind.name}' varies numbers and choices, and this space has genes that are texts",
-            optimiser=kind.name,
+            hint=f"For a front: {able}. With goal: one the objectives are added up.",
+            key="optimiser",
         )
 
 
-def _varies(genome: Genome) -> None:
+def _check_space(kind: OptimiserKind, genome: Genome, objectives: int) -> None:
+    _check_varies(genome)
+    if kind.suits(genome, objectives) <= 0:
+        raise RecipeError(
+            f"the optimiser '{kind.name}' cannot search this space",
+            hint="Leave the optimiser out, and one that can is chosen.",
+            key="optimiser",
+        )
+
+
+def _check_varies(genome: Genome) -> None:
     if not varying(genome) and not any(gene.kind == "text" for gene in genome):
-        raise UsageError(
+        raise RecipeError(
             "nothing varies in this search",
             hint="Put a knob where a value is wanted, such as weight: {low: 0, high: 1.5}.",
+            key="recipe",
         )
 
 
 def _shape(genome: Genome, objectives: int) -> str:
     """The space in words: its genes by their kinds."""
-    free = varying(genome)
-    counts: Counter[str] = Counter(gene.kind for gene in free)
+    counts: Counter[str] = Counter(gene.kind for gene in varying(genome))
     words = [
         f"{counts[kind]} {one if counts[kind] == 1 else many}"
         for kind, one, many in (

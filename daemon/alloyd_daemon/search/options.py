@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from alloyd.errors import AlloydError, Problems, UsageError, did_you_mean
+from alloyd.errors import AlloydError, Problems, RecipeError, did_you_mean
 
 from ..optimiser import OptimiserKind, Option
 from .genome import Value
@@ -15,26 +15,26 @@ def check_options(kind: OptimiserKind, given: Mapping[str, object]) -> dict[str,
 
     Raises
     ------
-    UsageError
+    RecipeError
         An option that the kind does not have, or a value that it cannot be (Problems, if there are several).
     """
     problems: list[AlloydError] = []
     complete: dict[str, Value] = {name: option.default for name, option in kind.options.items()}
     for name, value in given.items():
         if name not in kind.options:
-            hint = did_you_mean(name, kind.options) or f"'{kind.name}' has no options."
+            hint = did_you_mean(name, kind.options) or "It has none."
             problems.append(
-                UsageError(f"the optimiser '{kind.name}' has no option '{name}'", hint=hint, option=name)
+                RecipeError(f"the optimiser '{kind.name}' has no option '{name}'", hint=hint, key=name)
             )
             continue
         option = kind.options[name]
         fitting = _fitting(option, value)
         if fitting is None:
             problems.append(
-                UsageError(
+                RecipeError(
                     f"the option '{name}' of the optimiser '{kind.name}' cannot be {str(value)[:60]!r}",
                     hint=f"It is {expected(option)}: {option.about}.",
-                    option=name,
+                    key=name,
                 )
             )
             continue

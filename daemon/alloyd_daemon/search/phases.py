@@ -21,9 +21,10 @@ from ..kinship.gram import task_vector_gram
 from ..optimiser import OPTIMISERS, Sources
 from ..recipes.models import resolve
 from ..settings import Settings
-from .choosing import Chosen, check_objectives, choose, options_of
+from .choose import Chosen, check_objectives, choose
 from .genome import Genome
 from .model_shape import ModelShape
+from .options import check_options
 from .run import MakePhase, Phase
 from .space import Space
 from .spaces.data_flow import DataFlowSpace
@@ -102,7 +103,7 @@ def phases_of(spec: SearchFile, *, base_dir: Path, folder: Path, context: Contex
             )
         check_objectives(by_name, objectives)
         space = by_name.space(sources)
-        chosen = Chosen(by_name, options_of(by_name, spec.optimiser.options), "it was asked for")
+        chosen = Chosen(by_name, check_options(by_name, spec.optimiser.options), "it was asked for")
         return Phases((_maker(space, chosen, 1.0, sources),), (space.genome,), (chosen,), models, ())
     warnings: list[str] = []
     parameters: ParameterSpace | None = None
