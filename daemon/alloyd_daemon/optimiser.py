@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from .plugins import Door
 from .search.genome import Genome, Point, Value
@@ -35,12 +35,14 @@ class Sources:
 
     ``models``: names that a recipe can have, the base left out. ``base``: the base's name, if there is one.
     ``gram``: inner products of the models' task vectors over all weights, [models, models] in float64, measured in one
-    streamed pass when it is first called (raises AlloydError where there is no base).
+    streamed pass when it is first called (raises AlloydError where there is no base). ``common``: what stands in every
+    recipe beside models and method, such as ``dtype``.
     """
 
     models: tuple[str, ...]
     base: str | None
     gram: Callable[[], Sequence[Sequence[float]]]
+    common: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

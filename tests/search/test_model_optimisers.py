@@ -36,13 +36,19 @@ def start(
     known = given or sources()
     assert kind.space is not None
     space = kind.space(known)
-    chosen = {key: option.default for key, option in kind.options.items()} | options
+    chosen = _defaults(kind) | options
     return kind.make(Problem(genome=space.genome, seed=seed, options=chosen, sources=known)), space
+
+
+def _defaults(kind: OptimiserKind) -> dict[str, Any]:
+    return {key: option.default for key, option in kind.options.items()}
 
 
 def soup_loss(space: Space) -> Callable[[Point], float]:
     """How far a soup is from what is wished."""
-    return lambda point: float(np.linalg.norm(np.array(shares_of(space.genome, point)) @ DIRECTIONS - WISH))
+    return lambda point: float(
+        np.linalg.norm(np.array(shares_of(space.genome, point)) @ DIRECTIONS[: len(space.genome)] - WISH)
+    )
 
 
 def weights_of(descent: Descent) -> np.ndarray[Any, Any]:
@@ -305,6 +311,17 @@ def test_a_descent_is_a_recipe_of_the_models_that_it_needs() -> None:
         space.recipe({"descent": "m4"})
     with pytest.raises(RecipeError):
         space.recipe({"descent": ""})
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_stands_in_every_recipe_stands_in_these(name: str) -> None:
+    kind = OPTIMISERS.get(name)
+    assert kind.space is not None
+    space = kind.space(Sources(("a", "b"), None, list, {"dtype": "float32"}))
+    optimiser = kind.make(Problem(genome=space.genome, options=_defaults(kind), sources=sources(2)))
+    recipes = [space.recipe(each.point) for each, _ in drive(optimiser, loss_for(name, space), 3)]
+    assert [each["dtype"] for each in recipes] == ["float32"] * 3
+    assert {each["merge_method"] for each in recipes} > {"passthrough"}
 
 
 def test_recipes_of_both_spaces_can_be_planned(tmp_path: Path) -> None:

@@ -169,6 +169,6 @@ OPTIMISERS.register(
                 default=0, low=0, high=1000, about="members; 0: as many as there are sources"
             ),
         },
-        space=lambda sources: DescentSpace(sources.models),
+        space=lambda sources: DescentSpace(sources.models, sources.common),
     ),
 )

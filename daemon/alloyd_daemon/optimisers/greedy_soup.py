@@ -118,6 +118,6 @@ OPTIMISERS.register(
                 default=1, low=1, high=64, about="soups scored at a time; more than 1 scores some in vain"
             )
         },
-        space=lambda sources: SoupSpace(sources.models),
+        space=lambda sources: SoupSpace(sources.models, sources.common),
     ),
 )

@@ -137,6 +137,6 @@ OPTIMISERS.register(
                 default=0.9, low=-1.0, high=1.0, about="mean kinship among the best above which it is done"
             ),
         },
-        space=lambda sources: SoupSpace(sources.models),
+        space=lambda sources: SoupSpace(sources.models, sources.common),
     ),
 )

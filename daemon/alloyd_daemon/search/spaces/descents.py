@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from ...recipes.descent import read
 from ..genome import Gene, Genome, Point
@@ -14,10 +14,11 @@ DESCENT: Final = "descent"
 
 
 class DescentSpace:
-    """One text gene. A recipe lists only the models that its descent needs."""
+    """One text gene. A recipe lists only the models that its descent needs; ``common`` stands in every one."""
 
-    def __init__(self, models: Sequence[str]) -> None:
+    def __init__(self, models: Sequence[str], common: Mapping[str, Any] | None = None) -> None:
         self._models = tuple(models)
+        self._common = dict(common or {})
 
     @property
     def genome(self) -> Genome:
@@ -32,9 +33,10 @@ class DescentSpace:
         descent = read(str(point[DESCENT]), len(self._models))
         models = [{"model": named(self._models[each])} for each in descent.models]
         if not descent.steps:
-            return {"merge_method": "passthrough", "models": models}
+            return {"merge_method": "passthrough", "models": models, **self._common}
         return {
             "merge_method": "evolver",
             "models": models,
             "parameters": {DESCENT: str(descent.among(descent.models))},
+            **self._common,
         }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from alloyd.errors import RecipeError
 
@@ -17,10 +18,14 @@ Shares = tuple[float, ...]
 
 
 class SoupSpace:
-    """One gene a model: its weight from 0 to 1. Only ratios count; what has no weight is left out of the recipe."""
+    """One gene a model: its weight from 0 to 1. Only ratios count; what has no weight is left out of the recipe.
 
-    def __init__(self, models: Sequence[str]) -> None:
+    ``common`` stands in every recipe.
+    """
+
+    def __init__(self, models: Sequence[str], common: Mapping[str, Any] | None = None) -> None:
         self._models = tuple(models)
+        self._common = dict(common or {})
 
     @property
     def genome(self) -> Genome:
@@ -37,11 +42,11 @@ class SoupSpace:
         shares = shares_of(self.genome, point)
         taken = [(model, share) for model, share in zip(self._models, shares, strict=True) if share]
         if len(taken) == 1:
-            return {"merge_method": "passthrough", "models": [{"model": named(taken[0][0])}]}
+            return {"merge_method": "passthrough", "models": [{"model": named(taken[0][0])}], **self._common}
         # Relative to the largest, so that equal shares are written as people write them.
         most = max(shares)
         models = [{"model": named(model), "parameters": {"weight": share / most}} for model, share in taken]
-        return {"merge_method": "linear", "models": models, "parameters": {"normalize": True}}
+        return {"merge_method": "linear", "models": models, "parameters": {"normalize": True}, **self._common}
 
 
 def shares_of(genome: Sequence[Gene], point: Point) -> Shares:
