@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 T = TypeVar("T")
+
+FEW: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,16 @@ class Warm:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._known: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def recall(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What is known under ``key``, found out if nothing is: something small, of which the last 64 are kept."""
+        if key not in self._known:
+            self._known[key] = make()
+            if len(self._known) > FEW:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return cast(T, self._known[key])
 
     def get(
         self, key: Hashable, make: Callable[[], T], *, end: Callable[[T], None], nbytes: int, room: int
@@ -41,6 +53,7 @@ class Warm:
         """End everything."""
         for key in list(self._kept):
             self._end(key)
+        self._known.clear()
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..candidate import Candidate
 from ..scoring.encoding import Encoded, EncodedPrompt, context_length, encode
 from ..scoring.packing import Batch, compose
 from ..scoring.requests import Answer, Request, Written
+from ..warm import Warm
 from .generation import padding, prompt_batches, write
 from .likelihood import span_scores
 from .loading import load_tokenizer
@@ -56,8 +57,9 @@ def questions_of(
     *,
     batch_size: int | None,
     where: Callable[[int], str],
+    warm: Warm | None = None,
 ) -> list[Questions]:
-    """What each candidate is asked; those of one config and one folder share it.
+    """What each candidate is asked; those of one config and one folder share it. ``warm`` keeps tokenizers.
 
     Raises
     ------
@@ -66,6 +68,7 @@ def questions_of(
     TaskError
         A request that does not fit into a candidate's context.
     """
+    warm = warm or Warm()
     found: dict[tuple[str, str], Questions] = {}
     asked = []
     for candidate in candidates:
@@ -78,7 +81,7 @@ def questions_of(
             )
         key = (str(candidate.folder), json.dumps(config, sort_keys=True))
         if key not in found:
-            tokenizer, room = load_tokenizer(candidate.folder), context_length(config)
+            tokenizer, room = _tokenizer(candidate, warm), context_length(config)
             encoded = encode(requests, tokenizer, room, where=where)
             if encoded.prompts:
                 padding(tokenizer)  # told before work
@@ -86,22 +89,37 @@ def questions_of(
                 tokenizer,
                 room,
                 encoded,
-                _span_batches(candidate, encoded, batch_size),
+                _span_batches(candidate, encoded, batch_size, warm),
                 tuple(prompt_batches(encoded.prompts, batch_size)),
             )
         asked.append(found[key])
     return asked
 
 
-def _span_batches(candidate: Candidate, encoded: Encoded, batch_size: int | None) -> tuple[Batch, ...]:
+def _tokenizer(candidate: Candidate, warm: Warm) -> Any:
+    folder = candidate.folder
+    return warm.recall(("tokenizer", folder), lambda: load_tokenizer(folder))
+
+
+def _span_batches(
+    candidate: Candidate, encoded: Encoded, batch_size: int | None, warm: Warm
+) -> tuple[Batch, ...]:
     """The batches that the streamed forward has too; a model that cannot be taken apart shares no rows."""
     if not encoded.spans:
         return ()
+    shapes = {each.name: each.shape for each in candidate.prepared.plan.tensors}
+    config = candidate.config
+    key = ("rows", json.dumps(config, sort_keys=True), tuple(sorted(shapes.items())))
+    shares, window = warm.recall(key, lambda: _rows(config, shapes))
+    return compose(encoded.spans, share=shares, window=window, batch_size=batch_size)
+
+
+def _rows(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> tuple[bool, int | None]:
+    """Whether requests may share rows of such a model, and the window of its attention."""
     from ..streaming.anatomy import Anatomy  # needs torch
 
-    shapes = {each.name: each.shape for each in candidate.prepared.plan.tensors}
     try:
-        anatomy = Anatomy(candidate.config, shapes)
+        anatomy = Anatomy(config, shapes)
     except AlloydError:
-        return compose(encoded.spans, share=False, batch_size=batch_size)
-    return compose(encoded.spans, share=anatomy.shares, window=anatomy.window, batch_size=batch_size)
+        return False, None
+    return anatomy.shares, anatomy.window

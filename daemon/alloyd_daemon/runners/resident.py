@@ -34,7 +34,9 @@ def run(
     torch = loading.library("torch")
     torch.set_num_threads(min(options.threads, loading.processors()))
     least = max(check_memory(candidate, options.quantise, options.memory) for candidate in candidates)
-    questions = questions_of(candidates, requests, batch_size=options.batch_size, where=options.where)
+    questions = questions_of(
+        candidates, requests, batch_size=options.batch_size, where=options.where, warm=options.warm
+    )
     model = _model(options, writes=any(isinstance(each, Prompt) for each in requests), least=least)
     total = len(candidates) * len(requests)
     with population(candidates, options.findings) as opened:
