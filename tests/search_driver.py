@@ -1,7 +1,8 @@
-"""Runs a small search over the zoo in a process of its own, to be killed: ``python search_driver.py FOLDER``."""
+"""Small searches over the zoo, and one in a process of its own, to be killed: ``python search_driver.py FOLDER``."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from alloyd.jobs import Note, PlanSpec, Progress
 from alloyd.search_schema import Budget, Objective, Rung
 from alloyd_daemon import tasks
-from alloyd_daemon.candidate import from_recipe
+from alloyd_daemon.candidate import Candidate, from_recipe
 from alloyd_daemon.evaluator import Choices
 from alloyd_daemon.optimiser import OPTIMISERS
 from alloyd_daemon.runner import RunOptions
@@ -47,39 +48,37 @@ class Weights:
         }
 
 
-def posed(split: str, kind: str = "gold_answer", limit: int | None = None) -> tuple[Posed, ...]:
-    """A split of the zoo's arithmetic in L2."""
+def posed(split: str, limit: int, kind: str = "gold_answer") -> tuple[Posed, ...]:
+    """The first items of a split of the zoo's arithmetic in L2."""
     name = f"{kind}:{ZOO / 'tasks' / f'l2_arithmetic.{split}.jsonl'}"
     return tuple(Posed(*each) for each in tasks.resolve([name], Choices(limit=limit)))
 
 
-def task(folder: Path, **changes: Any) -> SearchTask:
-    """A search of few candidates."""
-    settings = Settings()
+def task(folder: Path, *, optimiser: str = "cma-es", items: int = 60, **changes: Any) -> SearchTask:
+    """A search of few candidates over few items, whose scratch is in ``folder``."""
     options = RunOptions(scratch=folder / "scratch", memory=4 << 30, threads=1, warm=Warm())
 
     def phase(_: Trial | None) -> Generator[Progress | Note, None, Phase]:
         yield from ()
-        kind = OPTIMISERS.get(changes.pop("optimiser", "cma-es"))
+        kind = OPTIMISERS.get(optimiser)
         given = {name: each.default for name, each in kind.options.items()}
         return Phase(space=Weights(), kind=kind, options=given)
 
+    def plan(recipe: PlainRecipe, name: str) -> Candidate:
+        spec = PlanSpec(recipe=json.dumps(recipe), base_dir="/")
+        return from_recipe(spec, name=name, home=folder, settings=Settings())
+
     models = {name: ZOO / "models" / name for name in ("math", "lang")}
-    asked = posed("search", limit=100)
+    asked = posed("search", items)
     whole: dict[str, Any] = {
         "phases": [phase],
         "baselines": baselines(models, ("base", ZOO / "models" / "base"), {"dtype": "float32"})[0],
         "goal": goal_of([Objective(metric="greedy")], [each.task for each in asked], several=False),
         "search": asked,
-        "validation": posed("validation", limit=50),
+        "validation": posed("validation", 40),
         "rungs": (Rung(race=True, block=20),),
-        "budget": Budget(candidates=16),
-        "plan": lambda recipe, name: from_recipe(
-            PlanSpec(recipe=__import__("json").dumps(recipe), base_dir="/"),
-            name=name,
-            home=folder,
-            settings=settings,
-        ),
+        "budget": Budget(candidates=10),
+        "plan": plan,
         "options": options,
         "runner": "resident",
         "finalists": 2,
@@ -87,14 +86,18 @@ def task(folder: Path, **changes: Any) -> SearchTask:
     return SearchTask(**(whole | changes))
 
 
-if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    with History(place / "history.db") as history:
-        run = search(task(place), history)
+def run(folder: Path, **changes: Any) -> int | None:
+    """Search to the end; returns the winner's number."""
+    with History(folder / "history.db") as history:
+        running = search(task(folder, **changes), history)
         try:
             while True:
-                said = next(run)
-                if "-v" in sys.argv:
-                    print(said, flush=True)
+                next(running)
         except StopIteration as end:
-            print("winner", end.value)
+            winner: int | None = end.value
+            return winner
+
+
+if __name__ == "__main__":
+    print("ready", flush=True)
+    print("winner", run(Path(sys.argv[1])), flush=True)

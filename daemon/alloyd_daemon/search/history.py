@@ -104,6 +104,7 @@ TOLD = "SELECT number FROM trials WHERE told IS NOT NULL ORDER BY told"
 BEGIN = "UPDATE trials SET deaths = deaths + 1 WHERE number = ?"
 LIVES = "UPDATE trials SET deaths = 0 WHERE number = ?"
 DEATHS = "SELECT deaths FROM trials WHERE number = ?"
+MOST_DEATHS = "SELECT COALESCE(MAX(deaths), 0) FROM trials WHERE told IS NULL"
 KEEP = "INSERT OR REPLACE INTO scores (trial, rung, task, item, vals, output) VALUES (?, ?, ?, ?, ?, ?)"
 CARRY = """
     INSERT OR IGNORE INTO scores (trial, rung, task, item, vals, output)
@@ -298,6 +299,10 @@ class History:
             before = {each: int(self._db.execute(DEATHS, (each,)).fetchone()[0]) for each in trials}
             self._db.executemany(BEGIN, [(each,) for each in trials])
         return before
+
+    def most_deaths(self) -> int:
+        """The most processes that died over one trial before they had another item of it."""
+        return int(self._rows(MOST_DEATHS)[0][0])
 
     def rest(self, trials: Sequence[int]) -> None:
         """Say that nothing is to be blamed on ``trials``: the work on them was stopped in order."""

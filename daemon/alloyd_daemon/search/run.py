@@ -33,7 +33,7 @@ from .trial import VALIDATION, Trial
 
 MANY: Final = 1000
 """Points that an optimiser is told to expect where the budget is one of items or time."""
-MOST_DEATHS: Final = 2
+MOST_DEATHS: Final = 3
 """Processes that may die over one trial before they scored another item of it; then it is the trial that failed."""
 
 

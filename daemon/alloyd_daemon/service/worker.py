@@ -33,7 +33,7 @@ from .store import Store, cancelled
 # Kinds that need little memory never wait behind a merge.
 LIGHT = ("plan", "verify")
 LIGHT_AT_ONCE = 4
-MOST_DEATHS = 3
+MOST_DEATHS = 4
 # The default pipe holds 64 KiB; a recipe must fit without the daemon waiting for its child to read.
 PIPE_SIZE = 2**20
 
