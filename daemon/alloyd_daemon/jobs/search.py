@@ -7,8 +7,10 @@ was stopped goes on, and the results. A job that ``continues`` another begins wi
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -19,13 +21,16 @@ from ..engine.findings import open_findings
 from ..job import JOBS, Context, JobKind
 from ..runner import RunOptions
 from ..search.history import History
-from ..search.publish import publish
+from ..search.publish import publish, so_far
 from ..search.ready import Ready, make_ready
+from ..search.results import Searched
 from ..search.run import search
 from ..settings import MOST_THREADS
 from ..warm import Warm
 
 RECORD = "history.db"
+TELL_EVERY: Final = 60.0
+"""Seconds between results that are written while a search runs."""
 
 
 def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
@@ -53,12 +58,17 @@ def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
         yield from (Note("warning", text) for text in ready.notes)
         with History(folder / RECORD) as history:
             _begin(history, spec, ready, context)
+            searched = ready.searched(context.job_id)
+            due = time.monotonic() + TELL_EVERY
             running = search(ready.task, history)
             try:
                 while True:
                     said = next(running)
                     if isinstance(said, Note):
-                        history.enter("note", said.text, {"level": said.level, "text": said.text})
+                        if not history.enter("note", said.text, {"level": said.level, "text": said.text}):
+                            continue
+                    elif time.monotonic() >= due:
+                        due = _tell_so_far(history, searched, folder)
                     yield said
             except StopIteration as end:
                 winner: int | None = end.value
@@ -66,7 +76,7 @@ def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
                 running.close()
             result = publish(
                 history,
-                ready.searched(context.job_id),
+                searched,
                 winner=winner,
                 folder=folder,
                 home=context.home,
@@ -74,6 +84,14 @@ def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
             )
         shutil.rmtree(folder / "scratch", ignore_errors=True)
     yield Finished(result)
+
+
+def _tell_so_far(history: History, searched: Searched, folder: Path) -> float:
+    """Write the results as they stand; returns when that is due again: it never takes more than a twentieth."""
+    begun = time.monotonic()
+    so_far(history, searched, folder=folder)
+    now = time.monotonic()
+    return now + max(TELL_EVERY, 20 * (now - begun))
 
 
 def discard(_: SearchSpec, context: Context) -> None:

@@ -117,6 +117,7 @@ def make_ready(spec: SearchSpec, context: Context, folder: Path, options: RunOpt
     }
     check_leaks({name: [each.task for each in posed] for name, posed in splits.items()})
     goal = goal_of(file.objectives, [each.task for each in splits["search"]], several=file.goal == "pareto")
+    _check_splits(goal, splits)
     phases = phases_of(file, base_dir=base_dir, folder=folder, context=context, memory=options.memory)
     held, notes = _baselines(file, phases, context, base_dir)
 
@@ -144,6 +145,21 @@ def make_ready(spec: SearchSpec, context: Context, folder: Path, options: RunOpt
     )
     identity = _identity(file, splits, phases, goal)
     return Ready(file, task, splits, phases, identity, (*phases.warnings, *notes))
+
+
+def _check_splits(goal: Goal, splits: Mapping[str, tuple[Posed, ...]]) -> None:
+    """Raise RecipeError where a split's task cannot be scored by the metric that the search is for."""
+    for target in goal.targets:
+        for split, posed in splits.items():
+            task = posed[target.task].task
+            names = [each.name for each in task.metrics]
+            if names and target.metric.name not in names:
+                raise RecipeError(
+                    f"the {split} task {task.name} ({task.evaluator}) has no metric '{target.metric.name}', "
+                    "which the search is for",
+                    hint="Score each split by the same evaluator, in the same order.",
+                    key="tasks",
+                )
 
 
 def _overridden(file: SearchFile, spec: SearchSpec) -> SearchFile:

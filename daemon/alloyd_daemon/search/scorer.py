@@ -54,7 +54,10 @@ class Scorer:
         trials = {each.name: trial for trial, each in members.items()}
         records = _Records(self.history, rung, numbers, trials)
         try:
-            yield from score(candidates, questions, runner, options, records)
+            for said in score(candidates, questions, runner, options, records):
+                # What a runner says of one score is too much of thousands.
+                if isinstance(said, Progress) or said.level == "warning":
+                    yield said
         except MemoryError as error:
             if len(members) > 1:
                 raise
