@@ -20,23 +20,23 @@ def run_lines(summary: Result) -> list[str]:
     genes, optimiser = summary.get("genes"), summary.get("optimiser") or {}
     lines = []
     if genes is not None:
-        lines.append(f"  {'genes':<9} {genes}")
+        lines.append(f"  {'genes':<10} {genes}")
     if optimiser:
-        lines.append(f"  {'optimiser':<9} {optimiser['name']}" + _because(optimiser))
+        lines.append(f"  {'optimiser':<10} {optimiser['name']}" + _because(optimiser))
     lines += [
-        f"  {each['split']:<9} {each['name']} ({each['evaluator']}, {each['items']} items)"
+        f"  {each['split']:<10} {each['name']} ({each['evaluator']}, {each['items']} items)"
         for each in summary.get("tasks", [])
     ]
     if summary.get("rungs"):
-        lines.append(f"  {'rungs':<9} {', then '.join(summary['rungs'])}")
+        lines.append(f"  {'rungs':<10} {', then '.join(summary['rungs'])}")
     if summary.get("baselines"):
-        lines.append(f"  {'baselines':<9} {', '.join(summary['baselines'])}")
+        lines.append(f"  {'baselines':<10} {', '.join(summary['baselines'])}")
     if summary.get("budget"):
-        lines.append(f"  {'budget':<9} {summary['budget']}")
+        lines.append(f"  {'budget':<10} {summary['budget']}")
     if summary.get("runner"):
-        lines.append(f"  {'runner':<9} {summary['runner']}")
+        lines.append(f"  {'runner':<10} {summary['runner']}")
     if summary.get("memory"):
-        lines.append(f"  {'memory':<9} {format_size(summary['memory'])} at most")
+        lines.append(f"  {'memory':<10} {format_size(summary['memory'])} at most")
     return lines
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -24,6 +23,7 @@ from ..search.objective import Place
 from ..search.publish import publish
 from ..search.ready import Ready, make_ready
 from ..search.scorer import Scorer
+from ..search.standing import as_part
 from ..search.trial import TEST, Trial
 from ..warm import Warm
 
@@ -121,7 +121,7 @@ def _score(
         try:
             candidate = ready.task.plan(trial.recipe, trial.name)
             running = scorer.score({trial.number: candidate}, places, rung=TEST, quantise=None)
-            lost = yield from _counted(running, number * len(places), len(trials) * len(places))
+            lost = yield from as_part(running, number, len(trials), len(places), trial.name)
         except AlloydError as error:
             lost = {trial.number: error}
         if trial.number in lost:
@@ -130,22 +130,6 @@ def _score(
         history.count(trial.number, TEST, len(places))
         answered.append(trial)
     return answered
-
-
-def _counted(
-    running: Generator[Progress | Note, None, dict[int, Any]], done: int, total: int
-) -> Generator[Progress | Note, None, dict[int, Any]]:
-    try:
-        while True:
-            said = next(running)
-            if isinstance(said, Progress):
-                said = Progress(done + said.done, total, "items", said.what)
-            yield said
-    except StopIteration as end:
-        lost: dict[int, Any] = end.value
-        return lost
-    finally:
-        running.close()
 
 
 JOBS.register("open_test", JobKind(spec=OpenTestSpec, run=run))

@@ -29,6 +29,7 @@ from .ladder import Ladder
 from .objective import Goal, Place
 from .scorer import Scorer
 from .space import PlainRecipe, Space
+from .standing import as_part, best_so_far, standing
 from .trial import VALIDATION, Trial
 
 MANY: Final = 1000
@@ -114,6 +115,7 @@ class _Loop:
         self._failed = 0
         self._one_by_one: bool | None = None
         self._since = time.monotonic()
+        self._shown = (0, "")
         for number in history.told():
             self._remember(self._trials[number])
         self._settle()
@@ -378,17 +380,28 @@ class _Loop:
         total = full * max(len(self._trials), len(self._task.baselines) + (self._task.budget.candidates or 0))
         if self._task.budget.candidates is None and self._task.budget.items is not None:
             total = max(total, self._task.budget.items)
-        best = self.best()
-        so_far = "" if best is None or best.losses is None else f"; best {best.name}: {_shown(best.losses)}"
+        best = self._best_in_words()
+        most, rungs = self._task.budget.candidates, len(self._ladder.levels)
         try:
             for said in running:
                 if isinstance(said, Progress):
-                    here = sum(sum(each.items.values()) for each in climbers.values())
+                    climbing = {number: each.items for number, each in climbers.items()}
+                    where = standing(self._trials.values(), climbing, most=most, rungs=rungs)
+                    here = sum(sum(items.values()) for items in climbing.values())
                     done = told + min(here, full * len(climbers) - 1)
-                    said = Progress(done, max(total, done), "items", said.what + so_far)
+                    said = Progress(done, max(total, done), "items", where + best)
                 yield said
         finally:
             running.close()
+
+    def _best_in_words(self) -> str:
+        best = self.best()
+        if best is None:
+            return ""
+        if self._shown[0] != best.number:
+            scores = self._history.scores(best.number, self._ladder.top.number)
+            self._shown = (best.number, f"; {best_so_far(best, self._task.goal, scores)}")
+        return self._shown[1]
 
     # The end
 
@@ -401,12 +414,13 @@ class _Loop:
             for item in posed.task.items
         ]
         losses: dict[int, tuple[float, ...]] = {}
-        for trial in self._finalists():
+        finalists = self._finalists()
+        for place, trial in enumerate(finalists):
             try:
                 candidate = self._task.plan(trial.recipe, trial.name)
-                lost = yield from scorer.score(
-                    {trial.number: candidate}, places, rung=VALIDATION, quantise=None
-                )
+                running = scorer.score({trial.number: candidate}, places, rung=VALIDATION, quantise=None)
+                what = f"validation, {place + 1} of {len(finalists)}: {trial.name}"
+                lost = yield from as_part(running, place, len(finalists), len(places), what)
             except AlloydError as error:
                 lost = {trial.number: error}
             if trial.number in lost:
@@ -439,7 +453,3 @@ class _Loop:
             if each.origin != "optimiser" and each.state in ("scored", "dropped")
         }
         return [self._trials[number] for number in sorted(chosen)]
-
-
-def _shown(losses: Sequence[float]) -> str:
-    return ", ".join(f"{each:.4g}" for each in losses)
