@@ -50,8 +50,14 @@ SCHEDULES: Final[dict[str, Schedule]] = {
     "math": Schedule("base", "math", steps=600, learning_rate=4e-4, embeddings=False, layers=(2, 3)),
     "lang": Schedule("base", "lang", steps=800, learning_rate=5e-4, layers=(0, 1), shard_size="2MB"),
     "distractor": Schedule("base", "distractor", steps=200, learning_rate=2e-4, embeddings=False),
+    "math_wide": Schedule("base", "math", steps=600, learning_rate=4e-4),
+    "lang_wide": Schedule("base", "lang", steps=800, learning_rate=5e-4),
 }
-"""Every model in the order of training. `foundation` is only a step on the way to `base` and is not kept."""
+"""Every model in the order of training. `foundation` is only a step on the way to `base` and is not kept.
+
+The wide ones are `math` and `lang` with all their weights trained, as most fine-tunes are: the two changes lie over each
+other, so two weights do not merge them well. They are what a search of recipes is measured on, and are not kept either.
+"""
 
 
 def new_model() -> LlamaForCausalLM:
@@ -193,7 +199,7 @@ def main() -> None:
     """Train the named models, or all of them in order."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"any of {', '.join(SCHEDULES)}; default: all"
+        "names", nargs="*", metavar="NAME", help=f"any of {', '.join(SCHEDULES)}; default: all but the wide ones"
     )
     parser.add_argument("--models", type=Path, default=MODELS, help="directory to write the models to")
     parser.add_argument("--seed", type=int, default=SEED)
@@ -201,7 +207,7 @@ def main() -> None:
     unknown = set(arguments.names) - set(SCHEDULES)
     if unknown:
         parser.error(f"no such model: {', '.join(sorted(unknown))} (known: {', '.join(SCHEDULES)})")
-    for name in arguments.names or SCHEDULES:
+    for name in arguments.names or [each for each in SCHEDULES if not each.endswith("_wide")]:
         for line in train(name, arguments.models, arguments.seed):
             print(line, flush=True)
 
