@@ -10,19 +10,29 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 from zoo_ground import Ground, Paper, PlainRecipe
 
+from alloyd import search_reader
 from alloyd.jobs import Finished, SearchSpec
 from alloyd_daemon.job import JOBS, Context
+from alloyd_daemon.search.history import History
+from alloyd_daemon.search.model_shape import ModelShape
+from alloyd_daemon.search.space import Space
+from alloyd_daemon.search.spaces.parameters import ParameterSpace
+from alloyd_daemon.search.template import opened
+from alloyd_daemon.search.trial import Trial
 from alloyd_daemon.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
     """``items`` are all that were scored, validation included; ``results`` is the job's own results.json."""
+
+    trials: tuple[Trial, ...]
 
     recipe: PlainRecipe
     items: int
@@ -87,7 +97,10 @@ def run(ground: Ground, name: str, plain: Mapping[str, Any], *, seed: int) -> Se
     found = json.loads(results.read_text(encoding="utf-8"))
     if found["winner"] is None:
         raise SystemExit(f"{folder}: the search has no winner")
+    with History(folder / "history.db") as history:
+        trials = history.trials()
     return Searched(
+        trials=trials,
         recipe=found["winner"]["recipe"],
         items=sum(found["spent"]["items"].values()),
         candidates=found["spent"]["candidates"],
@@ -96,3 +109,9 @@ def run(ground: Ground, name: str, plain: Mapping[str, Any], *, seed: int) -> Se
     )
 
 
+def space(plain: Mapping[str, Any]) -> Space:
+    """The parameter space of a spec's recipe."""
+    template = search_reader.read(yaml.safe_dump(dict(plain))).recipe
+    assert template is not None
+    found, checkpoints = opened(template, base_dir=Path("/"), settings=Settings())
+    return ParameterSpace(found, ModelShape.of(checkpoints))

@@ -199,7 +199,9 @@ def random(recipe_of: Callable[[Sequence[float]], PlainRecipe], genes: int, seed
     return Listed(recipe_of(list(draws.random(genes))) for _ in itertools.count())
 
 
-def grid(ground: Ground, models: Sequence[str], candidates: int, low: float = 0.0, high: float = 1.5) -> Listed:
+def grid(
+    ground: Ground, models: Sequence[str], candidates: int, low: float = 0.0, high: float = 1.5
+) -> Listed:
     """Task arithmetic at the points of the finest grid of one weight a model that has at most ``candidates``."""
     steps = int(candidates ** (1 / len(models)) + 1e-9)
     ways = itertools.product(np.linspace(low, high, steps), repeat=len(models))

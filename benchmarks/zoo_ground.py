@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import shutil
 import sqlite3
 import sys
@@ -38,7 +39,9 @@ from alloyd_daemon.scoring.intervals import bootstrap_interval  # noqa: E402
 from alloyd_daemon.scoring.paired import mcnemar  # noqa: E402
 from alloyd_daemon.scoring.run import InMemory, Posed, Questions, score  # noqa: E402
 from alloyd_daemon.settings import Settings  # noqa: E402
-from zoo.problems import Split, task_items  # noqa: E402
+from alloyd_daemon.warm import Warm  # noqa: E402
+from zoo.language import render  # noqa: E402
+from zoo.problems import ALL, Split, sentences, split_of, task_items  # noqa: E402
 from zoo.tasks import SEED, size  # noqa: E402
 
 LAYERS: Final = 4
@@ -95,13 +98,32 @@ def paper(work: Path, task: str, split: Split, count: int, *, locked: bool = Fal
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [
-            json.dumps({"id": each.id, "prompt": each.prompt, "answer": each.answer}, ensure_ascii=False) + "\n"
+            json.dumps({"id": each.id, "prompt": each.prompt, "answer": each.answer}, ensure_ascii=False)
+            + "\n"
             for each in islice(task_items(task, split, skip + count, SEED), skip, None)
         ]
         fresh = path.with_suffix(".new")
         fresh.write_text("".join(lines), encoding="utf-8")
         fresh.replace(path)
     return Paper(task, name, path)
+
+
+def text_paper(work: Path, split: Split, count: int) -> Paper:
+    """Write a paper of ``count`` different L2 texts of one or two sentences, whose stories are of the split."""
+    path = work / "papers" / f"l2_text.{split}.{count}.jsonl"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draws, texts = random.Random(f"l2_text {split} {SEED}"), dict[str, None]()
+        while len(texts) < count:
+            story = sentences(draws, ALL)
+            if split_of(story) == split:
+                texts[" ".join(render(each, "l2") for each in story)] = None
+        fresh = path.with_suffix(".new")
+        fresh.write_text(
+            "".join(json.dumps({"text": each}, ensure_ascii=False) + "\n" for each in texts), encoding="utf-8"
+        )
+        fresh.replace(path)
+    return Paper("l2_text", split, path, "perplexity", ("nats", "bytes"))
 
 
 def check_leaks(papers: Iterable[Paper]) -> str:
@@ -116,7 +138,9 @@ def check_leaks(papers: Iterable[Paper]) -> str:
     found += splits.leaks([task_file.read(each) for each in [*locked, *committed]])
     if found:
         raise SystemExit(f"{len(found)} items stand in several papers, the first at {found[0].other.where}")
-    return f"no leaks among {len(paths)} papers, nor between {len(locked)} locked ones and the committed files"
+    return (
+        f"no leaks among {len(paths)} papers, nor between {len(locked)} locked ones and the committed files"
+    )
 
 
 @dataclass(slots=True)
@@ -131,10 +155,11 @@ class Ground:
     seconds: list[float] = field(default_factory=list)
     _store: sqlite3.Connection = field(init=False)
     _findings: FindingCache = field(init=False, default_factory=FindingCache)
+    _warm: Warm = field(init=False, default_factory=Warm)
 
     def __post_init__(self) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
-        self._store = sqlite3.connect(self.work / "scores.db")
+        self._store = sqlite3.connect(self.work / "scores.db", timeout=60)
         self._store.execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row BLOB, seconds REAL)")
 
     def merge(self, method: str, models: Mapping[str, Mapping[str, Any]], **parameters: Any) -> PlainRecipe:
@@ -204,6 +229,7 @@ class Ground:
             threads=self.threads,
             quantise=quantise,
             findings=self._findings,
+            warm=self._warm,
         )
         started = time.perf_counter()
         running = score(candidates, questions, RUNNERS.get(runner), options, InMemory())

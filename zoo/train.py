@@ -199,7 +199,10 @@ def main() -> None:
     """Train the named models, or all of them in order."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"any of {', '.join(SCHEDULES)}; default: all but the wide ones"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"any of {', '.join(SCHEDULES)}; default: all but the wide ones",
     )
     parser.add_argument("--models", type=Path, default=MODELS, help="directory to write the models to")
     parser.add_argument("--seed", type=int, default=SEED)

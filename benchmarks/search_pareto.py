@@ -1,0 +1,164 @@
+"""Several objectives: NSGA-II against random search on (L2 arithmetic, L1 arithmetic, bits per byte of L2), at equal budget.
+
+    .venv/bin/python benchmarks/search_pareto.py --work WORK [--seeds 5] [--items 24000]
+
+Both are `alloy search`'s own job with the goal `pareto` and differ in the optimiser alone. Every trial that answered all items is then
+put to locked papers, and the hypervolume that all of them dominate there is compared: the axes are the shares of wrong
+answers and the bits per byte in units of the base's, the reference point is (1, 1, 1). The front's best by each objective is held against
+the winner of a search for that objective alone, on the same locked papers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+import product
+import rivals
+from product import Searched
+from search_zoo import arguments, template
+from zoo_ground import Array, Ground, Paper, PlainRecipe, check_leaks, paper, text_paper, wide_pair
+
+from alloyd_daemon.scoring.intervals import bootstrap_interval
+from alloyd_daemon.search.pareto import front, hypervolume
+
+NAMES = ("L2 arithmetic", "L1 arithmetic", "L2 bits per byte")
+OBJECTIVES = (
+    {"task": 1, "metric": "greedy"},
+    {"task": 2, "metric": "greedy"},
+    {"task": 3, "metric": "bits_per_byte"},
+)
+REFERENCE = (1.0, 1.0, 1.0)
+ALONE = 6000
+"""Items of a search for one objective alone: of L1 and of bits per byte one parent is nearly the best."""
+
+
+def search(
+    ground: Ground, name: str, papers: tuple[list[Paper], list[Paper]], options: Any, **how: Any
+) -> Searched:
+    """One search of the product over the papers (search, validation), named so in WORK."""
+    seed = how.pop("seed")
+    plain = product.spec(
+        ground,
+        template(ground, rivals.MODELS),
+        search=papers[0],
+        validation=papers[1],
+        items=how.pop("items", options.items),
+        optimiser=how.pop("optimiser", "auto"),
+    )
+    return product.run(ground, f"pareto-{name}-{seed}", plain | how, seed=seed)
+
+
+def points(ground: Ground, recipes: list[PlainRecipe], papers: list[Paper], base: float) -> Array:
+    """Losses on papers: wrong answers, and bits per byte in units of ``base``, float64 [recipes, 3]."""
+    wrong = [1 - ground.table(recipes, each).mean(axis=1) for each in papers[:2]]
+    text = ground.rows(recipes, papers[2])
+    bits = text[:, 0].sum(axis=1) / text[:, 1].sum(axis=1) / np.log(2)
+    return np.stack([*wrong, bits / base], axis=1)
+
+
+def gap(ground: Ground, ours: PlainRecipe, theirs: PlainRecipe, asked: Paper) -> tuple[float, float, float]:
+    """By how much ``ours`` is better on a paper, and the 95 % interval: a share, or bits per byte."""
+    a, b = ground.rows([ours, theirs], asked)
+    if asked.evaluator == "perplexity":
+        scale = 1 / np.log(2)
+
+        def better(rows: Any) -> Any:
+            return scale * (b[0][rows].sum(-1) - a[0][rows].sum(-1)) / a[1][rows].sum(-1)
+    else:
+
+        def better(rows: Any) -> Any:
+            return (a[0] - b[0])[rows].mean(-1)
+
+    low, high = bootstrap_interval(better, a.shape[1])
+    return float(better(np.arange(a.shape[1]))), low, high
+
+
+def main() -> None:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.set_defaults(items=24_000)
+    options = arguments(parser)
+    models, base = wide_pair(options.work)
+    ground = Ground(options.work, models, base, options.threads)
+    work = options.work
+    tasks = ("l2_arithmetic", "l1_arithmetic")
+    asked = (
+        [*(paper(work, each, "search", 120) for each in tasks), text_paper(work, "search", 100)],
+        [*(paper(work, each, "validation", 200) for each in tasks), text_paper(work, "validation", 100)],
+    )
+    locked = [*(paper(work, each, "test", 600, locked=True) for each in tasks), text_paper(work, "test", 300)]
+    print(check_leaks([*asked[0], *asked[1], *locked]))
+    text = ground.rows([ground.alone("base")], locked[2])[0]
+    bits = float(text[0].sum() / text[1].sum() / np.log(2))
+    print(f"bits per byte of the base: {bits:.3f}")
+    figures: list[dict[str, Any]] = []
+    wins = holds = 0
+    for seed in range(options.seeds):
+        told: dict[str, Any] = {"seed": seed}
+        best: dict[str, PlainRecipe] = {}
+        for optimiser in ("nsga2", "random"):
+            one = search(
+                ground,
+                optimiser,
+                asked,
+                options,
+                seed=seed,
+                optimiser=optimiser,
+                goal="pareto",
+                objectives=list(OBJECTIVES),
+            )
+            answered = [each for each in one.trials if each.state == "scored"]
+            chosen = [answered[place] for place in front([each.losses or () for each in answered])]
+            recipes = [each.recipe for each in chosen]
+            losses = points(ground, recipes, locked, bits)
+            told[optimiser] = {
+                "hypervolume": hypervolume([tuple(row) for row in losses], REFERENCE),
+                "front": len(chosen),
+                "candidates": one.candidates,
+                "items": one.items,
+                "seconds": one.seconds,
+            }
+            if optimiser == "nsga2":
+                ours = np.array([each.losses for each in chosen])
+                best = {name: recipes[int(ours[:, number].argmin())] for number, name in enumerate(NAMES)}
+            print(
+                f"seed {seed}, {optimiser:6}: hypervolume {told[optimiser]['hypervolume']:.4f} on the locked papers,"
+                f" front of {len(chosen)}, {one.candidates} candidates, {one.items} items, {one.seconds:.0f} s",
+                flush=True,
+            )
+        wins += told["nsga2"]["hypervolume"] > told["random"]["hypervolume"]
+        told["winners"] = {}
+        for number, name in enumerate(NAMES):
+            alone = search(
+                ground,
+                f"alone{number + 1}",
+                ([asked[0][number]], [asked[1][number]]),
+                options,
+                seed=seed,
+                items=options.items // 3 if number == 0 else ALONE,
+                objectives=[{**OBJECTIVES[number], "task": 1}],
+            )
+            value, low, high = gap(ground, best[name], alone.recipe, locked[number])
+            held = high >= 0
+            holds += held
+            told["winners"][name] = {"difference": value, "low": low, "high": high}
+            unit, scale = ("", 1.0) if number == 2 else (" points", 100.0)
+            print(
+                f"    {name}: the front's best is better than the winner of a search for it alone by"
+                f" {scale * value:+.3f}{unit} ({scale * low:+.3f} to {scale * high:+.3f}){'' if held else '   <-- worse'}",
+                flush=True,
+            )
+        figures.append(told)
+    print(f"\nNSGA-II dominates more than random search in {wins} of {options.seeds} seeds")
+    print(
+        f"the front holds the winner for one objective (no clear loss) in {holds} of {3 * options.seeds} cases"
+    )
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

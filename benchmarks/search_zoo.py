@@ -1,0 +1,177 @@
+"""Sakana in miniature: does a search of recipes find what no parent, soup, untuned method, grid or chance finds?
+
+    .venv/bin/python benchmarks/search_zoo.py --work WORK [--seeds 5] [--items 20000]
+
+The parents are `math_wide` (solves word problems, taught in L1 alone) and `lang_wide` (fluent in L2, never shown a solved
+problem) over the zoo's base; the goal is word problems asked in L2. Our search is `alloy search`'s own job with its default
+optimiser, over one weight for each model, half of the layers and component. Whatever it scores, validation included, counts
+as its budget, and every rival gets as many items in the same seed. All are then put to a locked paper. Every run is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import product
+import rivals
+from product import Searched, knob
+from zoo_ground import Ground, Paper, PlainRecipe, check_leaks, paired, paper, wide_pair
+
+from alloyd_daemon.scoring.intervals import wilson_interval
+from alloyd_daemon.search.genome import of_units
+
+TASK = "l2_arithmetic"
+LOW, HIGH = -0.5, 1.5
+
+
+def template(ground: Ground, models: tuple[str, ...], layers: int = 2) -> PlainRecipe:
+    """Task arithmetic with a weight for each model, group of layers and component."""
+    return ground.merge("task_arithmetic", {name: {"weight": knob(LOW, HIGH, layers)} for name in models})
+
+
+def papers(work: Path, options: argparse.Namespace) -> tuple[Paper, Paper, Paper]:
+    """Search, validation and locked papers, checked against leaks."""
+    found = (
+        paper(work, TASK, "search", options.search),
+        paper(work, TASK, "validation", options.validation),
+        paper(work, TASK, "test", options.locked, locked=True),
+    )
+    print(check_leaks(found))
+    return found
+
+
+def ours(ground: Ground, options: argparse.Namespace, seed: int, arm: str) -> Searched:
+    """One search of the product: `ps`, `ps+dfs` (the path after the weights, half the budget each) or `distractor`."""
+    search, validation, _ = papers_of(ground, options)
+    models = rivals.MODELS + (("distractor",) if arm == "distractor" else ())
+    more: dict[str, Any] = {}
+    if arm == "ps+dfs":
+        more["path"] = {"after": True, "share": 0.5, "repeat": 1, "first": 1, "last": 1, "scale": [0.5, 1.5]}
+    plain = product.spec(
+        ground,
+        template(ground, models),
+        search=[search],
+        validation=[validation],
+        items=options.items,
+        **more,
+    )
+    return product.run(ground, f"zoo-{arm}-{seed}-{options.items}", plain, seed=seed)
+
+
+def papers_of(ground: Ground, options: argparse.Namespace) -> tuple[Paper, Paper, Paper]:
+    """The papers, which were written and checked before."""
+    return (
+        paper(ground.work, TASK, "search", options.search),
+        paper(ground.work, TASK, "validation", options.validation),
+        paper(ground.work, TASK, "test", options.locked, locked=True),
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What the scripts on this ground have in common."""
+    parser.add_argument(
+        "--work", type=Path, required=True, help="models, papers, searches and scores are kept there"
+    )
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--items", type=int, default=20_000, help="items of the search split in each search")
+    parser.add_argument("--search", type=int, default=300, help="items of the search paper")
+    parser.add_argument("--validation", type=int, default=300)
+    parser.add_argument("--locked", type=int, default=3000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    options = parser.parse_args()
+    options.work = options.work.resolve()
+    return options
+
+
+def main() -> None:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arms", nargs="+", default=["ps", "ps+dfs", "distractor"])
+    options = arguments(parser)
+    models, base = wide_pair(options.work, distractor=True)
+    ground = Ground(options.work, models, base, options.threads)
+    search, _, locked = papers(options.work, options)
+    plain = rivals.untuned(ground, rivals.MODELS)
+    right = dict(zip(plain, ground.table(list(plain.values()), locked), strict=True))
+    figures: dict[str, Any] = {
+        "options": {key: str(value) for key, value in vars(options).items()},
+        "seeds": [],
+    }
+    print("\nuntuned, locked paper:")
+    for name, row in right.items():
+        print(f"  {name:18} {share(row)}")
+    figures["untuned"] = {name: float(row.mean()) for name, row in right.items()}
+    wins = 0
+    for seed in range(options.seeds):
+        found = {arm: ours(ground, options, seed, arm) for arm in options.arms}
+        budget = found["ps"].items
+        space = product.space({"recipe": template(ground, rivals.MODELS), **NO_TASKS})
+        genome = space.genome
+        rows = dict(right)
+        recipes: dict[str, PlainRecipe] = {
+            "random": rivals.run(
+                rivals.random(lambda units: space.recipe(of_units(genome, units)), len(genome), seed),
+                ground,
+                [search],
+                budget,
+            ).recipe,
+            "TA grid": rivals.run(
+                rivals.grid(ground, rivals.MODELS, budget // search.items, 0.0, HIGH),
+                ground,
+                [search],
+                budget,
+            ).recipe,
+        }
+        recipes |= {arm: each.recipe for arm, each in found.items() if arm != "ps"}
+        rows |= dict(zip(recipes, ground.table(list(recipes.values()), locked), strict=True))
+        best = ground.table([found["ps"].recipe], locked)[0]
+        told: dict[str, Any] = {"seed": seed, "ps": float(best.mean()), "budget": budget, "against": {}}
+        one = found["ps"]
+        print(
+            f"\nseed {seed}: PS {share(best)} on the locked paper; {one.candidates} candidates, {one.items} items,"
+            f" {one.seconds:.0f} s, {one.results['optimiser'].get('name')}"
+        )
+        for arm, each in found.items():
+            print(f"  {arm}: {each.candidates} candidates, {each.items} items, {each.seconds:.0f} s")
+        beaten = True
+        for name, row in rows.items():
+            gain = paired(best, row)
+            if name not in options.arms:
+                beaten &= gain.better
+            told["against"][name] = {
+                "value": float(row.mean()),
+                "difference": gain.difference,
+                "low": gain.low,
+                "high": gain.high,
+                "p": gain.p,
+            }
+            print(
+                f"  against {name:18} {share(row):24} difference {gain}{'' if gain.better else '   <-- not shown'}"
+            )
+        wins += beaten
+        figures["seeds"].append(told)
+    print(
+        f"\nPS is better than every parent, soup, untuned method, random search and grid in {wins} of {options.seeds} seeds"
+    )
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def share(row: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+    """Percent right with its 95 % Wilson interval."""
+    low, high = wilson_interval(int(row.sum()), len(row))
+    return f"{100 * row.mean():5.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+NO_TASKS: dict[str, Any] = {
+    "tasks": {"search": ["a.jsonl"], "validation": ["b.jsonl"]},
+    "budget": {"candidates": 1},
+}
+
+if __name__ == "__main__":
+    main()
