@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/racing_replay.py --work WORK [--candidates 240] [--table 800]
 
 The table holds the candidates of three optimisers, each told the losses of full scoring, on one paper. Each replay
-shuffles items, and interleaves or shuffles the candidates. Racing (`search/racing.py`, as a search does it) is held against a uniform
-subset of items for all candidates and against successive halving, each at the fewest items at which its mean regret is
-no larger than racing's. Regret: how much worse than the best of the table the chosen candidate is, by all items.
+shuffles the items, and shuffles the candidates or has the optimisers take turns. Racing (`search/racing.py`, as a
+search does it) is held against a uniform subset of items for all candidates and against successive halving, each at
+the fewest items at which its mean regret is no larger than racing's. Regret: by how much the chosen candidate is worse
+than the best of the table, by all items.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def subset(losses: Array, random: Random, *, items: int) -> tuple[int, int]:
 
 
 def halving(losses: Array, random: Random, *, items: int) -> tuple[int, int]:
-    """Successive halving (Jamieson and Talwalkar 2016): ``items`` for all, the better half goes on with twice as many."""
+    """Successive halving (Jamieson and Talwalkar 2016): ``items`` for all, the better half has twice as many."""
     order = random.permutation(losses.shape[1])
     alive, spent, seen = np.arange(len(losses)), 0, 0
     until = items
@@ -146,8 +147,10 @@ def _interleaved(source: list[str]) -> Array:
 def said(name: str, found: dict[str, float]) -> str:
     """One row of the table."""
     return (
-        f"  {name:44} {100 * found['share']:5.1f} % ({100 * found['share_low']:.1f}-{100 * found['share_high']:.1f}) of the items,"
-        f" regret {100 * found['regret']:.2f} points ({100 * found['regret_low']:.2f}-{100 * found['regret_high']:.2f}),"
+        f"  {name:44} {100 * found['share']:5.1f} %"
+        f" ({100 * found['share_low']:.1f}-{100 * found['share_high']:.1f}) of the items,"
+        f" regret {100 * found['regret']:.2f} points"
+        f" ({100 * found['regret_low']:.2f}-{100 * found['regret_high']:.2f}),"
         f" the best in {100 * found['found']:.0f} %"
     )
 
@@ -182,8 +185,9 @@ def main() -> None:
     losses, source, _ = table(ground, asked, options.candidates)
     totals = np.sort(1 - losses.mean(axis=1))[::-1]
     print(
-        f"{len(losses)} candidates ({', '.join(f'{source.count(each)} {each}' for each in SOURCES)}) x {losses.shape[1]} items;"
-        f" best {100 * totals[0]:.2f} %, next {', '.join(f'{100 * each:.2f}' for each in totals[1:6])}, median {100 * np.median(totals):.1f}"
+        f"{len(losses)} candidates ({', '.join(f'{source.count(each)} {each}' for each in SOURCES)})"
+        f" x {losses.shape[1]} items; best {100 * totals[0]:.2f} %,"
+        f" next {', '.join(f'{100 * each:.2f}' for each in totals[1:6])}, median {100 * np.median(totals):.1f}"
     )
     figures: dict[str, Any] = {}
     for mixed in (False, True):

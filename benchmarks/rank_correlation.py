@@ -4,8 +4,8 @@
 
 Candidates are those of the replay's table (racing_replay.py, same WORK) at evenly spaced ranks, so that they span the
 space from useless to best. Each type is scored as the ladder scores it: NF4 and int8 by the runner `resident`, types of
-llama.cpp by `gguf`. Held against it: the same bfloat16 weights by llama.cpp (the engine alone), and bfloat16 scores of other
-items (chance alone: no type can be expected to agree better than that with what a search wants to know).
+llama.cpp by `gguf`. Held against it: the same bfloat16 weights by llama.cpp (the engine alone), and bfloat16 scores of
+other items (chance alone).
 """
 
 from __future__ import annotations
@@ -50,10 +50,12 @@ def main() -> None:
     good = np.argsort(-exact.mean(axis=1), kind="stable")[: options.count // 2]
     print(
         f"{len(picked)} candidates, {exact.shape[1]} items, bfloat16: {100 * exact.mean(axis=1).min():.1f} to"
-        f" {100 * exact.mean(axis=1).max():.1f} % right; the better half from {100 * exact.mean(axis=1)[good].min():.1f} %"
+        f" {100 * exact.mean(axis=1).max():.1f} % right;"
+        f" the better half from {100 * exact.mean(axis=1)[good].min():.1f} %"
     )
     print(
-        "| against bfloat16 | Kendall | Spearman | Kendall, better half | items that flip | right, mean change | best of it loses | s a candidate |"
+        "| against bfloat16 | Kendall | Spearman | Kendall, better half | items that flip | right, mean change |"
+        " loss of its best | s a candidate |"
     )
     print("|---|---|---|---|---|---|---|---|")
     figures: dict[str, Any] = {}

@@ -1,26 +1,29 @@
 """What others search with, re-implemented from their documented settings, and the plain baselines, over one ground.
 
-A rival proposes recipes and is told the losses; every one of its candidates answers all items of the search papers, as its
-original has it. It is stopped at a budget of items, and hands in the candidate that scored best.
+A rival proposes recipes and is told the losses; every one of its candidates answers all items of the search papers, as
+its original has it. It is stopped at a budget of items, and hands in the candidate that scored best.
 
-- mergekit-evolve (mergekit 0.1.5, `mergekit/evo`): genome [layer groups, models, filters + 1, parameters]; weights start at 1/n,
-  densities at 1; weight -> |x|, density -> min(|x|, 1); `normalize` on by default for ties and dare_ties; CMA-ES without
-  bounds, sigma0 1/6, default population; dtype bfloat16.
-- mergenetic (1.x scripts): pymoo's GA, population 7, simulated binary crossover and polynomial mutation, integers 0..10 that
-  stand for tenths; one weight and one density a model.
-- random: uniform in the genome of our spec. grid: task arithmetic, the finest even grid of weights that the budget allows.
+- mergekit-evolve (mergekit 0.1.5, `mergekit/evo`): genome [layer groups, models, filters + 1, parameters]; weights
+  start at 1/n, densities at 1; weight -> |x|, density -> min(|x|, 1); `normalize` on by default for ties and dare_ties;
+  CMA-ES without bounds, sigma0 1/6, default population; dtype bfloat16.
+- mergenetic (its scripts): pymoo's GA, population 7, simulated binary crossover and polynomial mutation, integers 0..10
+  that stand for tenths; one weight, and for ties and dare one density, a model.
+- random: uniform in the genome of our spec. grid: task arithmetic, the finest even grid that the budget allows.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import numpy as np
 from zoo_ground import Array, Ground, Paper, PlainRecipe, by_layer
+
+from alloyd_daemon.search.genome import of_units
+from alloyd_daemon.search.space import Space
 
 MODELS: Final = ("math", "lang")
 GROUPS: Final = 2
@@ -193,10 +196,14 @@ class Listed:
         pass
 
 
-def random(recipe_of: Callable[[Sequence[float]], PlainRecipe], genes: int, seed: int) -> Listed:
-    """Uniform points of a unit cube of ``genes`` dimensions."""
+def random(space: Space, seed: int) -> Listed:
+    """Uniform points of a space's unit cube."""
     draws = np.random.Generator(np.random.PCG64(seed))
-    return Listed(recipe_of(list(draws.random(genes))) for _ in itertools.count())
+    genome = space.genome
+    return Listed(
+        space.recipe(of_units(genome, [float(each) for each in draws.random(len(genome))]))
+        for _ in itertools.count()
+    )
 
 
 def grid(
@@ -221,6 +228,6 @@ def untuned(ground: Ground, models: Sequence[str]) -> dict[str, PlainRecipe]:
         **{name: ground.alone(name) for name in ("base", *models)},
         "uniform soup": ground.merge("linear", {model: {"weight": 1.0} for model in models}),
         "ties": ground.merge("ties", dense),
-        "dare_ties": ground.merge("dare_ties", dense, seed=0),
+        "dare_ties": ground.merge("dare_ties", dense),
         "task_arithmetic 1": ground.merge("task_arithmetic", {model: {"weight": 1.0} for model in models}),
     }

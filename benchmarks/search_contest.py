@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/search_contest.py --work WORK [--seeds 5] [--items 20000]
 
-Ground, papers and our searches are those of search_zoo.py (same WORK, same searches). Each rival is re-implemented from its
-documented settings (rivals.py) and gets, seed by seed, as many scored items as our search spent, validation included. A rival
-scores every candidate on the whole search paper, as its original does, and hands in its best. Scored by the same warm runner,
-so that items are compared and not engines; `--time` says what a fresh candidate of each genome takes.
+Ground, papers and our searches are those of search_zoo.py (same WORK, same searches). Each rival is re-implemented
+from its documented settings (rivals.py) and gets, seed by seed, as many scored items as our search spent, validation
+included. It scores every candidate on the whole search paper, as its original does, and hands in its best. The same
+warm runner scores all, so that items are compared and not engines; `--time` says what a fresh candidate of each takes.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Several objectives: NSGA-II against random search on (L2 arithmetic, L1 arithmetic, bits per byte of L2), at equal budget.
+"""Several objectives: NSGA-II against random search on (L2 arithmetic, L1 arithmetic, bits per byte of L2).
 
     .venv/bin/python benchmarks/search_pareto.py --work WORK [--seeds 5] [--items 24000]
 
-Both are `alloy search`'s own job with the goal `pareto` and differ in the optimiser alone. Every trial that answered all items is then
-put to locked papers, and the hypervolume that all of them dominate there is compared: the axes are the shares of wrong
-answers and the bits per byte in units of the base's, the reference point is (1, 1, 1). The front's best by each objective is held against
-the winner of a search for that objective alone, on the same locked papers.
+Both are `alloy search`'s own job with the goal `pareto`, have the same budget, and differ in the optimiser alone. The
+front of each is then put to locked papers, and the hypervolume that it dominates there is compared: the axes are the
+shares of wrong answers and the bits per byte in units of the base's, the reference point is (1, 1, 1). The front's best
+by each objective is held against the winner of a search for that objective alone, on the same locked papers.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ def main() -> None:
             unit, scale = ("", 1.0) if number == 2 else (" points", 100.0)
             print(
                 f"    {name}: the front's best is better than the winner of a search for it alone by"
-                f" {scale * value:+.3f}{unit} ({scale * low:+.3f} to {scale * high:+.3f}){'' if held else '   <-- worse'}",
+                f" {scale * value:+.3f}{unit} ({scale * low:+.3f} to {scale * high:+.3f})"
+                f"{'' if held else '   <-- worse'}",
                 flush=True,
             )
         figures.append(told)

@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/search_zoo.py --work WORK [--seeds 5] [--items 20000]
 
-The parents are `math_wide` (solves word problems, taught in L1 alone) and `lang_wide` (fluent in L2, never shown a solved
-problem) over the zoo's base; the goal is word problems asked in L2. Our search is `alloy search`'s own job with its default
-optimiser, over one weight for each model, half of the layers and component. Whatever it scores, validation included, counts
-as its budget, and every rival gets as many items in the same seed. All are then put to a locked paper. Every run is reported.
+The parents are `math_wide` (solves word problems, taught in L1 alone) and `lang_wide` (fluent in L2, never shown a
+solved problem) over the zoo's base; the goal is word problems asked in L2. Our search is `alloy search`'s own job with
+its default optimiser, over one weight for each model, half of the layers and component. Whatever it scores, validation
+included, counts as its budget, and every rival gets as many items in the same seed. All are then put to a locked paper.
+Every run is reported.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from product import Searched, knob
 from zoo_ground import Ground, Paper, PlainRecipe, check_leaks, paired, paper, wide_pair
 
 from alloyd_daemon.scoring.intervals import wilson_interval
-from alloyd_daemon.search.genome import of_units
 
 TASK = "l2_arithmetic"
 LOW, HIGH = -0.5, 1.5
@@ -111,11 +111,10 @@ def main() -> None:
         found = {arm: ours(ground, options, seed, arm) for arm in options.arms}
         budget = found["ps"].items
         space = product.space({"recipe": template(ground, rivals.MODELS), **NO_TASKS})
-        genome = space.genome
         rows = dict(right)
         recipes: dict[str, PlainRecipe] = {
             "random": rivals.run(
-                rivals.random(lambda units: space.recipe(of_units(genome, units)), len(genome), seed),
+                rivals.random(space, seed),
                 ground,
                 [search],
                 budget,
@@ -156,7 +155,7 @@ def main() -> None:
         wins += beaten
         figures["seeds"].append(told)
     print(
-        f"\nPS is better than every parent, soup, untuned method, random search and grid in {wins} of {options.seeds} seeds"
+        f"\nPS beats every parent, soup, untuned method, random search and grid in {wins} of {options.seeds} seeds"
     )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")

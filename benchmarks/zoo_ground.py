@@ -2,8 +2,8 @@
 
 Items come from the zoo's own generator. The search and validation papers begin with the committed files; the locked
 ones begin behind the committed test items, so that nobody has chosen anything by them. `leaks` says whether any two
-papers share an item. Scores are the project's own (`scoring/run.py` and a runner, in one warm process); each row is kept
-under recipe, paper and type in `WORK/scores.db`, so that a run that was stopped goes on.
+papers share an item. Scores are the project's own (`scoring/run.py` and a runner, in one warm process); each row is
+kept under recipe, paper and type in `WORK/scores.db`, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Paper:
 
 
 def wide_pair(work: Path, *, distractor: bool = False) -> tuple[dict[str, Path], Path]:
-    """`math_wide` and `lang_wide` by the names math and lang, trained under ``work`` unless they are there, and the base.
+    """`math_wide` and `lang_wide`, as math and lang, trained under ``work`` unless they are there, and the base.
 
     Training takes some six minutes on one quiet core. ``distractor`` adds the zoo's own.
     """
@@ -162,9 +162,13 @@ class Ground:
         self._store = sqlite3.connect(self.work / "scores.db", timeout=60)
         self._store.execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row BLOB, seconds REAL)")
 
-    def merge(self, method: str, models: Mapping[str, Mapping[str, Any]], **parameters: Any) -> PlainRecipe:
+    def merge(
+        self, method: str, models: Mapping[str, Mapping[str, Any]], *, seed: int = 0, **parameters: Any
+    ) -> PlainRecipe:
         """A recipe over the base: ``models`` gives the parameters of each model by its name."""
         recipe: PlainRecipe = {"merge_method": method}
+        if seed:
+            recipe["seed"] = seed
         if method not in ("linear", "passthrough"):
             recipe["base_model"] = str(self.base)
         recipe["models"] = [
@@ -264,7 +268,7 @@ def by_layer(groups: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A mean difference over paired items, its 95 % bootstrap interval, and McNemar's exact p where items are 0 or 1."""
+    """A mean difference over paired items, its 95 % bootstrap interval, and McNemar's p where items are 0 or 1."""
 
     difference: float
     low: float

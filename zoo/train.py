@@ -55,8 +55,8 @@ SCHEDULES: Final[dict[str, Schedule]] = {
 }
 """Every model in the order of training. `foundation` is only a step on the way to `base` and is not kept.
 
-The wide ones are `math` and `lang` with all their weights trained, as most fine-tunes are: the two changes lie over each
-other, so two weights do not merge them well. They are what a search of recipes is measured on, and are not kept either.
+The wide ones are `math` and `lang` with all their weights trained, as most fine-tunes are: the two changes lie over
+each other, so two weights do not merge them well. A search of recipes is measured on them; they are not kept either.
 """
 
 
