@@ -12,12 +12,19 @@ import numpy as np
 import pytest
 
 from alloyd.errors import PlanError, RecipeError, UsageError
+from alloyd.jobs import PlanSpec
+from alloyd.search_schema import Budget, OptimiserChoice, SearchFile, Splits
+from alloyd_daemon import candidate
+from alloyd_daemon.job import Context
 from alloyd_daemon.optimiser import OPTIMISERS, Optimiser, OptimiserKind, Problem, Proposal, Sources, Told
 from alloyd_daemon.recipes.descent import Descent, read
 from alloyd_daemon.search.genome import Point, check
+from alloyd_daemon.search.phases import phases_of
 from alloyd_daemon.search.space import Space
 from alloyd_daemon.search.spaces.descents import DescentSpace
 from alloyd_daemon.search.spaces.soups import SoupSpace, shares_of
+from alloyd_daemon.settings import Settings
+from checkpoint_factory import Model, write_family
 
 KINDS = ("greedy-soup", "kinship", "evolver")
 DIRECTIONS = np.array([[3.0, 0, 0.2, 0], [0, 2.0, 0, 0.1], [2.5, 0.3, 0, 0], [0, 0, 0, 1.0]])
@@ -325,11 +332,6 @@ def test_what_stands_in_every_recipe_stands_in_these(name: str) -> None:
 
 
 def test_recipes_of_both_spaces_can_be_planned(tmp_path: Path) -> None:
-    from alloyd.jobs import PlanSpec
-    from alloyd_daemon import candidate
-    from alloyd_daemon.settings import Settings
-    from checkpoint_factory import Model, write_family
-
     family = [str(each) for each in write_family(tmp_path, Model(), tunes=2)]
     soup, descent = SoupSpace(family), DescentSpace(family)
     points: list[tuple[Space, Any]] = [
@@ -340,4 +342,39 @@ def test_recipes_of_both_spaces_can_be_planned(tmp_path: Path) -> None:
     for space, point in points:
         spec = PlanSpec(recipe=json.dumps(space.recipe(point)), base_dir="/")
         made = candidate.from_recipe(spec, name="c", home=tmp_path, settings=Settings())
+        assert made.prepared.plan.tensors
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_search_gives_them_its_models_their_gram_and_its_dtype(name: str, tmp_path: Path) -> None:
+    base, *models = (str(each) for each in write_family(tmp_path, Model(), tunes=3))
+    recipe = {
+        "merge_method": "task_arithmetic",
+        "base_model": base,
+        "models": [{"model": each, "parameters": {"weight": 1.0}} for each in models],
+        "dtype": "float32",
+        "out_dtype": "bfloat16",
+    }
+    tasks = Splits(search=("a.jsonl",), validation=("b.jsonl",))
+    spec = SearchFile(
+        tasks=tasks, budget=Budget(candidates=9), recipe=recipe, optimiser=OptimiserChoice(name=name)
+    )
+    context = Context(tmp_path, Settings(), "search-1")
+    phases = phases_of(spec, base_dir=tmp_path, folder=tmp_path, context=context, memory=2**30)
+    running = phases.makers[0](None)
+    phase = None
+    while phase is None:
+        try:
+            next(running)
+        except StopIteration as end:
+            phase = end.value
+    problem = Problem(genome=phase.space.genome, options=phase.options, sources=phase.sources)
+    trials = drive(phase.kind.make(problem), lambda point: float(len(str(point))), 6)
+    assert len(trials) >= 4
+    for each, _ in trials:
+        recipe = phase.space.recipe(each.point)
+        assert (recipe["dtype"], recipe["out_dtype"]) == ("float32", "bfloat16")
+        made = candidate.from_recipe(
+            PlanSpec(recipe=json.dumps(recipe), base_dir="/"), name="c", home=tmp_path, settings=Settings()
+        )
         assert made.prepared.plan.tensors

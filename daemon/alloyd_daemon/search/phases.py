@@ -208,7 +208,7 @@ def _sources(models: Models, base_dir: Path, context: Context, memory: int) -> S
             found: Sequence[Sequence[float]] = end.value
             return found
 
-    return Sources(names, models.base, gram)
+    return Sources(names, models.base, gram, models.common)
 
 
 def _open(name: str, base_dir: Path, settings: Settings) -> Checkpoint:
