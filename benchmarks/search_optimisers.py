@@ -1,6 +1,6 @@
 """Optimisers on closed-form functions: the least loss found, median over seeds, for two budgets.
 
-``python benchmarks/optimisers.py [--seeds 11] [--budgets 100,400] [--only cma-es,de]`` prints a table in Markdown: one
+``python benchmarks/search_optimisers.py [--seeds 11] [--budgets 100,400] [--only cma-es,de]`` prints a table in Markdown: one
 function and budget a row, one optimiser a column, its median loss and its seconds a run.
 """
 
@@ -12,8 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "client"), str(ROOT / "kernels"), str(ROOT / "daemon")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from alloyd_daemon.optimiser import OPTIMISERS  # noqa: E402
 from optimisers.ground import (  # noqa: E402
