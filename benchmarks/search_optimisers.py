@@ -1,7 +1,7 @@
 """Optimisers on closed-form functions: the least loss found, median over seeds, for two budgets.
 
-``python benchmarks/search_optimisers.py [--seeds 11] [--budgets 100,400] [--only cma-es,de]`` prints a table in Markdown: one
-function and budget a row, one optimiser a column, its median loss and its seconds a run.
+``python benchmarks/search_optimisers.py [--seeds 11] [--budgets 100,400] [--only cma-es,de]`` prints a table in
+Markdown: one function and budget a row, one optimiser a column, its median loss and its seconds a run.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from alloyd_daemon.optimiser import OPTIMISERS  # noqa: E402
-from optimisers.ground import (  # noqa: E402
+from alloyd_daemon.optimiser import OPTIMISERS
+from optimisers.ground import (
     best_of,
     bits,
     ellipsoid,

@@ -177,7 +177,7 @@ class Bayes:
             base_estimator=estimator,
             n_initial_points=0,
             acq_func=self._options["acquisition"],
-            acq_optimizer_kwargs={"n_points": 4000 if model == "gp" else 1},
+            acq_optimizer_kwargs={"n_points": 2000 if model == "gp" else 1},
             random_state=seed,
             avoid_duplicates=False,
             model_queue_size=1,
