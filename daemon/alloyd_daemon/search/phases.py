@@ -110,6 +110,12 @@ def phases_of(spec: SearchFile, *, base_dir: Path, folder: Path, context: Contex
     if template is not None:
         parameters = ParameterSpace(template, ModelShape.of(merged))
         warnings += parameters.warnings
+        if not parameters.genome and (flow is None or flow.after):
+            raise RecipeError(
+                "the recipe has no knob, and so there is nothing in it to search",
+                hint="Write {low: 0, high: 1} in the place of a value under parameters; see docs/search.md.",
+                key="recipe",
+            )
     if flow is None or parameters is None or not flow.after:
         space = _one_space(parameters, flow, pool)
         warnings += [] if space is parameters else getattr(space, "warnings", ())
