@@ -14,6 +14,8 @@ from .strict_yaml import Path as Place
 from .strict_yaml import Plain, kind_of
 
 KEYS: Final = Knob.__struct_fields__
+REST: Final = "rest"
+"""How the genes are called of tensors that no component of a knob names."""
 MOST_GROUPS: Final = 1000
 MOST_CHOICES: Final = 256
 _EXAMPLE: Final = "For example {low: 0, high: 1.5}, or {choices: [true, false]}."
@@ -121,6 +123,8 @@ class KnobReader(DocumentReader):
         at = (*place, "components")
         names = self.entries(value, at, self.text)
         for name in dict.fromkeys(names):
+            if name == REST:
+                self.problem(at, f"{self.dotted(at)}: '{REST}' is what no component names", "Leave it out.")
             if names.count(name) > 1:
                 self.problem(at, f"{self.dotted(at)} names '{name}' twice", "Keep one of them.")
         return names

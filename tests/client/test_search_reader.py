@@ -188,6 +188,7 @@ def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
         ("{low: 0, high: 1, layers: all}", "layers must be a whole number from 1", ""),
         ("{low: 0, high: 1, components: mlp}", "components must be a list", ""),
         ("{low: 0, high: 1, components: [mlp, mlp]}", "names 'mlp' twice", ""),
+        ("{low: 0, high: 1, components: [mlp, rest]}", "'rest' is what no component names", ""),
         ("{low: 0, high: 1, components: ['']}", "components[0] must be text, not empty", ""),
         ("{low: 0, high: 1, name: 3}", "name must be text", 'Quote it: "3".'),
         ("{low: 0, hihg: 1}", "'hihg' is not a key of", "Did you mean 'high'?"),

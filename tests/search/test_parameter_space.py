@@ -337,6 +337,15 @@ models:
     assert names(only) == [f"weight[text_decoder a].layer {n}" for n in range(4)]
     found = values(laid(only, spread(only), models))
     assert found["language_model.model.layers.3.mlp.up_proj.weight"] == spread(only)[names(only)[3]]
+    sliced = """
+merge_method: linear
+modules:
+  text_decoder:
+    slices: [{sources: [{model: a, layer_range: [1, 3]}, {model: b, layer_range: [1, 3]}]}]
+parameters: {weight: {low: 0, high: 1%s}}
+"""
+    assert "cannot be grouped together" in problem(sliced % ", layers: 2", models).message
+    assert names(space(sliced % "", models)) == ["weight"]
 
 
 CHOICE = "{choices: [linear, ties, task_arithmetic]}"

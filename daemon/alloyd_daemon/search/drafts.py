@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from alloyd.errors import AlloydError, RecipeError, did_you_mean
+from alloyd.knob_reader import REST
 from alloyd.search_schema import Knob
 
 from .filters import fits, rules
@@ -16,7 +17,6 @@ from .model_shape import COMPONENTS, Part
 from .reach import Reach
 
 DENSITY: Final = "density"
-REST: Final = "rest"
 
 _Owner = tuple[str, int]
 _Group = tuple[int | None, str]

@@ -46,6 +46,8 @@ def spots(template: Template, shape: ModelShape) -> Iterator[Spot]:
     labels = _labels(template)
     whole = _whole(shape, None)
     inputs, outputs = whole, whole
+    if any(module.get("slices") for module in (template.get("modules") or {}).values()):
+        inputs = outputs = replace(whole, layered=False)
     if template.get("slices"):
         yield from _sliced(template["slices"], ("slices",), "", shape, None, labels)
         inputs, outputs = _around(template["slices"], shape, None)
