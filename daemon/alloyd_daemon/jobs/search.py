@@ -74,6 +74,8 @@ def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
                 winner: int | None = end.value
             finally:
                 running.close()
+            if ready.phases.kinship:
+                history.set_fact("kinship", dict(ready.phases.kinship))
             result = publish(
                 history,
                 searched,

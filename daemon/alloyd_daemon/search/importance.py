@@ -66,7 +66,7 @@ def importance(
             (),
             len(whole),
             None,
-            f"{len(whole)} scored points are too few for {_genes(len(varied))}; {least} would do",
+            f"{_points(len(whole))} too few for {_genes(len(varied))}; {least} would do",
         )
     wanted = [losses[place] for place in whole]
     if min(wanted) == max(wanted):
@@ -113,6 +113,10 @@ def _falls(places: Array, wanted: Array, seed: int) -> tuple[float, Array]:
         )
         falls[fold] = shuffled.importances_mean / spread
     return 1 - float(((predicted - wanted) ** 2).mean()) / spread, falls
+
+
+def _points(count: int) -> str:
+    return "1 scored point is" if count == 1 else f"{count} scored points are"
 
 
 def _genes(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +55,17 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class Phases:
-    """What is searched, one after the other; ``genomes`` and ``chosen`` of each phase as far as they are known."""
+    """What is searched, one after the other; ``genomes`` and ``chosen`` of each phase as far as they are known.
+
+    ``kinship`` gets ``models`` and their ``cosine`` matrix as soon as an optimiser has asked for it.
+    """
 
     makers: tuple[MakePhase, ...]
     genomes: tuple[Genome, ...]
     chosen: tuple[Chosen, ...]
     models: Models
     warnings: tuple[str, ...]
+    kinship: Mapping[str, Any]
 
 
 _COMMON = ("dtype", "out_dtype", "tokenizer", "tokenizer_source", "chat_template")
@@ -92,7 +97,8 @@ def phases_of(spec: SearchFile, *, base_dir: Path, folder: Path, context: Contex
         {key: template[key] for key in _COMMON if template and template.get(key) is not None},
     )
     objectives = len(spec.objectives) if spec.goal == "pareto" else 1
-    sources = _sources(models, base_dir, context, memory)
+    kinship: dict[str, Any] = {}
+    sources = _sources(models, base_dir, context, memory, kinship)
     by_name = None if spec.optimiser.name == "auto" else OPTIMISERS.get(spec.optimiser.name)
     if by_name is not None and by_name.space is not None:
         if flow is not None:
@@ -104,7 +110,7 @@ def phases_of(spec: SearchFile, *, base_dir: Path, folder: Path, context: Contex
         check_objectives(by_name, objectives)
         space = by_name.space(sources)
         chosen = Chosen(by_name, check_options(by_name, spec.optimiser.options), "it was asked for")
-        return Phases((_maker(space, chosen, 1.0, sources),), (space.genome,), (chosen,), models, ())
+        return Phases((_maker(space, chosen, 1.0, sources),), (space.genome,), (chosen,), models, (), kinship)
     warnings: list[str] = []
     parameters: ParameterSpace | None = None
     if template is not None:
@@ -121,7 +127,12 @@ def phases_of(spec: SearchFile, *, base_dir: Path, folder: Path, context: Contex
         warnings += [] if space is parameters else getattr(space, "warnings", ())
         chosen = choose(spec.optimiser, space.genome, objectives)
         return Phases(
-            (_maker(space, chosen, 1.0, sources),), (space.genome,), (chosen,), models, tuple(warnings)
+            (_maker(space, chosen, 1.0, sources),),
+            (space.genome,),
+            (chosen,),
+            models,
+            tuple(warnings),
+            kinship,
         )
     # The winner has the shape of the recipe, so what stands in its place shows now what would be wrong then.
     donor = next(iter(merged.values()))
@@ -136,6 +147,7 @@ def phases_of(spec: SearchFile, *, base_dir: Path, folder: Path, context: Contex
         (chosen, later),
         models,
         tuple(warnings),
+        kinship,
     )
 
 
@@ -191,7 +203,10 @@ def _after(
     return make
 
 
-def _sources(models: Models, base_dir: Path, context: Context, memory: int) -> Sources:
+def _sources(
+    models: Models, base_dir: Path, context: Context, memory: int, measured: dict[str, Any]
+) -> Sources:
+    """The models as optimisers know them; how alike they are is kept in ``measured`` when it is asked for."""
     names = tuple(models.sources)
 
     def gram() -> Sequence[Sequence[float]]:
@@ -212,9 +227,22 @@ def _sources(models: Models, base_dir: Path, context: Context, memory: int) -> S
                 next(running)
         except StopIteration as end:
             found: Sequence[Sequence[float]] = end.value
+            measured.update(models=list(names), cosine=_cosines(found))
             return found
 
     return Sources(names, models.base, gram, models.common)
+
+
+def _cosines(gram: Sequence[Sequence[float]]) -> list[list[float | None]]:
+    """Signed cosines of a Gram matrix; ``None`` with a model that is its base."""
+    norms = [math.sqrt(row[place]) for place, row in enumerate(gram)]
+    return [
+        [
+            max(-1.0, min(1.0, float(each) / (norm * other))) if norm and other else None
+            for each, other in zip(row, norms, strict=True)
+        ]
+        for row, norm in zip(gram, norms, strict=True)
+    ]
 
 
 def _open(name: str, base_dir: Path, settings: Settings) -> Checkpoint:
