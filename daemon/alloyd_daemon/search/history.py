@@ -227,7 +227,8 @@ class History:
     def fact(self, name: str) -> Any:
         """The plain data called ``name``; ``None`` where there is none."""
         rows = self._rows(FACT, name)
-        return json.loads(rows[0]["value"]) if rows else None
+        with _making_sense(self.path):
+            return json.loads(rows[0]["value"]) if rows else None
 
     def set_fact(self, name: str, value: object) -> None:
         """Keep plain data under ``name``."""
@@ -238,7 +239,8 @@ class History:
 
     def trials(self) -> tuple[Trial, ...]:
         """Every trial, in the order of their numbers."""
-        return tuple(_trial(row) for row in self._rows(TRIALS))
+        with _making_sense(self.path):
+            return tuple(_trial(row) for row in self._rows(TRIALS))
 
     def ask(self, trials: Sequence[Trial], *, phase: int = 0, batch: int = 0, count: int = 0) -> None:
         """Keep a batch of trials, all of them or none, and that ``count`` of them were asked for (none: it is over)."""
@@ -314,9 +316,10 @@ class History:
     def scores(self, trial: int, rung: int) -> dict[int, dict[str, ItemScore]]:
         """The item scores of a trial at a rung, by number of task and id of item."""
         found: dict[int, dict[str, ItemScore]] = {}
-        for row in self._rows(SCORES, trial, rung):
-            score = ItemScore(row["item"], json.loads(row["vals"]), row["output"])
-            found.setdefault(row["task"], {})[score.id] = score
+        with _making_sense(self.path):
+            for row in self._rows(SCORES, trial, rung):
+                values = {str(name): float(value) for name, value in json.loads(row["vals"]).items()}
+                found.setdefault(row["task"], {})[row["item"]] = ItemScore(row["item"], values, row["output"])
         return found
 
     def keep(self, trial: int, rung: int, task: int, score: ItemScore) -> None:
@@ -353,7 +356,8 @@ class History:
     def lost(self, trial: int, rung: int) -> AlloydError | None:
         """What a trial was lost to at a rung, if it was."""
         rows = self._rows(LOST, trial, rung)
-        return AlloydError.from_dict(json.loads(rows[0]["error"])) if rows else None
+        with _making_sense(self.path):
+            return AlloydError.from_dict(json.loads(rows[0]["error"])) if rows else None
 
     # What else the record says
 
@@ -365,12 +369,14 @@ class History:
     def entries(self, kind: str) -> tuple[Entry, ...]:
         """The entries of a kind, oldest first."""
         rows = self._rows(ENTRIES, kind)
-        return tuple(Entry(row["kind"], row["key"], row["at"], json.loads(row["data"])) for row in rows)
+        with _making_sense(self.path):
+            return tuple(Entry(row["kind"], row["key"], row["at"], json.loads(row["data"])) for row in rows)
 
     def opening(self) -> Opening | None:
         """When the locked test was opened, if it was."""
         rows = self._rows(OPENED)
-        return Opening(rows[0]["at"], rows[0]["job"], json.loads(rows[0]["figures"])) if rows else None
+        with _making_sense(self.path):
+            return Opening(rows[0]["at"], rows[0]["job"], json.loads(rows[0]["figures"])) if rows else None
 
     def open_test(self, job: str) -> Opening:
         """Open the locked test for ``job``: on record before an item of it is scored.
@@ -458,8 +464,17 @@ def _told(path: Path) -> Iterator[None]:
                 path=str(path),
             ) from wrong
         raise _damaged(path, str(wrong)) from wrong
-    except ValueError as wrong:
-        raise _damaged(path, f"it holds what is no JSON ({wrong})") from wrong
+    except UnicodeDecodeError as wrong:
+        raise _damaged(path, "it holds text that is no UTF-8") from wrong
+
+
+@contextmanager
+def _making_sense(path: Path) -> Iterator[None]:
+    """What a row holds that nobody here wrote, as one clear error."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError) as wrong:
+        raise _damaged(path, f"a row makes no sense ({wrong})") from wrong
 
 
 def _damaged(path: Path, what: str) -> StoreError:

@@ -1,0 +1,105 @@
+"""Racing: when a candidate may be dropped, the order of items, and what a dropped one is told to be worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, t
+
+from alloyd_daemon.search import racing
+from alloyd_daemon.search.correlation import correlation
+
+
+def test_all_looks_together_spend_less_than_what_may_go_wrong() -> None:
+    spent = [racing.level(0.95, look) for look in range(1, 2000)]
+    assert spent[0] == pytest.approx(0.025)
+    assert sum(spent) < 0.05
+
+
+@given(wins=st.integers(0, 30), losses=st.integers(0, 30), ties=st.integers(0, 50))
+def test_right_and_wrong_answers_are_told_apart_by_the_exact_sign_test(
+    wins: int, losses: int, ties: int
+) -> None:
+    gains = np.array([0.01] * wins + [-0.01] * losses + [0.0] * ties)
+    p = binomtest(wins, wins + losses, 0.5, alternative="less").pvalue if wins + losses else 1.0
+    for alpha in (0.2, 0.05, 0.001):
+        if abs(p - alpha) > 1e-9:
+            assert racing.surely_worse(gains, alpha) == (p <= alpha and losses > wins)
+
+
+def test_other_gains_are_judged_by_students_t() -> None:
+    gains = np.random.default_rng(3).normal(-0.3, 1.0, 40)
+    n = len(gains)
+    upper = gains.sum() + t.ppf(0.99, n - 1) * gains.std(ddof=1) * np.sqrt(n)
+    assert racing.upper_bound(gains, 0.01) == pytest.approx(upper)
+    assert racing.surely_worse(gains - 2, 0.01)
+    assert not racing.surely_worse(gains + 2, 0.01)
+    assert not racing.surely_worse(np.array([-1.0, -2.0, -3.0, 0.0, 0.0]), 0.05)
+
+
+def test_a_candidate_as_good_as_the_incumbent_is_seldom_dropped() -> None:
+    dice = np.random.default_rng(1)
+    dropped = 0
+    for _ in range(400):
+        gains = dice.choice([-0.01, 0.0, 0.01], size=300, p=[0.15, 0.7, 0.15])
+        dropped += any(
+            racing.surely_worse(gains[: look * 25], racing.level(0.95, look)) for look in range(1, 13)
+        )
+    assert dropped / 400 <= 0.05
+
+
+def test_items_on_which_candidates_disagree_come_first() -> None:
+    table = np.array([[0, 0, 1, 1], [0, 1, 1, 0], [0, 0, 1, 1]], float)
+    shares = racing.disagreement(table)
+    assert shares.sum() == pytest.approx(1)
+    assert list(racing.disagreement_order(shares, [3, 2, 1, 0])) == [3, 1, 2, 0]
+    nobody = racing.disagreement(np.zeros((0, 4)))
+    assert list(nobody) == [0.25] * 4
+    assert list(racing.disagreement_order(nobody, [2, 0, 3, 1])) == [1, 3, 0, 2]
+
+
+def test_of_several_objectives_each_counts_alike() -> None:
+    one = np.array([[0, 0, 0], [0, 0, 1]], float)
+    other = np.array([[0, 0, 0], [1000, 0, 0]], float)
+    shares = racing.disagreement(np.stack([one, other]))
+    assert shares[0] == shares[2] > shares[1]
+
+
+def test_what_is_unseen_is_expected_to_go_on_as_the_seen() -> None:
+    assert racing.estimate(-0.9, np.array([-0.1, -0.1]), 0.5) == pytest.approx(-0.5)
+
+
+def test_a_replayed_race_finds_the_winner_with_fewer_items() -> None:
+    dice = np.random.default_rng(5)
+    skills = dice.permutation(np.concatenate([np.linspace(0.2, 0.6, 60), [0.9, 0.75]]))
+    hardness = dice.random(400)
+    losses = -(hardness[None] < skills[:, None]).astype(float) / 400
+    found = racing.replay(losses, block=25, confidence=0.95)
+    assert found.winner == int(losses.sum(axis=1).argmin()) == int(skills.argmax())
+    assert sum(found.asked) < 0.5 * losses.size
+    assert len(found.estimates) == 62
+    with pytest.raises(ValueError, match="no candidates"):
+        racing.replay(np.zeros((0, 3)), block=1, confidence=0.95)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=12))
+def test_rank_correlations_are_those_of_scipy(pairs: list[tuple[int, int]]) -> None:
+    from scipy.stats import kendalltau, spearmanr
+
+    first, second = [float(a) for a, _ in pairs], [float(b) for _, b in pairs]
+    found = correlation(first, second)
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        assert found.kendall is None
+        assert found.spearman is None
+        return
+    assert found.kendall == pytest.approx(float(kendalltau(first, second)[0]))
+    assert found.spearman == pytest.approx(float(spearmanr(first, second)[0]))
+    assert found.kendall_low is not None
+    assert found.kendall_high is not None
+    assert found.kendall_low <= found.kendall_high
+
+
+def test_too_few_candidates_have_no_correlation() -> None:
+    assert correlation([1.0, 2.0], [1.0, 2.0]).kendall is None
