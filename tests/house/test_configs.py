@@ -6,12 +6,14 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from alloyd import recipe, search_reader
-from alloyd.jobs import Finished, MergeSpec, PlanSpec
+from alloyd.jobs import Finished, MergeSpec, PlanSpec, SearchSpec
 from alloyd.specs import recipe_fields
 from alloyd_daemon import settings
 from alloyd_daemon.candidate import from_recipe
@@ -72,6 +74,27 @@ def test_an_example_search_begins_at_a_candidate(file: Path, tmp_path: Path) -> 
     assert not space.warnings
     plan = PlanSpec(json.dumps(space.recipe(first_point(space.genome))), "/")
     assert from_recipe(plan, name="first", home=tmp_path, settings=settings.Settings()).prepared.plan.tensors
+
+
+@pytest.mark.parametrize("file", SEARCHES, ids=lambda file: file.name)
+def test_an_example_search_finds_a_winner(file: Path, tmp_path: Path) -> None:
+    """With two candidates and a few items of each task, so that it is done at once."""
+    need("score", "torch", "transformers")
+    need("search", "cmaes")
+    fields: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for split, names in fields["tasks"].items():
+        for place, name in enumerate(names):
+            few = tmp_path / f"{place}.{split}.jsonl"
+            few.write_text("".join((ROOT / name).read_text(encoding="utf-8").splitlines(True)[:20]), "utf-8")
+            names[place] = str(few)
+    fields |= {"budget": {"candidates": 2}, "baselines": False, "finalists": 1}
+    fields["rungs"][0] |= {"items": 10, "block": 10}
+    spec = SearchSpec(spec=json.dumps(fields), base_dir=str(ROOT))
+    context = Context(home=tmp_path / "home", settings=settings.Settings(), job_id="search-1")
+    context.home.mkdir()
+    *_, last = JOBS.get("search").run(spec, context)
+    assert isinstance(last, Finished)
+    assert (tmp_path / "home" / "searches" / "search-1" / "winner.yaml").is_file()
 
 
 def test_the_commented_defaults_are_the_defaults() -> None:
