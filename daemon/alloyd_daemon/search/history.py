@@ -6,7 +6,6 @@ come in, and whenever a score ends. A killed search repeats itself from here (se
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -17,15 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from alloyd.errors import AlloydError, DiskFull, JobError, StoreError
+from alloyd.errors import AlloydError, JobError, StoreError
 
 from ..evaluator import ItemScore
 from ..faults import reach
+from .history_file import APPLICATION, VERSION, check, connect, locked, making_sense, quoted, told_of
 from .objective import Place
 from .trial import Entry, Opening, Trial
 
-APPLICATION: Final = 0x616C7368  # "alsh"
-VERSION: Final = 1
 COMMIT_EVERY: Final = 0.5
 """Seconds for which item scores may wait for their commit."""
 PATIENCE: Final = 15.0
@@ -137,11 +135,11 @@ class History:
     def __init__(self, path: Path, *, patience: float = PATIENCE) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock: int | None = _locked(path.with_name(f"{path.name}.lock"), patience)
+        self._lock: int | None = locked(path.with_name(f"{path.name}.lock"), patience)
         try:
-            self._db = _connect(path, f"file:{_quoted(path)}?mode=rwc")
-            with _told(path):
-                _check(self._db, path, fresh=True)
+            self._db = connect(path, f"file:{quoted(path)}?mode=rwc")
+            with told_of(path):
+                check(self._db, path, fresh=True)
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
                 self._make()
@@ -160,9 +158,9 @@ class History:
             raise StoreError(
                 f"there is no record of a search at {path}", hint="Is it a search?", path=str(path)
             )
-        history._db = _connect(path, f"file:{_quoted(path)}?mode=ro")
-        with _told(path):
-            _check(history._db, path, fresh=False)
+        history._db = connect(path, f"file:{quoted(path)}?mode=ro")
+        with told_of(path):
+            check(history._db, path, fresh=False)
         return history
 
     def _make(self) -> None:
@@ -180,7 +178,7 @@ class History:
         """Begin with all that another record holds, in one transaction; this one must be new."""
         other = History.read(path)
         try:
-            with _told(path):
+            with told_of(path):
                 other._db.backup(self._db)
         finally:
             other.close()
@@ -189,7 +187,7 @@ class History:
         """Commit what waits, and let go of the file."""
         db: sqlite3.Connection | None = getattr(self, "_db", None)
         if db is not None:
-            with _told(self.path):
+            with told_of(self.path):
                 if db.in_transaction:
                     db.execute("COMMIT")
                 db.close()
@@ -206,7 +204,7 @@ class History:
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
         """One transaction, with what waits, on disk when the block is left; ``history-<what>`` is its fault point."""
-        with _told(self.path):
+        with told_of(self.path):
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -219,7 +217,7 @@ class History:
         reach(f"history-{what}")
 
     def _rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
-        with _told(self.path):
+        with told_of(self.path):
             return self._db.execute(statement, values).fetchall()
 
     # Facts
@@ -227,7 +225,7 @@ class History:
     def fact(self, name: str) -> Any:
         """The plain data called ``name``; ``None`` where there is none."""
         rows = self._rows(FACT, name)
-        with _making_sense(self.path):
+        with making_sense(self.path):
             return json.loads(rows[0]["value"]) if rows else None
 
     def set_fact(self, name: str, value: object) -> None:
@@ -239,7 +237,7 @@ class History:
 
     def trials(self) -> tuple[Trial, ...]:
         """Every trial, in the order of their numbers."""
-        with _making_sense(self.path):
+        with making_sense(self.path):
             return tuple(_trial(row) for row in self._rows(TRIALS))
 
     def ask(self, trials: Sequence[Trial], *, phase: int = 0, batch: int = 0, count: int = 0) -> None:
@@ -316,7 +314,7 @@ class History:
     def scores(self, trial: int, rung: int) -> dict[int, dict[str, ItemScore]]:
         """The item scores of a trial at a rung, by number of task and id of item."""
         found: dict[int, dict[str, ItemScore]] = {}
-        with _making_sense(self.path):
+        with making_sense(self.path):
             for row in self._rows(SCORES, trial, rung):
                 values = {str(name): float(value) for name, value in json.loads(row["vals"]).items()}
                 found.setdefault(row["task"], {})[row["item"]] = ItemScore(row["item"], values, row["output"])
@@ -324,7 +322,7 @@ class History:
 
     def keep(self, trial: int, rung: int, task: int, score: ItemScore) -> None:
         """Keep the score of one item; it is on disk in half a second, or at :meth:`flush`."""
-        with _told(self.path):
+        with told_of(self.path):
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.execute(LIVES, (trial,))
@@ -356,7 +354,7 @@ class History:
     def lost(self, trial: int, rung: int) -> AlloydError | None:
         """What a trial was lost to at a rung, if it was."""
         rows = self._rows(LOST, trial, rung)
-        with _making_sense(self.path):
+        with making_sense(self.path):
             return AlloydError.from_dict(json.loads(rows[0]["error"])) if rows else None
 
     # What else the record says
@@ -369,13 +367,13 @@ class History:
     def entries(self, kind: str) -> tuple[Entry, ...]:
         """The entries of a kind, oldest first."""
         rows = self._rows(ENTRIES, kind)
-        with _making_sense(self.path):
+        with making_sense(self.path):
             return tuple(Entry(row["kind"], row["key"], row["at"], json.loads(row["data"])) for row in rows)
 
     def opening(self) -> Opening | None:
         """When the locked test was opened, if it was."""
         rows = self._rows(OPENED)
-        with _making_sense(self.path):
+        with making_sense(self.path):
             return Opening(rows[0]["at"], rows[0]["job"], json.loads(rows[0]["figures"])) if rows else None
 
     def open_test(self, job: str) -> Opening:
@@ -424,89 +422,6 @@ def _trial(row: sqlite3.Row) -> Trial:
         seconds=row["seconds"],
         items={int(rung): count for rung, count in json.loads(row["items"]).items()},
     )
-
-
-def _connect(path: Path, uri: str) -> sqlite3.Connection:
-    with _told(path):
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
-        db.row_factory = sqlite3.Row
-    return db
-
-
-def _check(db: sqlite3.Connection, path: Path, *, fresh: bool) -> None:
-    """Refuse what is no record of a search; an empty file is one that was just made, where ``fresh`` allows it."""
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
-    if application != APPLICATION and (application or version or tables or not fresh):
-        raise StoreError(f"{path} is no record of a search", hint="Move it away.", path=str(path))
-    if version > VERSION:
-        raise StoreError(
-            f"the record {path} is of version {version}; this program knows up to {VERSION}",
-            hint="Use the newer program that wrote it.",
-            path=str(path),
-        )
-    (sound,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    if sound != "ok":
-        raise _damaged(path, sound)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What SQLite says against the file, as one clear error."""
-    try:
-        yield
-    except sqlite3.Error as wrong:
-        if getattr(wrong, "sqlite_errorname", "") == "SQLITE_FULL":
-            raise DiskFull(
-                f"no room is left for the record of the search in {path.parent}",
-                hint="Make room, then resume the job: what was committed is kept.",
-                path=str(path),
-            ) from wrong
-        raise _damaged(path, str(wrong)) from wrong
-    except UnicodeDecodeError as wrong:
-        raise _damaged(path, "it holds text that is no UTF-8") from wrong
-
-
-@contextmanager
-def _making_sense(path: Path) -> Iterator[None]:
-    """What a row holds that nobody here wrote, as one clear error."""
-    try:
-        yield
-    except (ValueError, TypeError, KeyError, AttributeError) as wrong:
-        raise _damaged(path, f"a row makes no sense ({wrong})") from wrong
-
-
-def _damaged(path: Path, what: str) -> StoreError:
-    return StoreError(
-        f"the record of the search {path} is damaged or cannot be used: {what}",
-        hint="Look for room on its disk, and at its rights; if it is damaged, search anew.",
-        path=str(path),
-    )
-
-
-def _locked(path: Path, patience: float) -> int:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                os.close(handle)
-                raise JobError(
-                    f"another process writes the record of the search in {path.parent}",
-                    hint="Wait for it to end, then try again.",
-                    path=str(path),
-                ) from None
-            time.sleep(0.05)
-
-
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(os.fsencode(path.absolute()))
 
 
 def _plain(value: object) -> str:

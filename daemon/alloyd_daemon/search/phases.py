@@ -245,18 +245,6 @@ def _cosines(gram: Sequence[Sequence[float]]) -> list[list[float | None]]:
     ]
 
 
-def _cosines(gram: Sequence[Sequence[float]]) -> list[list[float | None]]:
-    """Signed cosines of a Gram matrix; ``None`` with a model that is its base."""
-    norms = [math.sqrt(row[place]) for place, row in enumerate(gram)]
-    return [
-        [
-            max(-1.0, min(1.0, float(each) / (norm * other))) if norm and other else None
-            for each, other in zip(row, norms, strict=True)
-        ]
-        for row, norm in zip(gram, norms, strict=True)
-    ]
-
-
 def _open(name: str, base_dir: Path, settings: Settings) -> Checkpoint:
     ref = ModelRef.parse(name)
     return open_checkpoint(

@@ -17,11 +17,12 @@ from typing import Any, Final
 
 import msgspec
 
-from alloyd.errors import AlloydError, JobCancelled, JobError, JobNotFound, ServiceError, StoreError
+from alloyd.errors import AlloydError, JobError, JobNotFound, ServiceError, StoreError
 from alloyd.file_systems import network_file_system
 from alloyd.jobs import Event, Job, JobState, Spec, spec_fields
 
 from ..faults import reach
+from .store_rows import as_text, cancelled, job_of
 
 APPLICATION = 0x616C6C6F  # "allo"
 
@@ -248,7 +249,7 @@ class Store:
         """
         fields = spec_fields(spec)
         kind = str(fields["kind"])
-        text = _json(fields)
+        text = as_text(fields)
         with self._writing("submit"):
             row = self._db.execute(JOB_BY_TOKEN, (token,)).fetchone()
             if row is None and kind in KEPT:
@@ -256,7 +257,7 @@ class Store:
                 if row is not None and row["state"] == JobState.PAUSED:
                     self._set(row, JobState.QUEUED, "submitted again")
             if row is not None:
-                return _job(self._db.execute(JOB_BY_NUMBER, (row["number"],)).fetchone())
+                return job_of(self._db.execute(JOB_BY_NUMBER, (row["number"],)).fetchone())
             waiting = self.counts().get(JobState.QUEUED, 0)
             if waiting >= at_most:
                 raise ServiceError(
@@ -267,8 +268,8 @@ class Store:
             at = self._time()
             cursor = self._db.execute(INSERT_JOB, (kind, token, text, fields.get("out", ""), at))
             number = cursor.lastrowid
-            self._db.execute(INSERT_EVENT, (number, "state", at, _json({"state": "queued", "reason": ""})))
-            return _job(self._db.execute(JOB_BY_NUMBER, (number,)).fetchone())
+            self._db.execute(INSERT_EVENT, (number, "state", at, as_text({"state": "queued", "reason": ""})))
+            return job_of(self._db.execute(JOB_BY_NUMBER, (number,)).fetchone())
 
     def job(self, name: str) -> Job:
         """The job called ``name``: its id (``merge-12``) or its number (``12``).
@@ -278,24 +279,24 @@ class Store:
         JobNotFound
             There is none.
         """
-        return _job(self._row(name))
+        return job_of(self._row(name))
 
     def jobs(self, states: Sequence[JobState] = (), limit: int = 1000) -> list[Job]:
         """The newest ``limit`` jobs in ``states`` (any when empty), oldest first."""
         limit = max(0, limit)
         if states:
-            rows = self._db.execute(NEWEST_JOBS_IN, (_json(list(states)), limit)).fetchall()
+            rows = self._db.execute(NEWEST_JOBS_IN, (as_text(list(states)), limit)).fetchall()
         else:
             rows = self._db.execute(NEWEST_JOBS, (limit,)).fetchall()
-        return [_job(row) for row in reversed(rows)]
+        return [job_of(row) for row in reversed(rows)]
 
     def queued(self, kinds: Sequence[str]) -> list[Job]:
         """The queued jobs of ``kinds``, oldest first."""
-        return [_job(row) for row in self._db.execute(OLDEST_QUEUED, (_json(list(kinds)),))]
+        return [job_of(row) for row in self._db.execute(OLDEST_QUEUED, (as_text(list(kinds)),))]
 
     def to_discard(self) -> list[Job]:
         """The cancelled jobs whose staging is still to be removed."""
-        return [_job(row) for row in self._db.execute(TO_DISCARD)]
+        return [job_of(row) for row in self._db.execute(TO_DISCARD)]
 
     def counts(self) -> dict[str, int]:
         """The number of jobs by state; states without jobs are left out."""
@@ -338,13 +339,13 @@ class Store:
             row = self._row(name)
             self._db.execute(SET_WANTED, (wanted, reason, row["number"]))
             body = {"state": row["state"], "reason": reason}
-            self._db.execute(INSERT_EVENT, (row["number"], "state", self._time(), _json(body)))
+            self._db.execute(INSERT_EVENT, (row["number"], "state", self._time(), as_text(body)))
 
     def plan(self, name: str, summary: dict[str, Any]) -> None:
         """Keep what a job planned; the same summary again (after a resume) is no news."""
         with self._writing("plan"):
             row = self._row(name)
-            text = _json(summary)
+            text = as_text(summary)
             if row["summary"] != text:
                 self._db.execute(SET_SUMMARY, (text, row["number"]))
                 self._db.execute(INSERT_EVENT, (row["number"], "planned", self._time(), text))
@@ -354,7 +355,7 @@ class Store:
         with self._writing("note"):
             number = self._row(name)["number"]
             self._db.execute(
-                INSERT_EVENT, (number, "note", self._time(), _json({"level": level, "text": text}))
+                INSERT_EVENT, (number, "note", self._time(), as_text({"level": level, "text": text}))
             )
 
     def died(self, name: str, deaths: int, furthest: int) -> None:
@@ -444,8 +445,8 @@ class Store:
                 "reason": reason,
                 "discard": int(discard),
                 "at": at,
-                "result": None if result is None else _json(result),
-                "error": None if failure is None else _json(failure),
+                "result": None if result is None else as_text(result),
+                "error": None if failure is None else as_text(failure),
             },
         )
         body: dict[str, Any] = {"state": state.value, "reason": reason}
@@ -453,43 +454,10 @@ class Store:
             body["result"] = result
         if failure is not None:
             body["error"] = failure
-        self._db.execute(INSERT_EVENT, (row["number"], "state", at, _json(body)))
+        self._db.execute(INSERT_EVENT, (row["number"], "state", at, as_text(body)))
 
     def _time(self) -> str:
         return self._now().isoformat()
-
-
-def cancelled(name: str) -> JobCancelled:
-    """The error that a cancelled job carries."""
-    return JobCancelled(f"{name} was cancelled", job=name)
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _job(row: sqlite3.Row) -> Job:
-    def time(name: str) -> datetime | None:
-        return None if row[name] is None else datetime.fromisoformat(row[name])
-
-    def fields(name: str) -> dict[str, Any] | None:
-        return None if row[name] is None else msgspec.json.decode(row[name], type=dict[str, Any])
-
-    return Job(
-        id=f"{row['kind']}-{row['number']}",
-        kind=row["kind"],
-        state=JobState(row["state"]),
-        created=datetime.fromisoformat(row["created"]),
-        started=time("started"),
-        ended=time("ended"),
-        out=row["out"],
-        reason=row["reason"],
-        attempts=row["attempts"],
-        spec=fields("spec") or {},
-        summary=fields("summary"),
-        result=fields("result"),
-        error=fields("error"),
-    )
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -28,7 +28,8 @@ from alloyd.paths import Home
 from ..settings import Settings
 from .child_process import CHILD, spawn
 from .pipe import Answer, Begin, Failed, Frames, Halt, Halted, frame, write_all
-from .store import Store, cancelled
+from .store import Store
+from .store_rows import cancelled
 
 # Kinds that need little memory never wait behind a merge.
 LIGHT = ("plan", "verify")
