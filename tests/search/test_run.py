@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import search_driver
 from alloyd.errors import JobError, RecipeError
 from alloyd.jobs import Note, Progress
 from alloyd.search_schema import Budget, Objective, Rung
@@ -21,8 +22,7 @@ from alloyd_daemon.search.objective import goal_of
 from alloyd_daemon.search.run import Phase, SearchTask, search
 from alloyd_daemon.search.space import PlainRecipe
 from alloyd_daemon.search.trial import VALIDATION, Trial
-from tests import search_driver
-from tests.search.toy import Toy
+from search.toy import Toy
 
 
 @pytest.fixture
@@ -66,11 +66,8 @@ def test_a_search_beats_what_it_is_held_against(tmp_path: Path, toy: Toy) -> Non
     trials, said = go(tmp_path, budget=Budget(candidates=24))
     names = [each.name for each in trials if each.origin == "baseline"]
     assert names[:4] == ["math", "lang", "base", "uniform soup"]
-    assert names[4:] == [
-        *(f"task_arithmetic {each}" for each in ("0.2", "0.4", "0.6", "0.8", "1")),
-        "ties",
-        "dare_ties",
-    ]
+    assert names[4:9] == [f"task_arithmetic {each}" for each in ("0.2", "0.4", "0.6", "0.8", "1")]
+    assert names[9:] == ["ties", "dare_ties"]
     assert sum(each.origin == "optimiser" for each in trials) == 24
     history = History.read(tmp_path / "history.db")
     finals = history.fact("finals")
@@ -159,7 +156,7 @@ def test_what_fails_is_a_trial_and_the_search_goes_on(
 def test_when_all_fail_something_must_be_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand(Toy(breaks=lambda name: name.startswith("trial")), monkeypatch)
     with pytest.raises(
-        JobError, match="5 candidates failed one after the other; the last, trial 16: trial 16 is broken"
+        JobError, match=r"5 candidates failed one after the other; the last, trial 16: .* broken"
     ):
         go(tmp_path, most_failed=5)
 
@@ -240,7 +237,7 @@ def test_several_objectives_make_a_front(tmp_path: Path, toy: Toy) -> None:
 
 
 def test_a_trial_over_which_processes_die_again_and_again_is_given_up(tmp_path: Path, toy: Toy) -> None:
-    go(tmp_path, until=lambda said: isinstance(said, Progress) and said.what.startswith("trial 14"))
+    go(tmp_path, until=lambda _: toy.asked[-1] == "trial 14")
     with History(tmp_path / "history.db") as history:
         (number,) = [each.number for each in history.trials() if each.name == "trial 14"]
         for _ in range(3):
@@ -252,7 +249,7 @@ def test_a_trial_over_which_processes_die_again_and_again_is_given_up(tmp_path: 
 
 
 def test_what_an_optimiser_proposes_must_be_what_it_proposed(tmp_path: Path, toy: Toy) -> None:
-    go(tmp_path, until=lambda said: isinstance(said, Progress) and said.what.startswith("trial 14"))
+    go(tmp_path, until=lambda _: toy.asked[-1] == "trial 14")
     with History(tmp_path / "history.db") as history, history._writing("test"):
         history._db.execute(
             "UPDATE trials SET point = ? WHERE number = 13", (json.dumps({"math": 1, "lang": 1}),)

@@ -34,6 +34,8 @@ from .trial import VALIDATION, Trial
 
 MANY: Final = 1000
 """Points that an optimiser is told to expect where the budget is one of items or time."""
+TICK: Final = 0.1
+"""Seconds for which the same is said of how the search stands: it goes through all trials, items come fast."""
 MOST_DEATHS: Final = 3
 """Processes that may die over one trial before they scored another item of it; then it is the trial that failed."""
 
@@ -382,14 +384,19 @@ class _Loop:
             total = max(total, self._task.budget.items)
         best = self._best_in_words()
         most, rungs = self._task.budget.candidates, len(self._ladder.levels)
+        due, last = 0.0, Progress(told, max(total, told), "items", best)
         try:
             for said in running:
                 if isinstance(said, Progress):
+                    if time.monotonic() < due:
+                        yield last
+                        continue
+                    due = time.monotonic() + TICK
                     climbing = {number: each.items for number, each in climbers.items()}
                     where = standing(self._trials.values(), climbing, most=most, rungs=rungs)
                     here = sum(sum(items.values()) for items in climbing.values())
                     done = told + min(here, full * len(climbers) - 1)
-                    said = Progress(done, max(total, done), "items", where + best)
+                    said = last = Progress(done, max(total, done), "items", where + best)
                 yield said
         finally:
             running.close()
