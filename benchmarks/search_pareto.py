@@ -1,6 +1,6 @@
 """Several objectives: NSGA-II against random search on (L2 arithmetic, L1 arithmetic, bits per byte of L2).
 
-    .venv/bin/python benchmarks/search_pareto.py --work WORK [--seeds 5] [--items 24000]
+    .venv/bin/python benchmarks/search_pareto.py --work WORK [--seeds 5] [--items 15000]
 
 Both are `alloy search`'s own job with the goal `pareto`, have the same budget, and differ in the optimiser alone. The
 front of each is then put to locked papers, and the hypervolume that it dominates there is compared: the axes are the
@@ -79,7 +79,7 @@ def gap(ground: Ground, ours: PlainRecipe, theirs: PlainRecipe, asked: Paper) ->
 def main() -> None:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.set_defaults(items=24_000)
+    parser.set_defaults(items=15_000)
     options = arguments(parser)
     models, base = wide_pair(options.work)
     ground = Ground(options.work, models, base, options.threads)
