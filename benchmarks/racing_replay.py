@@ -1,6 +1,6 @@
 """How many items does racing need to find the winner of full scoring? Replayed on a stored table of all scores.
 
-    .venv/bin/python benchmarks/racing_replay.py --work WORK [--candidates 240] [--table 800]
+    .venv/bin/python benchmarks/racing_replay.py --work WORK [--candidates 210] [--table 600]
 
 The table holds the candidates of three optimisers, each told the losses of full scoring, on one paper. Each replay
 shuffles the items, and shuffles the candidates or has the optimisers take turns. Racing (`search/racing.py`, as a
@@ -175,8 +175,8 @@ def cheapest(
 def main() -> None:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--candidates", type=int, default=240)
-    parser.add_argument("--table", type=int, default=800, help="items of the table's paper")
+    parser.add_argument("--candidates", type=int, default=210)
+    parser.add_argument("--table", type=int, default=600, help="items of the table's paper")
     parser.add_argument("--shuffles", type=int, default=100)
     options = arguments(parser)
     models, base = wide_pair(options.work)

@@ -35,8 +35,8 @@ def main() -> None:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=36, help="candidates")
-    parser.add_argument("--candidates", type=int, default=240, help="candidates of the table")
-    parser.add_argument("--table", type=int, default=800, help="items of the table")
+    parser.add_argument("--candidates", type=int, default=210, help="candidates of the table")
+    parser.add_argument("--table", type=int, default=600, help="items of the table")
     parser.set_defaults(validation=500)
     options = arguments(parser)
     models, base = wide_pair(options.work)

@@ -25,7 +25,7 @@ from zoo_ground import Ground, Paper, PlainRecipe, check_leaks, paired, paper, w
 from alloyd_daemon.scoring.intervals import wilson_interval
 
 TASK = "l2_arithmetic"
-LOW, HIGH = -0.5, 1.5
+LOW, HIGH = 0.0, 1.5
 
 
 def template(ground: Ground, models: tuple[str, ...], layers: int = 2) -> PlainRecipe:
@@ -120,7 +120,7 @@ def main() -> None:
                 budget,
             ).recipe,
             "TA grid": rivals.run(
-                rivals.grid(ground, rivals.MODELS, budget // search.items, 0.0, HIGH),
+                rivals.grid(ground, rivals.MODELS, budget // search.items, LOW, HIGH),
                 ground,
                 [search],
                 budget,
