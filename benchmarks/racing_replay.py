@@ -75,8 +75,8 @@ def table(ground: Ground, asked: Paper, candidates: int) -> tuple[Array, list[st
 
 def race(losses: Array, random: Random, *, block: int, confidence: float) -> tuple[int, int]:
     """The winner of a race, and the items that it took."""
-    ties = random.permutation(losses.shape[1])
-    found = replay(losses, block=block, confidence=confidence, ties=[int(each) for each in ties])
+    order = [int(each) for each in random.permutation(losses.shape[1])]
+    found = replay(losses, block=block, confidence=confidence, order=order)
     return found.winner, sum(found.asked)
 
 

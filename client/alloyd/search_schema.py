@@ -77,9 +77,9 @@ class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One level of the ladder on the search split.
 
     ``items`` of each task (all, if ``None``). A rung either has every candidate answer them, and lets through what is
-    not surely worse than the incumbent; or, with ``race``, asks ``block`` items at a time, those on which earlier
-    candidates disagreed most first, and drops a candidate as soon as its paired interval against the incumbent is
-    decided. ``quantise`` names the type that weights are quantised to first.
+    not surely worse than the incumbent; or, with ``race``, asks ``block`` items at a time, in one random order, and
+    drops a candidate as soon as its paired interval against the incumbent is decided. ``quantise`` names the type that
+    weights are quantised to first.
     """
 
     items: int | None = None

@@ -50,23 +50,6 @@ def test_a_candidate_as_good_as_the_incumbent_is_seldom_dropped() -> None:
     assert dropped / 400 <= 0.05
 
 
-def test_items_on_which_candidates_disagree_come_first() -> None:
-    table = np.array([[0, 0, 1, 1], [0, 1, 1, 0], [0, 0, 1, 1]], float)
-    shares = racing.disagreement(table)
-    assert shares.sum() == pytest.approx(1)
-    assert list(racing.disagreement_order(shares, [3, 2, 1, 0])) == [3, 1, 2, 0]
-    nobody = racing.disagreement(np.zeros((0, 4)))
-    assert list(nobody) == [0.25] * 4
-    assert list(racing.disagreement_order(nobody, [2, 0, 3, 1])) == [1, 3, 0, 2]
-
-
-def test_of_several_objectives_each_counts_alike() -> None:
-    one = np.array([[0, 0, 0], [0, 0, 1]], float)
-    other = np.array([[0, 0, 0], [1000, 0, 0]], float)
-    shares = racing.disagreement(np.stack([one, other]))
-    assert shares[0] == shares[2] > shares[1]
-
-
 def test_what_is_unseen_is_expected_to_go_on_as_the_seen() -> None:
     assert racing.estimate(-0.9, np.array([-0.1, -0.1]), 0.5) == pytest.approx(-0.5)
 

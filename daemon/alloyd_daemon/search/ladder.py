@@ -11,18 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-
 from alloyd.search_schema import Rung
 
 from ..evaluator import Task
 from .correlation import Correlation, correlation
-from .objective import Array, Goal, Place, Scores, Sheet
+from .objective import Goal, Place, Scores, Sheet
 from .pareto import front
-from .racing import disagreement, disagreement_order, estimate, level, surely_worse
+from .racing import estimate, level, surely_worse
 
 CALIBRATE_ONE: Final = 4
-"""Trials that answer everything on a ladder of one rung, so that there is something to order items by."""
+"""Trials that answer everything on a ladder of one rung, so that the incumbent is not just the first."""
 CALIBRATE_SEVERAL: Final = 12
 """Trials that climb all of several rungs, to see which of these predict."""
 
@@ -108,16 +106,8 @@ class Ladder:
         return seen.losses
 
     def order(self, at: Level) -> list[int]:
-        """In which order the items of a level are asked: those on which trials disagreed most first."""
-        return [int(each) for each in disagreement_order(self._shares(at), at.ranks)]
-
-    def _shares(self, at: Level) -> Array:
-        """Each item's share of the disagreement on a level."""
-        sheets = [each.sheets[at.number] for each in self._seen.values() if at.number in each.sheets]
-        every = range(len(at.places))
-        if not sheets:
-            return disagreement(np.zeros((0, len(every))))
-        return disagreement(np.stack([self.goal.gains(each, sheets[0], every) for each in sheets], axis=1))
+        """In which order the items of a level are asked: as they were drawn."""
+        return sorted(range(len(at.places)), key=at.ranks.__getitem__)
 
     def drops(self, at: Level, scores: Scores, columns: Sequence[int], look: int) -> bool:
         """Whether a candidate is surely worse than an incumbent on the items ``columns`` of a level.
@@ -142,7 +132,7 @@ class Ladder:
         seen = self._seen[best]
         sheet = self.goal.sheet(scores, [at.places[each] for each in columns])
         gains = self.goal.gains(sheet, seen.sheets[at.number], columns)
-        share = float(self._shares(at)[list(columns)].sum())
+        share = len(columns) / len(at.places)
         return tuple(estimate(loss, row, share) for loss, row in zip(seen.losses, gains, strict=True))
 
     def settle(self, told: int) -> list[Settled]:

@@ -3,6 +3,10 @@
 Pure functions of score tables, so that a stored table can be replayed. A *gain* is what one item adds to a candidate's
 lead over the incumbent (:meth:`alloyd_daemon.search.objective.Goal.gains`); the same items are put to both.
 
+Items come in one random order, the same for all. Those first on which earlier candidates disagreed would be a biased
+sample: where the incumbent is the odd one out among bad ones, these are what it alone has right, on which a newcomer
+can only lose. (Measured: benchmarks/RESULTS.md.)
+
 Maron and Moore, "Hoeffding races", NIPS 6 (1993); Lopez-Ibanez and others, "The irace package", Operations Research
 Perspectives 3 (2016), whose elimination by paired tests this is, with a level that pays for looking again and again.
 """
@@ -69,33 +73,12 @@ def _tail(wins: int, losses: int) -> float:
     return total / (1 << n)
 
 
-def disagreement(table: Array) -> Array:
-    """How much candidates disagreed on each item, as shares of the whole: float64 [items], summing to 1.
-
-    ``table``: values of candidates that have answered everything, float64 [candidates, items] (several objectives:
-    [objectives, candidates, items], each counted by its share of its own variance). It is the variance over the
-    candidates, shrunk towards that of a mean item as one candidate more would, for few candidates prove little.
-    """
-    layers = table if table.ndim == 3 else table[None]
-    _, candidates, items = layers.shape
-    variance = layers.var(axis=1) if candidates else np.zeros((len(layers), items))
-    whole = variance.sum(axis=1, keepdims=True)
-    shares = np.divide(variance, whole, out=np.full_like(variance, 1 / items), where=whole > 0).mean(axis=0)
-    # Rounded, so that a sum made in another order does not change the order of items.
-    return np.asarray(np.round((candidates * shares + 1 / items) / (candidates + 1), 12), np.float64)
-
-
-def disagreement_order(shares: Array, ties: Sequence[int]) -> NDArray[np.int64]:
-    """Items in the order in which they are asked: the largest of ``shares`` first, among equal ones by ``ties``."""
-    return np.lexsort((np.asarray(ties), -shares))
-
-
 def estimate(incumbent: float, gains: Array, share: float) -> float:
     """The loss that a dropped candidate is told to have: the incumbent's over all items, less the gains to expect.
 
-    ``share`` is that of the seen items in all disagreement: unseen ones are expected to set the two apart as seen ones
-    did, in proportion to how much candidates disagree on them (a ratio estimate). It is a figure over all items, so it
-    compares with those of candidates that were not dropped, whenever these were dropped.
+    ``share`` is that of the seen items in all: unseen ones are expected to set the two apart as seen ones did, which
+    holds because the items are in random order. It is a figure over all items, so it compares with those of candidates
+    that were not dropped, whenever these were dropped.
     """
     return incumbent - float(gains.sum()) / share
 
@@ -110,16 +93,16 @@ class Replay:
 
 
 def replay(
-    losses: Array, *, block: int, confidence: float, first: int = 4, ties: Sequence[int] | None = None
+    losses: Array, *, block: int, confidence: float, first: int = 4, order: Sequence[int] | None = None
 ) -> Replay:
     """Race the candidates of a stored table one after the other, as a search does with one loss.
 
-    ``losses``: what each item adds to the loss of each candidate, float64 [candidates, items], complete. The ``first``
-    candidates answer everything. Returns the candidate of the lowest loss among those that were not dropped.
+    ``losses``: what each item adds to the loss of each candidate, float64 [candidates, items], complete. Items are
+    asked in ``order``, as they stand if it is ``None``. The ``first`` candidates answer everything. Returns the
+    candidate of the lowest loss among those that were not dropped.
     """
     count, items = losses.shape
-    rank = range(items) if ties is None else ties
-    whole: list[int] = []
+    asking = np.arange(items) if order is None else np.asarray(order)
     estimates: list[float] = []
     asked: list[int] = []
     best: int | None = None
@@ -127,21 +110,17 @@ def replay(
         seen = items
         dropped = False
         if best is not None and number >= first:
-            shares = disagreement(losses[whole])
-            order = disagreement_order(shares, list(rank))
             for look, stop in enumerate(range(block, items + block, block), start=1):
                 seen = min(stop, items)
-                gains = losses[best, order[:seen]] - losses[number, order[:seen]]
+                gains = (losses[best] - losses[number])[asking[:seen]]
                 if seen < items and surely_worse(gains, level(confidence, look)):
-                    share = float(shares[order[:seen]].sum())
-                    estimates.append(estimate(float(losses[best].sum()), gains, share))
+                    estimates.append(estimate(float(losses[best].sum()), gains, seen / items))
                     dropped = True
                     break
         asked.append(seen)
         if dropped:
             continue
         estimates.append(float(losses[number].sum()))
-        whole.append(number)
         if best is None or estimates[number] < estimates[best]:
             best = number
     if best is None:
