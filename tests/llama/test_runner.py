@@ -21,7 +21,8 @@ from alloyd.errors import (
     SourceError,
     TaskError,
 )
-from alloyd_daemon.candidate import Candidate, GgufFile, Subject, from_checkpoint
+from alloyd.jobs import PlanSpec
+from alloyd_daemon.candidate import Candidate, GgufFile, Subject, from_checkpoint, from_recipe
 from alloyd_daemon.gguf.types import file_types
 from alloyd_daemon.llama import image
 from alloyd_daemon.runner import RUNNERS, Answered, Lost, Outcome, RunOptions
@@ -36,6 +37,7 @@ from alloyd_daemon.scoring.requests import (
     Written,
 )
 from alloyd_daemon.settings import Settings
+from alloyd_daemon.warm import Warm
 from checkpoint_factory import Model, write_checkpoint
 from extras import need
 from llama.conftest import ZOO, gguf_file, logprobs_of, reference
@@ -340,3 +342,40 @@ def test_closing_ends_the_engine(mixture: Callable[[float], Candidate], options:
     running.close()
     assert not _engines()
     reference.cache_clear()
+
+
+def test_what_is_warm_answers_as_what_is_not(
+    tmp_path: Path, options: RunOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that leave image and engine to the next give the same answers, with one image and one engine."""
+    source = "{{model: {}, parameters: {{weight: {}}}}}"
+    models = []
+    for weight in (0.5, 2):
+        both = f"{source.format(ZOO / 'math', 1)}, {source.format(ZOO / 'lang', weight)}"
+        spec = PlanSpec(f"{{merge_method: linear, models: [{both}]}}", "/")
+        models.append(from_recipe(spec, name=str(weight), home=tmp_path, settings=Settings()))
+    cold = [_answers(_run([each], options))[0][0] for each in models]
+    made: list[image.Image] = []
+
+    class Counted(image.Image):
+        def __init__(self, *words: object, **more: object) -> None:
+            super().__init__(*words, **more)  # type: ignore[arg-type]
+            made.append(self)
+
+    monkeypatch.setattr("alloyd_daemon.llama.run.Image", Counted)
+    with Warm() as warm:
+        kept = replace(options, warm=warm)
+        engines = set()
+        for _ in range(2):
+            for model, answers in zip(models, cold, strict=True):
+                assert _answers(_run([model], kept))[0][0] == answers
+                engines |= {each.pid for each in psutil.Process().children(recursive=True)}
+        assert (len(made), len(engines)) == (1, 1)
+        running = _run([models[0]], kept)
+        for outcome in running:
+            if isinstance(outcome, Answered):
+                break
+        running.close()
+        assert _answers(_run([models[1]], kept))[0][0] == cold[1]
+    assert made[0].handle == -1
+    assert not psutil.Process().children(recursive=True)

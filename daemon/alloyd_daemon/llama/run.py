@@ -92,12 +92,29 @@ def run_subjects(
                 elif number in ready:
                     yield from run.candidate(number, weights[number], ready[number], len(subjects))
             except AlloydError as error:
-                run.warm.forget()
+                run.held.engine.forget()
                 yield Lost(number, error)
 
 
+class _Held:
+    """What lasts from one run to the next: layouts, the file that becomes one candidate after another, its engine."""
+
+    def __init__(self) -> None:
+        self.layouts: dict[object, GgufLayout] = {}
+        self.image: Image | None = None
+        self.engine = WarmEngine()
+
+    def close(self) -> None:
+        """End the engine, and give the file back."""
+        self.engine.forget()
+        if self.image is not None:
+            self.image.close()
+            self.image = None
+        self.engine = WarmEngine()
+
+
 class _Run:
-    """What is shared by the subjects of one run: languages, layouts, the warm file and its engine."""
+    """What is shared by the subjects of one run: languages, and what is held from run to run."""
 
     def __init__(self, requests: Sequence[Request], options: RunOptions) -> None:
         self._requests = requests
@@ -107,17 +124,25 @@ class _Run:
         self._threads = min(options.threads, len(os.sched_getaffinity(0)))
         self._imatrix = read_imatrix(self._settings.imatrix) if self._settings.imatrix else None
         self._questions: dict[tuple[Path, str], Questions] = {}
-        self._layouts: dict[object, GgufLayout] = {}
-        self._image: Image | None = None
-        self.warm = WarmEngine()
+        self.held = self._find()
+
+    def _find(self) -> _Held:
+        """What an earlier run left, if runs are to leave something."""
+        if self._options.warm is None:
+            return _Held()
+        key = ("gguf", self._options.quantise, str(self._settings.imatrix))
+        # The file's pages and the engine count as its memory: no other model is kept beside them.
+        room = self._options.memory
+        return self._options.warm.get(key, _Held, end=_Held.close, nbytes=room, room=room)
 
     def __enter__(self) -> _Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.warm.forget()
-        if self._image is not None:
-            self._image.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._options.warm is None:
+            self.held.close()
+        elif kind is not None:
+            self.held.engine.forget()  # it may be in the middle of an answer
 
     def prepare(self, candidate: Candidate) -> _Ready:
         """Everything that headers, configs and requests can reveal."""
@@ -143,11 +168,11 @@ class _Run:
         tensors = tuple((each.name, each.dtype, each.shape) for each in candidate.prepared.plan.tensors)
         kind = self._options.quantise or TYPES.get(tensors[0][1], "BF16")
         key = (candidate.folder, json.dumps(config, sort_keys=True), tensors)
-        if key not in self._layouts:
-            self._layouts[key] = describe(
+        if key not in self.held.layouts:
+            self.held.layouts[key] = describe(
                 tensors, config, candidate.folder, kind, filename=candidate.name, imatrix=self._imatrix
             )
-        return self._layouts[key]
+        return self.held.layouts[key]
 
     def _compose(self, language: Language, context: int | None, *, share: bool = True) -> Questions:
         encoded = encode(self._requests, language.tokenizer, context, where=self._options.where)
@@ -160,27 +185,26 @@ class _Run:
         known = self._known(number)
         if len(known) == len(self._requests):
             return
-        if self._image is None or self._image.layout is not ready.layout:
-            self._forget_image()
-            self._image = Image(ready.layout, self._options.scratch, in_memory=ready.confined.in_memory)
-            self.warm = WarmEngine(self._image.handle)
+        if self.held.image is None or self.held.image.layout is not ready.layout:
+            self.held.close()
+            image = Image(ready.layout, self._options.scratch, in_memory=ready.confined.in_memory)
+            self.held.image, self.held.engine = image, WarmEngine(image.handle)
+        image = self.held.image
         name = weights.candidate.name
         said = 0.0
-        for _ in self._image.become(weights):
+        for _ in image.become(weights):
             # Nothing is answered meanwhile; this lets the job be stopped between blocks.
             if time.monotonic() - said > TICK:
                 said = time.monotonic()
                 yield self._progress(number, len(known), subjects, name)
-        order = ready.questions.load(
-            self._image.path, self._threads, self._settings, memory=self._options.memory
-        )
+        order = ready.questions.load(image.path, self._threads, self._settings, memory=self._options.memory)
         yield from self._asked(number, order, ready.questions, subjects, name)
 
     def file(self, number: int, subject: GgufFile, subjects: int) -> Generator[Outcome, None, None]:
         """Open the file, and ask it."""
         if len(self._known(number)) == len(self._requests):
             return
-        self._forget_image()
+        self.held.close()
         path = str(subject.path)
         least = Load(
             path=path,
@@ -195,7 +219,7 @@ class _Run:
             memory=self._options.memory,
         )
         try:
-            engine, loaded = self.warm.ready(least)
+            engine, loaded = self.held.engine.ready(least)
         except EngineRefused as error:
             raise SourceError(
                 f"{path} is no model that llama.cpp can run: {error.message}",
@@ -216,19 +240,12 @@ class _Run:
         self, number: int, order: Load, questions: Questions, subjects: int, name: str
     ) -> Generator[Outcome, None, None]:
         known = self._known(number)
-        engine, loaded = self.warm.ready(order, changed=True)
+        engine, loaded = self.held.engine.ready(order, changed=True)
         done = len(known)
         for request, answer in ask(engine, questions, known, loaded.outputs):
             done += 1
             yield Answered(number, request, answer)
             yield self._progress(number, done, subjects, name)
-
-    def _forget_image(self) -> None:
-        self.warm.forget()
-        if self._image is not None:
-            self._image.close()
-            self._image = None
-        self.warm = WarmEngine()
 
     def _known(self, number: int) -> set[int]:
         return {request for subject, request in self._options.known if subject == number}
