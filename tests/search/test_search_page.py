@@ -9,7 +9,6 @@ from pathlib import Path
 import alloyd
 from alloyd import cli
 from alloyd.jobs import SearchSpec
-from alloyd_daemon.optimiser import OPTIMISERS
 from alloyd_daemon.search import baselines, ladder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
@@ -38,8 +37,3 @@ def test_its_numbers_are_the_code_s() -> None:
     assert f"weights {baselines.GRID[0]:g} to {baselines.GRID[-1]:g}" in PAGE
     names = {12: "twelve"}
     assert f"The first {names[ladder.CALIBRATE_SEVERAL]} candidates climb all rungs" in PAGE
-
-
-def test_the_optimisers_are_those_that_there_are() -> None:
-    rows = set(re.findall(r"^\| `([\w-]+)` \| (.+?) \| (.+?) \|$", PAGE, re.MULTILINE))
-    assert rows == {(name, kind.summary, kind.reference) for name, kind in OPTIMISERS.items()}

@@ -69,7 +69,7 @@ class Continuous:
 
 
 class Mixed:
-    """Genes of all kinds: CatCMA with margin (arXiv 2504.07884).
+    """Genes of all kinds: CatCMA with margin (arXiv:2504.07884).
 
     Real genes and whole numbers share a normal distribution, in which no whole number becomes unreachable; each
     category has a distribution of its own over its choices, none of which dies out.
@@ -285,7 +285,7 @@ OPTIMISERS.register(
     OptimiserKind(
         name="cma-es",
         summary="a normal distribution that learns step sizes and correlations; with margin for mixed spaces",
-        reference="arXiv 1604.00772, 2304.03473 (learning rate), 2504.07884 (mixed)",
+        reference="arXiv:1604.00772, arXiv:2304.03473 (learning rate), arXiv:2504.07884 (mixed)",
         make=CmaEs,
         why="it learns how numbers belong together, and noise troubles it least",
         suits=_suits,
