@@ -17,14 +17,11 @@ from .api import Client, ended_well
 from .cli_form import conversion, form_of
 from .console import Console
 from .errors import AlloydError, Interrupted, JobError, UsageError
-from .jobs import Event, Job, JobState, Spec, VerifySpec
+from .jobs import KEPT, Event, Job, JobState, Spec, VerifySpec
 from .recipe_file import MAX_BYTES, decode
 from .render_live import Live, live
 from .specs import merge_spec, plan_spec, score_spec
 from .units import format_duration, format_size, parse_size
-
-# Kinds whose work is worth keeping when the person who waits presses Ctrl-C; others are cancelled.
-KEPT = ("merge", "score", "search", "open_test")
 
 
 def merge(options: argparse.Namespace, console: Console) -> int:

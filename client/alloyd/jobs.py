@@ -147,6 +147,9 @@ SPECS: dict[str, type[Spec]] = {
     "kinship": KinshipSpec,
 }
 
+KEPT = ("merge", "score", "search", "open_test")
+"""Kinds whose work is worth going on with: a stop keeps it, and the same spec again continues it."""
+
 
 class JobState(StrEnum):
     """Where a job stands; the last three are final (a failed job may be resumed, which tries it again)."""

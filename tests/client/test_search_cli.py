@@ -90,6 +90,12 @@ def test_words_that_make_no_sense_start_nothing(
         assert client.jobs() == []
 
 
+def test_the_schema_of_a_spec_is_printed_without_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "--schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert {"tasks", "budget", "recipe"} <= schema["$defs"]["SearchFile"]["properties"].keys()
+
+
 def test_options_reach_the_daemon(daemon: TrialDaemon, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--candidates", "7", "--items", "900", "--seconds", "60", "--optimiser", "de", "--seed", "2"]
     more = ["--async", "--runner", "stream", "--memory", "1GiB", "--threads", "1", "--detach", "--json"]

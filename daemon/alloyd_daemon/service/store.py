@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from alloyd.errors import AlloydError, JobError, JobNotFound, ServiceError, StoreError
 from alloyd.file_systems import network_file_system
-from alloyd.jobs import Event, Job, JobState, Spec, spec_fields
+from alloyd.jobs import KEPT, Event, Job, JobState, Spec, spec_fields
 
 from ..faults import reach
 from .store_rows import as_text, cancelled, job_of
@@ -117,10 +117,6 @@ def refuse_network(folder: Path) -> None:
             hint="Choose a local folder with --home or ALLOYD_HOME.",
             path=str(folder),
         )
-
-
-KEPT: Final = ("merge", "score", "search", "open_test")
-"""Kinds whose work is worth going on with: submitted again, a job of them is continued instead of doubled."""
 
 
 class Store:
