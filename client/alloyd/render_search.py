@@ -155,28 +155,23 @@ def _of(objective: Result, found: Sequence[Result]) -> Result | None:
 
 
 def _front(result: Result) -> list[str]:
+    """The trials that no other beats in every objective of the search split, by their figures on validation."""
     pareto = result.get("pareto")
     if not pareto:
         return []
     objectives = result["objectives"]
-    on_front = set(pareto["front"])
-    trials = [each for each in result.get("trials", []) if each["trial"] in on_front and each["losses"]]
-    trials.sort(key=lambda each: each["losses"])
-    rows = [
-        (each["name"], *(figure(_value(*pair)) for pair in zip(each["losses"], objectives, strict=True)), "")
-        for each in trials[:SHOWN_FRONT]
-    ]
-    names = [f"{each['task']} {each['metric']}".upper() for each in objectives]
-    lines = columns([("TRIAL", *names, ""), *rows]) if rows else []
-    if len(trials) > SHOWN_FRONT:
-        lines.append(f"... and {len(trials) - SHOWN_FRONT} more")
-    return [*lines, f"hypervolume {pareto['hypervolume']:.4g}, on the search split"]
-
-
-def _value(loss: float, objective: Result) -> float:
-    """The figure that a loss was made of."""
-    weight = objective["weight"] or 1.0
-    return loss / weight if objective["better"] == "lower" else -loss / weight
+    judged = {each["trial"]: each for each in (*result["baselines"], *result["finalists"])}
+    rows = []
+    for trial in pareto["front"]:
+        figures = [_of(each, judged[trial]["figures"]) if trial in judged else None for each in objectives]
+        if all(each is not None for each in figures):
+            cells = [f"{figure(each['value'])} ({interval(each)})" for each in figures if each is not None]
+            rows.append((judged[trial]["name"], *cells))
+    lines = [f"hypervolume {pareto['hypervolume']:.4g} on the search split, {len(pareto['front'])} trials"]
+    if rows:
+        names = [f"{each['task']} {each['metric']}".upper() for each in objectives]
+        lines = [*columns([("TRIAL", *names), *rows[:SHOWN_FRONT]]), *lines]
+    return lines
 
 
 def _importance(result: Result) -> Iterator[str]:
