@@ -35,5 +35,6 @@ def test_the_python_uses_what_the_client_has() -> None:
 
 def test_its_numbers_are_the_code_s() -> None:
     assert f"weights {baselines.GRID[0]:g} to {baselines.GRID[-1]:g}" in PAGE
-    names = {12: "twelve"}
+    names = {4: "four", 12: "twelve"}
+    assert f"the first {names[ladder.CALIBRATE_ONE]} answer everything" in PAGE
     assert f"The first {names[ladder.CALIBRATE_SEVERAL]} candidates climb all rungs" in PAGE
