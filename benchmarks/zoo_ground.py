@@ -72,22 +72,20 @@ class Paper:
 
 
 def wide_pair(work: Path, *, distractor: bool = False) -> tuple[dict[str, Path], Path]:
-    """`math_wide` and `lang_wide`, as math and lang, trained under ``work`` unless they are there, and the base.
+    """The zoo's `math_wide` and `lang_wide`, as math and lang, and the base: copies of them, below ``work``.
 
-    Training takes some six minutes on one quiet core. ``distractor`` adds the zoo's own.
+    ``distractor`` adds the zoo's own.
     """
-    zoo, models = ROOT / "zoo" / "models", work / "models"
-    if not (models / "base").exists():
-        shutil.copytree(zoo / "base", models / "base")
+    names = {"base": "base", "math": "math_wide", "lang": "lang_wide"}
     found = {}
-    for name in ("math", "lang"):
-        found[name] = models / f"{name}_wide"
-        if not (found[name] / "tokenizer_config.json").exists():  # what is written last
-            from zoo.train import train
-
-            for line in train(f"{name}_wide", models):
-                print(line, file=sys.stderr, flush=True)
-    return found | ({"distractor": zoo / "distractor"} if distractor else {}), models / "base"
+    for name, kept in names.items():
+        found[name] = work / "models" / kept
+        if not found[name].exists():
+            shutil.copytree(ROOT / "zoo" / "models" / kept, found[name])
+    if distractor:
+        found["distractor"] = ROOT / "zoo" / "models" / "distractor"
+    base = found.pop("base")
+    return found, base
 
 
 def paper(work: Path, task: str, split: Split, count: int, *, locked: bool = False) -> Paper:

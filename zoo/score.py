@@ -29,7 +29,7 @@ from .tasks import FOLDER
 from .train import MODELS
 
 SCORES: Final = Path(__file__).parent / "scores.json"
-NAMES: Final = ("base", "math", "lang", "distractor")
+NAMES: Final = ("base", "math", "lang", "distractor", "math_wide", "lang_wide")
 GOAL: Final = "l2_arithmetic"
 BATCH_SIZE: Final = 100
 STEPS: Final = (0.5, 0.75, 1.0, 1.25, 1.5)

@@ -56,7 +56,7 @@ SCHEDULES: Final[dict[str, Schedule]] = {
 """Every model in the order of training. `foundation` is only a step on the way to `base` and is not kept.
 
 The wide ones are `math` and `lang` with all their weights trained, as most fine-tunes are: the two changes lie over
-each other, so two weights do not merge them well. A search of recipes is measured on them; they are not kept either.
+each other, so two weights do not merge them well. A search of recipes is measured on them.
 """
 
 
@@ -202,7 +202,7 @@ def main() -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"any of {', '.join(SCHEDULES)}; default: all but the wide ones",
+        help=f"any of {', '.join(SCHEDULES)}; default: all",
     )
     parser.add_argument("--models", type=Path, default=MODELS, help="directory to write the models to")
     parser.add_argument("--seed", type=int, default=SEED)
@@ -210,7 +210,7 @@ def main() -> None:
     unknown = set(arguments.names) - set(SCHEDULES)
     if unknown:
         parser.error(f"no such model: {', '.join(sorted(unknown))} (known: {', '.join(SCHEDULES)})")
-    for name in arguments.names or [each for each in SCHEDULES if not each.endswith("_wide")]:
+    for name in arguments.names or SCHEDULES:
         for line in train(name, arguments.models, arguments.seed):
             print(line, flush=True)
 
