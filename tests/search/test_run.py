@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import search_driver
-from alloyd.errors import JobError, RecipeError
+from alloyd.errors import DiskFull, JobError, RecipeError, TaskError
 from alloyd.jobs import Note, Progress
 from alloyd.search_schema import Budget, Objective, Rung
 from alloyd_daemon.optimiser import OPTIMISERS
@@ -151,6 +151,23 @@ def test_what_fails_is_a_trial_and_the_search_goes_on(
     assert failed["lang"].losses is None
     assert "lang is broken" in str(failed["lang"].error)
     assert len(trials) == 21
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("refusal", [None, MemoryError(), RuntimeError("shapes"), TaskError("too long")])
+def test_what_a_runner_raises_over_one_candidate_costs_that_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool, refusal: Exception | None
+) -> None:
+    stand(Toy(at_once=at_once, refuses=lambda name: name == "trial 13", refusal=refusal), monkeypatch)
+    trials, _ = go(tmp_path)
+    assert [each.name for each in trials if each.state == "failed"] == ["trial 13"]
+    assert len(trials) == 21
+
+
+def test_a_full_disk_ends_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand(Toy(refuses=lambda name: name == "trial 13", refusal=DiskFull("no room")), monkeypatch)
+    with pytest.raises(DiskFull):
+        go(tmp_path)
 
 
 def test_when_all_fail_something_must_be_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Generator, Sequence
 from hashlib import blake2b
 
-from alloyd.errors import SourceError
+from alloyd.errors import MemoryTooSmall, SourceError
 from alloyd.jobs import Progress
 from alloyd_daemon.candidate import Candidate, Subject
 from alloyd_daemon.runner import Answered, Lost, Outcome, Runner, RunOptions
@@ -16,12 +16,22 @@ BEST = {"math": 1.2, "lang": 0.9}
 
 
 class Toy:
-    """``asked`` has the name of the candidate for every answer; those whose name ``breaks`` are lost at once.
+    """``asked`` has the name of the candidate for every answer; those whose name ``breaks`` are lost at once,
+    and a run with one whose name it ``refuses`` ends with the ``refusal``.
 
     ``noise``: a type of weights by which answers have nothing to do with the candidate.
     """
 
-    def __init__(self, *, at_once: bool = False, breaks: Callable[[str], bool] = lambda _: False) -> None:
+    def __init__(
+        self,
+        *,
+        at_once: bool = False,
+        breaks: Callable[[str], bool] = lambda _: False,
+        refuses: Callable[[str], bool] = lambda _: False,
+        refusal: Exception | None = None,
+    ) -> None:
+        self.refuses = refuses
+        self.refusal = refusal or MemoryTooSmall("it needs more", least=7)
         self.asked: list[str] = []
         self.breaks = breaks
         self.at_once = at_once
@@ -41,6 +51,9 @@ class Toy:
         self, subjects: Sequence[Subject], requests: Sequence[Request], options: RunOptions
     ) -> Generator[Outcome, None, None]:
         self.runs += 1
+        for subject in subjects:
+            if self.refuses(subject.name):
+                raise self.refusal
         for number, subject in enumerate(subjects):
             assert isinstance(subject, Candidate)
             if self.breaks(subject.name):

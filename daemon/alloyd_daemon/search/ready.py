@@ -23,15 +23,17 @@ from ..checkpoints.fingerprint import fingerprint
 from ..evaluator import Choices
 from ..job import Context
 from ..runner import RUNNERS, RunOptions
-from ..scoring.run import Posed
+from ..scoring.choose import group
+from ..scoring.run import Posed, Questions
 from .baselines import Baseline, baselines
+from .genome import first_point
 from .leakage import check as check_leaks
 from .objective import Goal, goal_of
 from .phases import Phases, phases_of
 from .previous import previous_best
 from .results import Searched
 from .run import SearchTask
-from .space import PlainRecipe
+from .space import PlainRecipe, Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ def make_ready(spec: SearchSpec, context: Context, folder: Path, options: RunOpt
         seed=file.seed,
         most_failed=file.most_failed,
     )
+    _check_runners(task, phases)
     identity = _identity(file, splits, phases, goal)
     return Ready(file, task, splits, phases, identity, (*phases.warnings, *notes))
 
@@ -160,6 +163,22 @@ def _check_splits(goal: Goal, splits: Mapping[str, tuple[Posed, ...]]) -> None:
                     hint="Score each split by the same evaluator, in the same order.",
                     key="tasks",
                 )
+
+
+def _check_runners(task: SearchTask, phases: Phases) -> None:
+    """Plan the point where the search begins, and find who runs it on every rung. Raises what is wrong with either."""
+    first = phases.makers[0](None)
+    try:
+        while True:
+            next(first)
+    except StopIteration as end:
+        space: Space = end.value.space
+    if any(gene.kind == "text" for gene in space.genome):
+        return  # such a point is the optimiser's to write
+    candidate = task.plan(space.recipe(first_point(space.genome)), "where the search begins")
+    generates = any(Questions(posed).prompts for posed in (task.search, task.validation))
+    for quantise in dict.fromkeys([*(each.quantise for each in task.rungs), None]):
+        group([candidate], runner=task.runner, quantise=quantise, generates=generates)
 
 
 def _overridden(file: SearchFile, spec: SearchSpec) -> SearchFile:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
 
-from alloyd.errors import AlloydError
+from alloyd.errors import AlloydError, JobError, PlanError, SourceChanged, SourceError, TaskError
 from alloyd.jobs import Note, Progress
 
 from ..candidate import Candidate
@@ -17,8 +20,12 @@ from ..scoring.run import Posed, Questions, score
 from .history import History
 from .objective import Place
 
+OF_ONE: Final = (PlanError, SourceError, TaskError, JobError, MemoryError, RuntimeError)
+"""What a runner raises for all that it was given, and yet may have to do with one of them: a path that is too long for
+the memory, say."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Scorer:
     """How trials are scored: ``runner`` by name (or ``auto``) on ``tasks``; ``options`` but for type and scratch."""
 
@@ -27,10 +34,14 @@ class Scorer:
     runner: str
     options: RunOptions
 
+    @cached_property
+    def generates(self) -> bool:
+        """Whether text must be written."""
+        return bool(Questions(self.tasks).prompts)
+
     def runner_of(self, candidates: Sequence[Candidate], quantise: str | None) -> Runner:
         """Who runs them. Raises what :func:`alloyd_daemon.scoring.choose.group` raises."""
-        generates = bool(Questions(self.tasks).prompts)
-        return group(candidates, runner=self.runner, quantise=quantise, generates=generates)[0].runner
+        return group(candidates, runner=self.runner, quantise=quantise, generates=self.generates)[0].runner
 
     def score(
         self,
@@ -42,7 +53,9 @@ class Scorer:
     ) -> Generator[Progress | Note, None, dict[int, AlloydError]]:
         """Have every member answer ``places``; returns the errors of those that cannot be scored, by trial.
 
-        The scores are in the history, under ``rung``. Raises AlloydError for what concerns all of them.
+        The scores are in the history, under ``rung``. Where they cannot be run together, each is run by itself.
+
+        Raises AlloydError for what has to do with none of them, such as a full disk or a source that changed.
         """
         tasks, numbers = _some(self.tasks, places)
         questions = Questions(tasks)
@@ -53,20 +66,34 @@ class Scorer:
         options = replace(self.options, scratch=scratch, quantise=quantise)
         trials = {each.name: trial for trial, each in members.items()}
         records = _Records(self.history, rung, numbers, trials)
+        failure: Exception | None = None
         try:
-            for said in score(candidates, questions, runner, options, records):
-                # What a runner says of one score is too much of thousands.
-                if isinstance(said, Progress) or said.level == "warning":
-                    yield said
-        except MemoryError as error:
-            if len(members) > 1:
-                raise
-            records.lose(candidates[0].name, AlloydError(f"no memory was left: {error}"))
+            with closing(score(candidates, questions, runner, options, records)) as running:
+                for said in running:
+                    # What a runner says of one score is too much of thousands.
+                    if isinstance(said, Progress) or said.level == "warning":
+                        yield said
+        except SourceChanged:
+            raise
+        except OF_ONE as error:
+            failure = error
         finally:
             self.history.flush()
         shutil.rmtree(scratch, ignore_errors=True)
+        if failure is not None and len(members) > 1:
+            for trial, candidate in members.items():
+                yield from self.score({trial: candidate}, places, rung=rung, quantise=quantise)
+        elif failure is not None:
+            records.lose(candidates[0].name, _as_error(candidates[0].name, failure))
         lost = ((trial, self.history.lost(trial, rung)) for trial in members)
         return {trial: error for trial, error in lost if error is not None}
+
+
+def _as_error(name: str, failure: Exception) -> AlloydError:
+    if isinstance(failure, AlloydError):
+        return failure
+    said = " ".join(str(failure).split()) or type(failure).__name__
+    return JobError(f"{name} cannot be run: {said}", hint="Was memory too short for it?")
 
 
 class _Records:
