@@ -75,6 +75,8 @@ def skill_of(candidate: Candidate, quantise: str | None) -> float:
     recipe = json.loads(candidate.prepared.text)
     if quantise == "noise":
         return draw(candidate.name)
+    if "models" not in recipe:
+        return draw(candidate.prepared.text)  # a path, of which nobody knows what it can do
     weights = dict.fromkeys(BEST, 0.0)
     for each in recipe["models"]:
         for name in BEST:

@@ -1,0 +1,230 @@
+"""The job `search` from the text of a spec, over a runner without a model: every kind of it, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from alloyd.errors import AlloydError, JobError, JobNotFound, TaskError
+from alloyd.jobs import Finished, Note, OpenTestSpec, Planned, Report, SearchSpec
+from alloyd_daemon.job import JOBS, Context
+from alloyd_daemon.runner import RUNNERS
+from alloyd_daemon.search.history import History
+from alloyd_daemon.settings import Settings
+from search.toy import Toy
+
+ROOT = Path(__file__).parents[2]
+MODELS = """
+  models:
+    - {model: zoo/models/math, parameters: {weight: {low: 0, high: 2, start: 1}}}
+    - {model: zoo/models/lang, parameters: {weight: {low: 0, high: 2, start: 1}}}
+"""
+MERGE = f"recipe:\n  merge_method: task_arithmetic\n  base_model: zoo/models/base\n  dtype: float32{MODELS}"
+SOUP = f"recipe:\n  merge_method: linear\n  dtype: float32{MODELS}"
+REST = """
+tasks: {{search: [{search}], validation: [{validation}], test: [{test}]}}
+budget: {{candidates: 6}}
+finalists: 2
+runner: toy
+"""
+
+
+@pytest.fixture
+def rest(tmp_path: Path) -> str:
+    """What a spec says beside what is searched, over the first items of each split."""
+    paths = {}
+    for split in ("search", "validation", "test"):
+        source = ROOT / f"zoo/tasks/l2_arithmetic.{split}.jsonl"
+        lines = source.read_text(encoding="utf-8").splitlines()[:30]
+        # The split's kind of evaluator is told by its keys.
+        texts = [{key: each[key] for key in ("prompt", "answer")} for each in map(json.loads, lines)]
+        paths[split] = tmp_path / f"{split}.jsonl"
+        plain = "\n".join(json.dumps({"context": each["prompt"], "answer": each["answer"]}) for each in texts)
+        paths[split].write_text(plain + "\n")
+    return REST.format(**paths)
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    one = Toy()
+    RUNNERS.open()
+    monkeypatch.setitem(RUNNERS._found, "toy", one.runner())
+    return one
+
+
+def context(tmp_path: Path, job: str = "search-1") -> Context:
+    return Context(tmp_path / "home", Settings(), job)
+
+
+def run(spec: SearchSpec, where: Context) -> Iterator[Report]:
+    yield from JOBS.get("search").run(spec, where)
+
+
+def spec(text: str, **more: Any) -> SearchSpec:
+    return SearchSpec(text, str(ROOT), **more)
+
+
+def search(text: str, tmp_path: Path, job: str = "search-1", **more: Any) -> dict[str, Any]:
+    said = list(run(spec(text, **more), context(tmp_path, job)))
+    assert isinstance(said[0], Planned)
+    assert isinstance(said[-1], Finished)
+    return said[-1].result
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        MERGE,
+        MERGE + "optimiser: {name: evolver}\n",
+        MERGE + "optimiser: {name: kinship}\n",
+        MERGE + "optimiser: {name: greedy-soup}\n",
+        MERGE + "path: {after: true}\n",
+        SOUP + "path: {scale: [0.5, 2]}\n",
+        "path: {models: [zoo/models/math, zoo/models/lang]}\n",
+        MERGE + "goal: pareto\nobjectives: [{metric: greedy}, {metric: logprob}]\n",
+        MERGE + "mode: async\n",
+    ],
+    ids=["recipe", "evolver", "kinship", "soup", "after", "hybrid", "path", "pareto", "async"],
+)
+def test_every_kind_of_search_ends_with_a_winner_and_goes_on_to_itself(
+    tmp_path: Path, rest: str, what: str, toy: Toy
+) -> None:
+    result = search(what + rest, tmp_path)
+    assert result["winner"]["figures"]
+    folder = tmp_path / "home" / "searches" / "search-1"
+    assert (folder / "winner.yaml").is_file()
+    trials = [each for each in History.read(folder / "history.db").trials() if each.origin == "optimiser"]
+    assert 0 < len(trials) <= 6
+    assert any(each.losses is not None for each in trials)
+    toy.asked.clear()
+    again = search(what + rest, tmp_path)
+    assert toy.asked == []
+    assert again["winner"] == result["winner"]
+
+
+def test_a_larger_budget_continues_from_another_jobs_record(tmp_path: Path, rest: str, toy: Toy) -> None:
+    search(MERGE + rest, tmp_path)
+    toy.asked.clear()
+    more = search(MERGE + rest, tmp_path, "search-2", continues="search-1", candidates=12)
+    assert sum(each["origin"] == "optimiser" for each in _trials(more)) == 12
+    assert "math" not in toy.asked
+    with pytest.raises(JobNotFound, match="search-7"):
+        search(MERGE + rest, tmp_path, "search-3", continues="search-7")
+
+
+def _trials(result: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(Path(result["results"]).read_text())["trials"]
+    return found
+
+
+def test_the_best_of_an_earlier_search_is_scored_with_the_baselines(tmp_path: Path, rest: str) -> None:
+    first = search(MERGE + rest, tmp_path)
+    second = search(MERGE + rest + "previous: [search-1]\n", tmp_path, "search-2", seed=5)
+    (best,) = [each for each in _trials(second) if each["origin"] == "previous"]
+    assert best["name"] == "best of search-1"
+    assert best["losses"] is not None
+    assert first["winner"]["recipe"]["merge_method"] == "task_arithmetic"
+
+
+def test_a_record_of_something_else_is_not_gone_on_with(tmp_path: Path, rest: str) -> None:
+    search(MERGE + rest, tmp_path)
+    file = tmp_path / "search.jsonl"
+    file.write_text(file.read_text().replace("4", "5", 1))
+    with pytest.raises(JobError, match="not what they were when this search began"):
+        search(MERGE + rest, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("finalists: 2", "rungs: [{quantise: mp3}]", "does not quantise to 'mp3'"),
+        ("runner: toy", "runner: toi", "unknown runner 'toi'"),
+        ("finalists: 2", "objectives: [{metric: beauty}]", "has no metric 'beauty'"),
+        ("finalists: 2", "options: {sped: fast}", "has no option 'sped'"),
+        ("finalists: 2", "optimiser: {name: cma-es, options: {sigmaa: 1}}", "sigmaa"),
+        ("finalists: 2", "previous: [search-9]", "no results of a search 'search-9'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_work(
+    tmp_path: Path, rest: str, toy: Toy, old: str, new: str, said: str
+) -> None:
+    with pytest.raises(AlloydError, match=said):
+        list(run(spec(MERGE + rest.replace(old, new)), context(tmp_path)))
+    assert toy.runs == 0
+
+
+def test_splits_that_leak_are_refused(tmp_path: Path, rest: str, toy: Toy) -> None:
+    lines = (tmp_path / "validation.jsonl").read_text().splitlines()
+    with (tmp_path / "search.jsonl").open("a") as file:
+        file.write(lines[3] + "\n")
+    with pytest.raises(TaskError, match="leak into each other: validation, task 1"):
+        search(MERGE + rest, tmp_path)
+    assert toy.runs == 0
+
+
+def test_the_locked_test_is_scored_once_and_only_when_there_is_a_winner(
+    tmp_path: Path, rest: str, toy: Toy
+) -> None:
+    opening = OpenTestSpec("search-1")
+    with pytest.raises(JobError, match="no record of a search 'search-1'"):
+        list(JOBS.get("open_test").run(opening, context(tmp_path, "test-2")))
+    running = run(spec(MERGE + rest), context(tmp_path))
+    for _ in zip(range(40), running, strict=False):
+        pass
+    running.close()  # type: ignore[attr-defined]
+    with pytest.raises(JobError, match="has no winner yet"):
+        list(JOBS.get("open_test").run(opening, context(tmp_path, "test-2")))
+    search(MERGE + rest, tmp_path)
+    asked = len(toy.asked)
+    assert not any("test" in str(each) for each in History.read(_record(tmp_path)).entries("note"))
+    # Stopped in the middle, it goes on for the same job, and for no other.
+    first = JOBS.get("open_test").run(opening, context(tmp_path, "test-2"))
+    for _ in zip(range(20), first, strict=False):
+        pass
+    first.close()
+    with pytest.raises(JobError, match=r"was opened at .* by test-2"):
+        list(JOBS.get("open_test").run(opening, context(tmp_path, "test-3")))
+    *_, last = JOBS.get("open_test").run(opening, context(tmp_path, "test-2"))
+    assert isinstance(last, Finished)
+    models = last.result["test"]["models"]
+    assert models[0]["trial"] == last.result["winner"]["trial"]
+    assert len(toy.asked) - asked <= len(models) * 30 + 1
+    assert all(figure["n"] == 30 for each in models for figure in each["figures"])
+    with pytest.raises(JobError, match="it opens once"):
+        list(JOBS.get("open_test").run(opening, context(tmp_path, "test-2")))
+
+
+def _record(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "searches" / "search-1" / "history.db"
+
+
+def test_a_cancelled_search_leaves_nothing(tmp_path: Path, rest: str) -> None:
+    running = run(spec(MERGE + rest), context(tmp_path))
+    for _ in zip(range(40), running, strict=False):
+        pass
+    running.close()  # type: ignore[attr-defined]
+    assert _record(tmp_path).is_file()
+    discard = JOBS.get("search").discard
+    assert discard is not None
+    discard(spec(MERGE + rest), context(tmp_path))
+    assert not _record(tmp_path).parent.exists()
+
+
+def test_what_is_said_beside_a_spec_stands_in_its_place(tmp_path: Path, rest: str) -> None:
+    given = structs.replace(spec(MERGE + rest), optimiser="random", seed=3, items=900, candidates=None)
+    planned = next(iter(run(given, context(tmp_path))))
+    assert isinstance(planned, Planned)
+    assert planned.summary["optimiser"]["name"] == "random"
+    assert "900 items" in planned.summary["budget"]
+    with pytest.raises(AlloydError, match="a budget of 0 candidates"):
+        list(run(structs.replace(given, candidates=0), context(tmp_path)))
+
+
+def test_baselines_that_cannot_be_are_told(tmp_path: Path, rest: str) -> None:
+    said = [each.text for each in run(spec(SOUP + rest), context(tmp_path)) if isinstance(each, Note)]
+    assert any("no base_model" in each for each in said)
