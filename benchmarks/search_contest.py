@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import rivals
 from search_zoo import arguments, ours, papers, share
-from zoo_ground import Ground, PlainRecipe, paired, wide_pair
+from zoo_ground import Ground, PlainRecipe, check_leaks, paired, wide_pair
 
 Make = Callable[[Ground, int, int], rivals.Rival]
 
@@ -55,7 +55,8 @@ def main() -> None:
     options = arguments(parser)
     models, base = wide_pair(options.work, distractor=True)
     ground = Ground(options.work, models, base, options.threads)
-    search, _, locked = papers(options.work, options)
+    search, _, locked = papers(ground, options)
+    print(check_leaks([search, locked]))
     if options.time:
         _time(ground, search)
         return

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import product
 import rivals
 from product import Searched, knob
-from zoo_ground import Ground, Paper, PlainRecipe, check_leaks, paired, paper, wide_pair
+from zoo_ground import Array, Ground, Paper, PlainRecipe, check_leaks, paired, paper, wide_pair
 
 from alloyd_daemon.scoring.intervals import wilson_interval
 
@@ -33,20 +34,18 @@ def template(ground: Ground, models: tuple[str, ...], layers: int = 2) -> PlainR
     return ground.merge("task_arithmetic", {name: {"weight": knob(LOW, HIGH, layers)} for name in models})
 
 
-def papers(work: Path, options: argparse.Namespace) -> tuple[Paper, Paper, Paper]:
-    """Search, validation and locked papers, checked against leaks."""
-    found = (
-        paper(work, TASK, "search", options.search),
-        paper(work, TASK, "validation", options.validation),
-        paper(work, TASK, "test", options.locked, locked=True),
+def papers(ground: Ground, options: argparse.Namespace) -> tuple[Paper, Paper, Paper]:
+    """Search, validation and locked papers."""
+    return (
+        paper(ground.work, TASK, "search", options.search),
+        paper(ground.work, TASK, "validation", options.validation),
+        paper(ground.work, TASK, "test", options.locked, locked=True),
     )
-    print(check_leaks(found))
-    return found
 
 
 def ours(ground: Ground, options: argparse.Namespace, seed: int, arm: str) -> Searched:
     """One search of the product: `ps`, `ps+dfs` (the path after the weights, half the budget each) or `distractor`."""
-    search, validation, _ = papers_of(ground, options)
+    search, validation, _ = papers(ground, options)
     models = rivals.MODELS + (("distractor",) if arm == "distractor" else ())
     more: dict[str, Any] = {}
     if arm == "ps+dfs":
@@ -60,15 +59,6 @@ def ours(ground: Ground, options: argparse.Namespace, seed: int, arm: str) -> Se
         **more,
     )
     return product.run(ground, f"zoo-{arm}-{seed}-{options.items}", plain, seed=seed)
-
-
-def papers_of(ground: Ground, options: argparse.Namespace) -> tuple[Paper, Paper, Paper]:
-    """The papers, which were written and checked before."""
-    return (
-        paper(ground.work, TASK, "search", options.search),
-        paper(ground.work, TASK, "validation", options.validation),
-        paper(ground.work, TASK, "test", options.locked, locked=True),
-    )
 
 
 def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -88,80 +78,83 @@ def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return options
 
 
+def hold(
+    ground: Ground, options: argparse.Namespace, seed: int, untuned: Mapping[str, Array]
+) -> dict[str, Any]:
+    """All arms and rivals of one seed on the locked paper: printed, and as plain data."""
+    search, _, locked = papers(ground, options)
+    found = {arm: ours(ground, options, seed, arm) for arm in options.arms}
+    budget = found["ps"].items
+    space = product.space({"recipe": template(ground, rivals.MODELS), **NO_TASKS})
+    grid = rivals.grid(ground, rivals.MODELS, budget // search.items, LOW, HIGH)
+    recipes = {
+        "random": rivals.run(rivals.random(space, seed), ground, [search], budget).recipe,
+        "TA grid": rivals.run(grid, ground, [search], budget).recipe,
+        **{arm: each.recipe for arm, each in found.items()},
+    }
+    rows = dict(zip(recipes, ground.table(list(recipes.values()), locked), strict=True))
+    best = rows.pop("ps")
+    print(
+        f"\nseed {seed}: PS {share(best)} on the locked paper ({found['ps'].results['optimiser'].get('name')})"
+    )
+    for arm, each in found.items():
+        print(f"  {arm}: {each.candidates} candidates, {each.items} items, {each.seconds:.0f} s")
+    told: dict[str, Any] = {
+        "seed": seed,
+        "ps": float(best.mean()),
+        "budget": budget,
+        "against": {},
+        "wins": True,
+    }
+    for name, row in {**untuned, **rows}.items():
+        gain = paired(best, row)
+        told["wins"] &= gain.better or name in options.arms
+        told["against"][name] = {"value": float(row.mean()), **asdict(gain)}
+        print(
+            f"  against {name:18} {share(row):24} difference {gain}{'' if gain.better else '   <-- not shown'}"
+        )
+    written = Paper(
+        TASK, "locked", paper(ground.work, TASK, "test", 1000, locked=True).path, "exact_match", ("score",)
+    )
+    chosen = [recipes[each] for each in ("ps", "random", "TA grid")]
+    right = ground.table(chosen, written)
+    told["written"] = [float(each.mean()) for each in right]
+    print(
+        "  written out (exact_match, 1000 items): PS, random, TA grid",
+        *(share(each) for each in right),
+        flush=True,
+    )
+    return told
+
+
 def main() -> None:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--arms", nargs="+", default=["ps", "ps+dfs", "distractor"])
+    parser.add_argument("--arms", nargs="+", default=["ps", "ps+dfs", "distractor"], help="ps is always one")
     options = arguments(parser)
     models, base = wide_pair(options.work, distractor=True)
     ground = Ground(options.work, models, base, options.threads)
-    search, _, locked = papers(options.work, options)
+    print(check_leaks(papers(ground, options)))
     plain = rivals.untuned(ground, rivals.MODELS)
-    right = dict(zip(plain, ground.table(list(plain.values()), locked), strict=True))
-    figures: dict[str, Any] = {
-        "options": {key: str(value) for key, value in vars(options).items()},
-        "seeds": [],
-    }
+    right = dict(zip(plain, ground.table(list(plain.values()), papers(ground, options)[2]), strict=True))
     print("\nuntuned, locked paper:")
     for name, row in right.items():
-        print(f"  {name:18} {share(row)}")
-    figures["untuned"] = {name: float(row.mean()) for name, row in right.items()}
-    wins = 0
-    for seed in range(options.seeds):
-        found = {arm: ours(ground, options, seed, arm) for arm in options.arms}
-        budget = found["ps"].items
-        space = product.space({"recipe": template(ground, rivals.MODELS), **NO_TASKS})
-        rows = dict(right)
-        recipes: dict[str, PlainRecipe] = {
-            "random": rivals.run(
-                rivals.random(space, seed),
-                ground,
-                [search],
-                budget,
-            ).recipe,
-            "TA grid": rivals.run(
-                rivals.grid(ground, rivals.MODELS, budget // search.items, LOW, HIGH),
-                ground,
-                [search],
-                budget,
-            ).recipe,
-        }
-        recipes |= {arm: each.recipe for arm, each in found.items() if arm != "ps"}
-        rows |= dict(zip(recipes, ground.table(list(recipes.values()), locked), strict=True))
-        best = ground.table([found["ps"].recipe], locked)[0]
-        told: dict[str, Any] = {"seed": seed, "ps": float(best.mean()), "budget": budget, "against": {}}
-        one = found["ps"]
-        print(
-            f"\nseed {seed}: PS {share(best)} on the locked paper; {one.candidates} candidates, {one.items} items,"
-            f" {one.seconds:.0f} s, {one.results['optimiser'].get('name')}"
-        )
-        for arm, each in found.items():
-            print(f"  {arm}: {each.candidates} candidates, {each.items} items, {each.seconds:.0f} s")
-        beaten = True
-        for name, row in rows.items():
-            gain = paired(best, row)
-            if name not in options.arms:
-                beaten &= gain.better
-            told["against"][name] = {
-                "value": float(row.mean()),
-                "difference": gain.difference,
-                "low": gain.low,
-                "high": gain.high,
-                "p": gain.p,
-            }
-            print(
-                f"  against {name:18} {share(row):24} difference {gain}{'' if gain.better else '   <-- not shown'}"
-            )
-        wins += beaten
-        figures["seeds"].append(told)
+        print(f"  {name:18} {share(row)}", flush=True)
+    seeds = [hold(ground, options, seed, right) for seed in range(options.seeds)]
     print(
-        f"\nPS beats every parent, soup, untuned method, random search and grid in {wins} of {options.seeds} seeds"
+        "\nPS beats every parent, soup, untuned method, random search and grid"
+        f" in {sum(each['wins'] for each in seeds)} of {options.seeds} seeds"
     )
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        said = {
+            "options": {key: str(value) for key, value in vars(options).items()},
+            "untuned": {name: float(row.mean()) for name, row in right.items()},
+            "seeds": seeds,
+        }
+        options.json.write_text(json.dumps(said, indent=1) + "\n")
 
 
-def share(row: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+def share(row: Array) -> str:
     """Percent right with its 95 % Wilson interval."""
     low, high = wilson_interval(int(row.sum()), len(row))
     return f"{100 * row.mean():5.1f} ({100 * low:.1f}-{100 * high:.1f})"
