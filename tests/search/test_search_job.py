@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from alloyd.errors import AlloydError, JobError, JobNotFound, TaskError
+from alloyd.errors import AlloydError, JobError, JobNotFound, SourceChanged, TaskError
 from alloyd.jobs import Finished, Note, OpenTestSpec, Planned, Report, SearchSpec
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.runner import RUNNERS
@@ -137,6 +138,18 @@ def test_a_record_of_something_else_is_not_gone_on_with(tmp_path: Path, rest: st
     file.write_text(file.read_text().replace("4", "5", 1))
     with pytest.raises(JobError, match="not what they were when this search began"):
         search(MERGE + rest, tmp_path)
+
+
+def test_a_source_that_changes_meanwhile_ends_the_search(tmp_path: Path, rest: str) -> None:
+    copy = tmp_path / "math"
+    shutil.copytree(ROOT / "zoo/models/math", copy)
+    running = run(spec(MERGE.replace("zoo/models/math", str(copy)) + rest), context(tmp_path))
+    for _ in zip(range(40), running, strict=False):
+        pass
+    (weights,) = copy.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(SourceChanged, match="math"):
+        list(running)
 
 
 @pytest.mark.parametrize(

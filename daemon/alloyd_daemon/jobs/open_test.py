@@ -77,6 +77,7 @@ def run(spec: OpenTestSpec, context: Context) -> Generator[Report, None, None]:
                 f"{trials[winner].name}, the winner, could not be scored on the test",
                 hint="The test stays open for this job: cure what is wrong, then resume it.",
             )
+        ready.task.check_sources()
         tasks = [each.task for each in ready.splits["test"]]
         history.close_test(opened_figures(history, TEST, tasks, winner=trials[winner], others=answered))
         result = publish(

@@ -19,7 +19,7 @@ from alloyd.search_schema import SearchFile
 from .. import tasks
 from ..candidate import Candidate, from_recipe
 from ..checkpoints.files import side_digest
-from ..checkpoints.fingerprint import fingerprint
+from ..checkpoints.fingerprint import check_unchanged, fingerprint
 from ..evaluator import Choices
 from ..job import Context
 from ..runner import RUNNERS, RunOptions
@@ -127,6 +127,12 @@ def make_ready(spec: SearchSpec, context: Context, folder: Path, options: RunOpt
         one = PlanSpec(json.dumps(recipe), "/", memory=options.memory, threads=spec.threads, recipe_name=name)
         return from_recipe(one, name=name, home=context.home, settings=context.settings)
 
+    prints = [(each, fingerprint(each)) for each in phases.models.all.values()]
+
+    def check_sources() -> None:
+        for checkpoint, seen in prints:
+            check_unchanged(checkpoint, seen)
+
     task = SearchTask(
         phases=phases.makers,
         baselines=held,
@@ -137,6 +143,7 @@ def make_ready(spec: SearchSpec, context: Context, folder: Path, options: RunOpt
         budget=file.budget,
         plan=plan,
         options=options,
+        check_sources=check_sources,
         runner=file.runner,
         finalists=file.finalists,
         confidence=file.confidence,

@@ -58,7 +58,11 @@ MakePhase = Callable[[Trial | None], Generator[Progress | Note, None, Phase]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchTask:
-    """A search, made ready: nothing of it is unchecked. ``plan`` makes a candidate of a recipe, by name."""
+    """A search, made ready: nothing of it is unchecked.
+
+    ``plan`` makes a candidate of a recipe, by name; ``check_sources`` raises SourceChanged where a source is not what
+    it was when the search began.
+    """
 
     phases: Sequence[MakePhase]
     baselines: Sequence[Baseline]
@@ -69,6 +73,7 @@ class SearchTask:
     budget: Budget
     plan: Callable[[PlainRecipe, str], Candidate]
     options: RunOptions
+    check_sources: Callable[[], None] = lambda: None
     runner: str = "auto"
     finalists: int = 4
     confidence: float = 0.95
@@ -354,6 +359,7 @@ class _Loop:
         each_took = (now - self._since) / len(ended)
         self._since = now
         outcomes = [replace(ended[each.number], seconds=each_took) for each in trials]
+        self._task.check_sources()
         self._history.tell(outcomes)
         for outcome in outcomes:
             self._remember(outcome)
@@ -436,6 +442,7 @@ class _Loop:
             self._history.count(trial.number, VALIDATION, len(places))
             sheet = self._task.goal.sheet(self._history.scores(trial.number, VALIDATION), places)
             losses[trial.number] = self._task.goal.losses(sheet)
+        self._task.check_sources()
         winner = min(losses, key=lambda each: (sum(losses[each]), each)) if losses else None
         self._history.set_fact(
             "finals",
