@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from .errors import JobError
 from .jobs import Job
+
+SCHEMA: Final = 1
+"""The version of what ``results.json`` holds."""
 
 
 def search_folder(home: str, job: str) -> Path:
@@ -30,4 +33,9 @@ def read_results(home: str, job: Job) -> dict[str, Any]:
         raise JobError(
             f"{path} cannot be read: {wrong}", hint=f"'alloy resume {job.id}' writes it again."
         ) from None
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise JobError(
+            f"{path} is not what this version reads",
+            hint="It was written by another version of alloyd, or changed since: read it with that one.",
+        )
     return found

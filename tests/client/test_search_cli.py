@@ -164,3 +164,7 @@ def test_results_that_are_not_there_are_missed_in_words(daemon: TrialDaemon, tmp
         (folder / "results.json").write_text("{")
         with pytest.raises(JobError, match="cannot be read"):
             client.results(job.id)
+        for other in ("[]", '{"schema": 2}'):
+            (folder / "results.json").write_text(other)
+            with pytest.raises(JobError, match="is not what this version reads"):
+                client.results(job.id)

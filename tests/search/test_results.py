@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from alloyd import render_search
+from alloyd import render, render_search
+from alloyd.jobs import Job, JobState
 from alloyd_daemon.evaluator import ItemScore
 from alloyd_daemon.search.convergence import front_convergence
 from alloyd_daemon.search.history import History
@@ -161,6 +163,27 @@ def test_files_and_words_of_a_finished_search(history: History, tmp_path: Path) 
         "5 candidates (3 scored, 1 dropped, 1 failed, 1 duplicate), 135 items scored, "
         "120 more for figures that count, 3.0 s"
     )
+
+
+def test_a_search_among_jobs_shows_its_tables(history: History, tmp_path: Path) -> None:
+    told = publish(history, searched(), winner=5, folder=tmp_path, home=tmp_path, settings=Settings())
+    job = Job(
+        "search-3",
+        "search",
+        JobState.DONE,
+        datetime(2026, 1, 1, tzinfo=UTC),
+        spec={"spec": "recipe: {}", "seed": 7},
+        result=told,
+        summary={
+            "genes": 1,
+            "optimiser": {"name": "de", "why": "it was asked for"},
+            "budget": "5 candidates",
+        },
+    )
+    lines = render.job_lines(job)
+    assert any(line.startswith("  trial 5 (winner)  right") for line in lines)
+    assert "  optimiser  de: it was asked for" in lines
+    assert lines[-2:] == ["spec", "  recipe: {}"]
 
 
 def test_an_opened_test_is_told_with_its_hour(history: History) -> None:

@@ -16,7 +16,9 @@ Array = NDArray[np.float64]
 
 FOLDS: Final = 5
 REPEATS: Final = 10
-TREES: Final = 200
+SHUFFLES: Final = 300
+"""Shuffles of one fold, over all genes, that are worth waiting for: of each gene 3 at least, ``REPEATS`` at most."""
+TREES: Final = 100
 LEAST_POINTS: Final = 20
 """Fewer scored points than this, or than twice the genes, teach a forest nothing that is worth telling."""
 LEAST_SKILL: Final = 0.1
@@ -108,7 +110,7 @@ def _falls(places: Array, wanted: Array, seed: int) -> tuple[float, Array]:
             places[unseen],
             wanted[unseen],
             scoring="neg_mean_squared_error",
-            n_repeats=REPEATS,
+            n_repeats=max(3, min(REPEATS, SHUFFLES // places.shape[1])),
             random_state=seed,
         )
         falls[fold] = shuffled.importances_mean / spread

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
+from alloyd.search_results import SCHEMA
 from alloyd.search_schema import SearchFile
 
 from ..evaluator import Task
@@ -22,8 +23,6 @@ from .lineage import ancestors, data_of, versions
 from .objective import Goal
 from .pareto import front, hypervolume, reference_point
 from .trial import VALIDATION, Trial
-
-SCHEMA: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
