@@ -20,6 +20,8 @@ examples:
   alloy merge ties.yaml merged          merge as the recipe says, into the folder merged
   alloy merge ties.yaml merged --gguf Q4_K_M    as one quantised GGUF file
   alloy plan ties.yaml                  what that would read, write and need
+  alloy score math lang ties.yaml --task sums.jsonl   models and a merge that is never written, item by item
+  alloy search search.yaml              find the weights, and hold the best against its parents
   alloy merge ties.yaml merged --detach; alloy ps; alloy wait 1
 
 A daemon is started when none runs; --no-daemon does without. Ctrl-C stops a merge at its next block and keeps what
@@ -82,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     """All verbs and options."""
     top = _Parser(
         prog="alloy",
-        description="Merge large language models out of core.",
+        description="Merge large language models out of core, score them, and search for the best recipe.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -109,7 +109,7 @@ def make_ready(spec: SearchSpec, context: Context, folder: Path, options: RunOpt
     """
     base_dir = Path(spec.base_dir)
     read = search_reader.read(spec.spec, name=spec.name or "search spec")
-    file = search_reader.absolute(_overridden(read, spec), base_dir)
+    file = search_reader.absolute(beside(read, spec), base_dir)
     options, given = _options(file, options)
     choices = Choices(options=given, functions=context.settings.scoring.functions)
     splits = {
@@ -188,7 +188,7 @@ def _check_runners(task: SearchTask, phases: Phases) -> None:
         group([candidate], runner=task.runner, quantise=quantise, generates=generates)
 
 
-def _overridden(file: SearchFile, spec: SearchSpec) -> SearchFile:
+def beside(file: SearchFile, spec: SearchSpec) -> SearchFile:
     """The spec's file with what was said beside it."""
     replaced = msgspec.structs.replace
     given = {name: getattr(spec, name) for name in ("candidates", "items", "seconds")}
@@ -203,6 +203,12 @@ def _overridden(file: SearchFile, spec: SearchSpec) -> SearchFile:
     for name in ("seed", "mode", "runner"):
         if getattr(spec, name) is not None:
             file = replaced(file, **{name: getattr(spec, name)})
+    if file.budget.seconds is not None and file.mode == "deterministic":
+        raise UsageError(
+            "a search that ends by the clock cannot repeat itself after a kill",
+            hint="Add --async, or give the budget in candidates or items.",
+            key="seconds",
+        )
     return file
 
 
