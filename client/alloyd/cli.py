@@ -24,7 +24,7 @@ examples:
   alloy search search.yaml              find the weights, and hold the best against its parents
   alloy merge ties.yaml merged --detach; alloy ps; alloy wait 1
 
-A daemon is started when none runs; --no-daemon does without. Ctrl-C stops a merge at its next block and keeps what
+A daemon is started when none runs; --no-daemon does without. Ctrl-C stops work at its next block and keeps what
 it has written; the same command goes on there. Exit statuses: docs/errors.md.
 """
 
