@@ -23,7 +23,7 @@ from search_zoo import NO_TASKS, TASK, arguments, template
 from zoo_ground import Array, Ground, Paper, PlainRecipe, paper, wide_pair
 
 from alloyd_daemon.optimiser import OPTIMISERS, Problem, Told
-from alloyd_daemon.search.racing import replay
+from alloyd_daemon.search.racing import level, replay, surely_worse
 
 SOURCES = ("random", "cma-es", "de")
 Random = np.random.Generator
@@ -147,7 +147,7 @@ def _interleaved(source: list[str]) -> Array:
 def said(name: str, found: dict[str, float]) -> str:
     """One row of the table."""
     return (
-        f"  {name:44} {100 * found['share']:5.1f} %"
+        f"  {name:58} {100 * found['share']:5.1f} %"
         f" ({100 * found['share_low']:.1f}-{100 * found['share_high']:.1f}) of the items,"
         f" regret {100 * found['regret']:.2f} points"
         f" ({100 * found['regret_low']:.2f}-{100 * found['regret_high']:.2f}),"
@@ -203,6 +203,15 @@ def main() -> None:
                 mixed,
             )
             print(said(name, figures[name]), flush=True)
+    name = "most disagreed first, block 25, confidence 0.95, shuffled"
+    figures[name] = repeated(
+        losses,
+        source,
+        lambda rows, random: disagreed_first(rows, random, block=25, confidence=0.95),
+        options.shuffles,
+        True,
+    )
+    print(said(name, figures[name]), flush=True)
     target = figures["racing, block 25, confidence 0.95, shuffled"]["regret"]
     for name, way in (
         ("uniform subset at the same regret", lambda rows, random, n: subset(rows, random, items=n)),
