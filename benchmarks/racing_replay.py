@@ -23,7 +23,7 @@ from search_zoo import NO_TASKS, TASK, arguments, template
 from zoo_ground import Array, Ground, Paper, PlainRecipe, paper, wide_pair
 
 from alloyd_daemon.optimiser import OPTIMISERS, Problem, Told
-from alloyd_daemon.search.racing import level, replay, surely_worse
+from alloyd_daemon.search.racing import replay
 
 SOURCES = ("random", "cma-es", "de")
 Random = np.random.Generator
