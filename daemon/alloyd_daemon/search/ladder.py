@@ -119,9 +119,12 @@ class Ladder:
             return False
         sheet = self.goal.sheet(scores, [at.places[each] for each in columns])
         alpha = level(self.confidence, look) / len(leaders)
+        # Quantised weights are not those that all items will be put to: nothing that they say is the whole truth.
+        alike = at.rung.quantise == self.top.rung.quantise
+        items = len(self.top.places) if alike else None
         for leader in leaders:
             gains = self.goal.gains(sheet, self._seen[leader].sheets[at.number], columns)
-            if all(surely_worse(row, alpha) for row in gains):
+            if all(surely_worse(row, alpha, items) for row in gains):
                 return True
         return False
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 from typing import Final
 
 import numpy as np
@@ -35,12 +36,18 @@ def level(confidence: float, look: int) -> float:
     return (1 - confidence) / (look * (look + 1))
 
 
-def surely_worse(gains: Array, alpha: float) -> bool:
-    """Whether ``gains`` (float64 [items]) show a candidate that is worse, with at most the chance ``alpha`` of error.
+def surely_worse(gains: Array, alpha: float, items: int | None) -> bool:
+    """Whether ``gains`` (float64 [seen]) of some of ``items`` show a candidate that all of them would find worse.
 
-    One-sided. Where all gains that are not 0 are as large as each other (right or wrong answers that count alike), the
-    exact sign test of losses against wins (McNemar 1947); else Student's t of the mean gain.
+    One-sided, with at most about the chance ``alpha`` of error. What is asked is what scoring all ``items`` would say
+    (``None``: endlessly many), and the seen ones are a random part of them, so the tests are those of sampling without
+    replacement. Where all
+    gains that are not 0 are as large as each other (right or wrong answers that count alike), the sign test of losses
+    against wins (McNemar 1947), hypergeometric; else Student's t of the mean gain with the correction for a finite
+    population (Cochran, Sampling Techniques, 1977, section 2.6).
     """
+    if len(gains) == items:
+        return float(gains.sum()) < 0
     telling = gains[gains != 0]
     if not len(telling):
         return False
@@ -49,28 +56,35 @@ def surely_worse(gains: Array, alpha: float) -> bool:
         return False
     sizes = np.abs(telling)
     if np.allclose(sizes, sizes[0], rtol=1e-9, atol=0):
-        return _tail(wins, losses) <= alpha
+        return _chance(wins, losses, seen=len(gains), items=items) <= alpha
     if len(telling) < FEWEST:
         return False
-    return upper_bound(gains, alpha) < 0
+    return upper_bound(gains, alpha, items) < 0
 
 
-def upper_bound(gains: Array, alpha: float) -> float:
-    """Above what the sum of such gains lies with the chance ``alpha``, by Student's t."""
+def upper_bound(gains: Array, alpha: float, items: int | None) -> float:
+    """Above what the mean gain of all ``items`` lies with the chance ``alpha``, by Student's t."""
     from scipy.special import stdtrit  # slow to load, and a merge does without
 
     n = len(gains)
-    spread = float(gains.std(ddof=1)) if n > 1 else float("inf")
-    return float(gains.sum()) + float(stdtrit(n - 1, 1 - alpha)) * spread * float(np.sqrt(n))
+    if n < 2:
+        return float("inf")
+    spread = float(gains.std(ddof=1)) * float(np.sqrt((1 - (n / items if items else 0)) / n))
+    return float(gains.mean()) + float(stdtrit(n - 1, 1 - alpha)) * spread
 
 
-def _tail(wins: int, losses: int) -> float:
-    """The chance of at most ``wins`` wins if either were as likely: in whole numbers, exactly."""
-    n, term, total = wins + losses, 1, 0
-    for k in range(wins + 1):
-        total += term
-        term = term * (n - k) // (k + 1)
-    return total / (1 << n)
+def _chance(wins: int, losses: int, *, seen: int, items: int | None) -> float:
+    """The chance of at most ``wins`` wins among the telling items seen, if all items held as many wins as losses.
+
+    How many of all items would tell is taken from the share of those that do, and rounded up.
+    """
+    telling = wins + losses
+    if items is None:
+        return float(sum(comb(telling, won) for won in range(wins + 1)) / (1 << telling))
+    half = max(losses, -(-telling * items // (2 * seen)))
+    ways = sum(comb(half, won) * comb(half, telling - won) for won in range(wins + 1))
+    # Whole numbers divide to the nearest float, however large they are.
+    return ways / comb(2 * half, telling)
 
 
 def estimate(incumbent: float, gains: Array, share: float) -> float:
@@ -113,7 +127,7 @@ def replay(
             for look, stop in enumerate(range(block, items + block, block), start=1):
                 seen = min(stop, items)
                 gains = (losses[best] - losses[number])[asking[:seen]]
-                if seen < items and surely_worse(gains, level(confidence, look)):
+                if seen < items and surely_worse(gains, level(confidence, look), items):
                     estimates.append(estimate(float(losses[best].sum()), gains, seen / items))
                     dropped = True
                     break
