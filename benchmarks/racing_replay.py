@@ -23,7 +23,7 @@ from search_zoo import NO_TASKS, TASK, arguments, template
 from zoo_ground import Array, Ground, Paper, PlainRecipe, paper, wide_pair
 
 from alloyd_daemon.optimiser import OPTIMISERS, Problem, Told
-from alloyd_daemon.search.racing import replay
+from alloyd_daemon.search.racing import level, replay, surely_worse
 
 SOURCES = ("random", "cma-es", "de")
 Random = np.random.Generator
@@ -78,6 +78,33 @@ def race(losses: Array, random: Random, *, block: int, confidence: float) -> tup
     order = [int(each) for each in random.permutation(losses.shape[1])]
     found = replay(losses, block=block, confidence=confidence, order=order)
     return found.winner, sum(found.asked)
+
+
+def disagreed_first(losses: Array, random: Random, *, block: int, confidence: float) -> tuple[int, int]:
+    """A race that asks first those items on which the candidates that answered everything disagree most.
+
+    The incumbent is one of them: it was right where most were wrong, so these are items on which newcomers mostly lose.
+    """
+    count, items = losses.shape
+    shuffled = random.permutation(items)
+    whole: list[int] = []
+    spent, best = 0, 0
+    for number in range(count):
+        order = (
+            shuffled[np.argsort(-losses[whole].var(axis=0)[shuffled], kind="stable")] if whole else shuffled
+        )
+        seen, dropped = items, False
+        if number >= 4:
+            for look, stop in enumerate(range(block, items, block), start=1):
+                gains = (losses[best] - losses[number])[order[:stop]]
+                if surely_worse(gains, level(confidence, look)):
+                    seen, dropped = stop, True
+                    break
+        spent += seen
+        if not dropped:
+            whole.append(number)
+            best = min(best, number, key=lambda each: losses[each].sum())
+    return best, spent
 
 
 def subset(losses: Array, random: Random, *, items: int) -> tuple[int, int]:
