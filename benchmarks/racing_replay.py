@@ -97,7 +97,7 @@ def disagreed_first(losses: Array, random: Random, *, block: int, confidence: fl
         if number >= 4:
             for look, stop in enumerate(range(block, items, block), start=1):
                 gains = (losses[best] - losses[number])[order[:stop]]
-                if surely_worse(gains, level(confidence, look)):
+                if surely_worse(gains, level(confidence, look), items):
                     seen, dropped = stop, True
                     break
         spent += seen
@@ -173,13 +173,12 @@ def _interleaved(source: list[str]) -> Array:
 
 def said(name: str, found: dict[str, float]) -> str:
     """One row of the table."""
-    return (
-        f"  {name:58} {100 * found['share']:5.1f} %"
-        f" ({100 * found['share_low']:.1f}-{100 * found['share_high']:.1f}) of the items,"
-        f" regret {100 * found['regret']:.2f} points"
-        f" ({100 * found['regret_low']:.2f}-{100 * found['regret_high']:.2f}),"
-        f" the best in {100 * found['found']:.0f} %"
-    )
+    parts = [
+        f"{100 * found[key]:.{digits}f}"
+        f" ({100 * found[key + '_low']:.{digits}f}-{100 * found[key + '_high']:.{digits}f})"
+        for key, digits in (("share", 1), ("regret", 2))
+    ]
+    return f"| {name} | {' | '.join(parts)} | {100 * found['found']:.0f} |"
 
 
 def cheapest(
@@ -216,6 +215,7 @@ def main() -> None:
         f" x {losses.shape[1]} items; best {100 * totals[0]:.2f} %,"
         f" next {', '.join(f'{100 * each:.2f}' for each in totals[1:6])}, median {100 * np.median(totals):.1f}"
     )
+    print("\n| | percent of the items | regret, points | finds the best, percent |\n|---|---|---|---|")
     figures: dict[str, Any] = {}
     for mixed in (False, True):
         for block, confidence in ((25, 0.95), (10, 0.95), (10, 0.9), (10, 0.8)):

@@ -100,12 +100,15 @@ def main() -> None:
                 }
             )
     if values["ours"]:
-        print(f"\nlocked paper, mean (lowest to highest) over {options.seeds} seeds:")
+        print(f"\nlocked paper, {options.seeds} seeds\n")
+        print(
+            f"| search | mean | {' | '.join(f'seed {each}' for each in range(options.seeds))} | beaten in |"
+        )
+        print("|---" * (options.seeds + 3) + "|")
         for name, each in values.items():
-            said = "" if name == "ours" else f", beaten in {wins[name]} of {options.seeds}"
-            print(
-                f"  {name:36} {100 * np.mean(each):.1f} ({100 * min(each):.1f}-{100 * max(each):.1f}){said}"
-            )
+            said = "" if name == "ours" else f"{wins[name]} of {options.seeds}"
+            cells = " | ".join(f"{100 * value:.1f}" for value in each)
+            print(f"| {name} | {100 * np.mean(each):.1f} | {cells} | {said} |")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,7 @@ def main() -> None:
         "\nPS beats every parent, soup, untuned method, random search and grid"
         f" in {sum(each['wins'] for each in seeds)} of {options.seeds} seeds"
     )
+    _table(seeds)
     if options.json:
         said = {
             "options": {key: str(value) for key, value in vars(options).items()},
@@ -152,6 +153,24 @@ def main() -> None:
             "seeds": seeds,
         }
         options.json.write_text(json.dumps(said, indent=1) + "\n")
+
+
+def _table(seeds: Sequence[Mapping[str, Any]]) -> None:
+    """All runs as Markdown: percent right on the locked paper, and by how much PS is better, with its interval."""
+    heads = [f"seed {each['seed']}" for each in seeds]
+    print(f"\n| locked paper | {' | '.join(heads)} |")
+    print("|---" * (len(seeds) + 1) + "|")
+    bests = [f"**{100 * each['ps']:.1f}**" for each in seeds]
+    print(f"| PS | {' | '.join(bests)} |")
+    for name in seeds[0]["against"]:
+        cells = []
+        for each in seeds:
+            one = each["against"][name]
+            gain = "{:+.1f} ({:+.1f} to {:+.1f})".format(
+                *(100 * one[key] for key in ("difference", "low", "high"))
+            )
+            cells.append(f"{100 * one['value']:.1f}; {gain}")
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def share(row: Array) -> str:
