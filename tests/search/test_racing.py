@@ -84,8 +84,12 @@ def test_a_replayed_race_finds_the_winner_with_fewer_items() -> None:
     assert found.winner == int(losses.sum(axis=1).argmin()) == int(skills.argmax())
     assert sum(found.asked) < 0.5 * losses.size
     assert len(found.estimates) == 62
-    with pytest.raises(ValueError, match="no candidates"):
-        racing.replay(np.zeros((0, 3)), block=1, confidence=0.95)
+    together = racing.replay_together(losses, block=25, confidence=0.95)
+    assert together.winner == found.winner
+    assert sum(together.asked) < sum(found.asked)
+    for ways in (racing.replay, racing.replay_together):
+        with pytest.raises(ValueError, match="no candidates"):
+            ways(np.zeros((0, 3)), block=1, confidence=0.95)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=12))

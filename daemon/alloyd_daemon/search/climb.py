@@ -78,12 +78,17 @@ def _rung(
         seen = order[: start + step]
         for each in going:
             each.error = lost.get(each.trial)
-            last = level is ladder.top and len(seen) == len(order)
-            if each.error is not None or last or each.trial <= ladder.calibrating:
+        going = [each for each in going if each.goes_on]
+        if level is ladder.top and len(seen) == len(order):
+            return
+        scores = {each.trial: history.scores(each.trial, level.number) for each in going}
+        behind = ladder.behind(level, scores, seen, look)
+        for each in going:
+            if each.trial <= ladder.calibrating:
                 continue
-            scores = history.scores(each.trial, level.number)
-            if ladder.drops(level, scores, seen, look):
-                each.dropped = ladder.estimate(level, scores, seen)
+            own, alone = scores[each.trial], len(going) == 1
+            if each.trial in behind or ladder.drops(level, own, seen, look, alone=alone):
+                each.dropped = ladder.estimate(level, own, seen)
         going = [each for each in going if each.goes_on]
         if not going:
             return

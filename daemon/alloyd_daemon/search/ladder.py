@@ -7,7 +7,7 @@ whose order of them says nothing about the next rung's is switched off.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,7 +15,7 @@ from alloyd.search_schema import Rung
 
 from ..evaluator import Task
 from .correlation import Correlation, correlation
-from .objective import Goal, Place, Scores, Sheet
+from .objective import Array, Goal, Place, Scores, Sheet
 from .pareto import front
 from .racing import estimate, level, surely_worse
 
@@ -109,24 +109,59 @@ class Ladder:
         """In which order the items of a level are asked: as they were drawn."""
         return sorted(range(len(at.places)), key=at.ranks.__getitem__)
 
-    def drops(self, at: Level, scores: Scores, columns: Sequence[int], look: int) -> bool:
+    def leads(self, at: Level, scores: Scores, columns: Sequence[int]) -> Array | None:
+        """What the items ``columns`` of a level add to a candidate's lead over the best trial, float64 [columns].
+
+        ``None`` where there is no such trial, or there are several objectives.
+        """
+        best = self.best
+        if best is None or self.goal.several:
+            return None
+        sheet = self.goal.sheet(scores, [at.places[each] for each in columns])
+        gains: Array = self.goal.gains(sheet, self._seen[best].sheets[at.number], columns)[0]
+        return gains
+
+    def behind(self, at: Level, members: Mapping[int, Scores], columns: Sequence[int], look: int) -> set[int]:
+        """Which of ``members``, who race side by side, are surely worse than the one ahead on the items ``columns``."""
+        leads = {each: self.leads(at, scores, columns) for each, scores in members.items()}
+        known = {each: lead for each, lead in leads.items() if lead is not None}
+        if len(known) < 2:
+            return set()
+        ahead = max(known, key=lambda each: (float(known[each].sum()), -each))
+        return {
+            each
+            for each, lead in known.items()
+            if surely_worse(lead - known[ahead], self._alpha(look, 2), self._population(at))
+        }
+
+    def drops(
+        self, at: Level, scores: Scores, columns: Sequence[int], look: int, *, alone: bool = True
+    ) -> bool:
         """Whether a candidate is surely worse than an incumbent on the items ``columns`` of a level.
 
-        Of several objectives: worse than one trial of the front in each of them.
+        Of several objectives: worse than one trial of the front in each of them. A candidate that is not ``alone`` is
+        held against the one :meth:`behind` which it may be, too.
         """
         leaders = self._leaders()
         if not leaders:
             return False
         sheet = self.goal.sheet(scores, [at.places[each] for each in columns])
-        alpha = level(self.confidence, look) / len(leaders)
-        # Quantised weights are not those that all items will be put to: nothing that they say is the whole truth.
-        alike = at.rung.quantise == self.top.rung.quantise
-        items = len(self.top.places) if alike else None
+        alpha = self._alpha(look, len(leaders) + (not alone))
         for leader in leaders:
             gains = self.goal.gains(sheet, self._seen[leader].sheets[at.number], columns)
-            if all(surely_worse(row, alpha, items) for row in gains):
+            if all(surely_worse(row, alpha, self._population(at)) for row in gains):
                 return True
         return False
+
+    def _alpha(self, look: int, rivals: int) -> float:
+        return level(self.confidence, look) / rivals
+
+    def _population(self, at: Level) -> int | None:
+        """How many items those of a level are a part of.
+
+        Quantised weights are not those that all items will be put to: nothing that they say is the whole truth.
+        """
+        return len(self.top.places) if at.rung.quantise == self.top.rung.quantise else None
 
     def estimate(self, at: Level, scores: Scores, columns: Sequence[int]) -> tuple[float, ...]:
         """The losses at the top that a dropped candidate is told to have, as :func:`racing.estimate` guesses them."""

@@ -140,3 +140,33 @@ def replay(
     if best is None:
         raise ValueError("a table of no candidates")
     return Replay(tuple(estimates), tuple(asked), best)
+
+
+def replay_together(
+    losses: Array, *, block: int, confidence: float, order: Sequence[int] | None = None
+) -> Replay:
+    """Race all candidates of a stored table side by side, as a search does with a population that is run at once.
+
+    Each is held against the one that is ahead on the items so far. Parameters as of :func:`replay`; the estimates of
+    dropped candidates are of what the seen items say.
+    """
+    count, items = losses.shape
+    if not count:
+        raise ValueError("a table of no candidates")
+    asking = np.arange(items) if order is None else np.asarray(order)
+    asked = [items] * count
+    estimates = [float(each) for each in losses.sum(axis=1)]
+    alive = list(range(count))
+    for look, seen in enumerate(range(block, items, block), start=1):
+        so_far = losses[:, asking[:seen]]
+        ahead = min(alive, key=lambda each: float(so_far[each].sum()))
+        behind = {
+            each
+            for each in alive
+            if surely_worse(so_far[ahead] - so_far[each], level(confidence, look), items)
+        }
+        for each in behind:
+            asked[each] = seen
+            estimates[each] = float(so_far[each].sum()) * items / seen
+        alive = [each for each in alive if each not in behind]
+    return Replay(tuple(estimates), tuple(asked), min(alive, key=estimates.__getitem__))
