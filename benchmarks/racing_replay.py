@@ -23,7 +23,7 @@ from search_zoo import NO_TASKS, TASK, arguments, template
 from zoo_ground import Array, Ground, Paper, PlainRecipe, paper, wide_pair
 
 from alloyd_daemon.optimiser import OPTIMISERS, Problem, Told
-from alloyd_daemon.search.racing import level, replay, surely_worse
+from alloyd_daemon.search.racing import level, replay, replay_together, surely_worse
 
 SOURCES = ("random", "cma-es", "de")
 Random = np.random.Generator
@@ -77,6 +77,13 @@ def race(losses: Array, random: Random, *, block: int, confidence: float) -> tup
     """The winner of a race, and the items that it took."""
     order = [int(each) for each in random.permutation(losses.shape[1])]
     found = replay(losses, block=block, confidence=confidence, order=order)
+    return found.winner, sum(found.asked)
+
+
+def side_by_side(losses: Array, random: Random, *, block: int, confidence: float) -> tuple[int, int]:
+    """The winner of a race of all candidates at once, and the items that it took."""
+    order = [int(each) for each in random.permutation(losses.shape[1])]
+    found = replay_together(losses, block=block, confidence=confidence, order=order)
     return found.winner, sum(found.asked)
 
 
@@ -230,6 +237,16 @@ def main() -> None:
                 mixed,
             )
             print(said(name, figures[name]), flush=True)
+    for block, confidence in ((25, 0.95), (10, 0.95), (25, 0.8)):
+        name = f"racing side by side, block {block}, confidence {confidence:g}"
+        figures[name] = repeated(
+            losses,
+            source,
+            lambda rows, random: side_by_side(rows, random, block=block, confidence=confidence),  # noqa: B023
+            options.shuffles,
+            True,
+        )
+        print(said(name, figures[name]), flush=True)
     name = "most disagreed first, block 25, confidence 0.95, shuffled"
     figures[name] = repeated(
         losses,
