@@ -1,8 +1,8 @@
 """The zoo as the ground of search benchmarks: papers (items of one task and split), recipes, and scores that are kept.
 
 Items come from the zoo's own generator. The search and validation papers begin with the committed files; the locked
-ones begin behind the committed test items, so that nobody has chosen anything by them. `leaks` says whether any two
-papers share an item. Scores are the project's own (`scoring/run.py` and a runner, in one warm process); each row is
+ones begin behind all test items that were looked at before, so that nobody has chosen anything by them. `leaks` says
+whether any two papers share an item. Scores are the project's own (`scoring/run.py` and a runner, in one warm process); each row is
 kept under recipe, paper and type in `WORK/scores.db`, so that a run that was stopped goes on.
 """
 
@@ -45,6 +45,8 @@ from zoo.problems import ALL, Split, sentences, split_of, task_items  # noqa: E4
 from zoo.tasks import SEED, size  # noqa: E402
 
 LAYERS: Final = 4
+LOOKED_AT: Final = 4000
+"""Items behind the committed test items that were scored while models, goal and ranges were chosen."""
 Array = NDArray[np.float64]
 PlainRecipe = dict[str, Any]
 
@@ -89,10 +91,14 @@ def wide_pair(work: Path, *, distractor: bool = False) -> tuple[dict[str, Path],
 
 
 def paper(work: Path, task: str, split: Split, count: int, *, locked: bool = False) -> Paper:
-    """Write a paper of ``count`` items of one of the zoo's tasks; ``locked``: behind the committed items."""
-    skip = size(task, split) if locked else 0
+    """Write a paper of ``count`` items of one of the zoo's tasks; ``locked``: behind all that were ever looked at."""
+    skip = size(task, split) + LOOKED_AT if locked else 0
     name = "locked" if locked else split
-    path = work / "papers" / f"{task}.{name}.{count}.jsonl"
+    path = (
+        work / "papers" / f"{task}.{name}.{skip}.{count}.jsonl"
+        if locked
+        else work / "papers" / f"{task}.{name}.{count}.jsonl"
+    )
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [
@@ -103,7 +109,7 @@ def paper(work: Path, task: str, split: Split, count: int, *, locked: bool = Fal
         fresh = path.with_suffix(".new")
         fresh.write_text("".join(lines), encoding="utf-8")
         fresh.replace(path)
-    return Paper(task, name, path)
+    return Paper(task, "locked" if locked else split, path)
 
 
 def text_paper(work: Path, split: Split, count: int) -> Paper:
