@@ -2,8 +2,8 @@
 
 Items come from the zoo's own generator. The search and validation papers begin with the committed files; the locked
 ones begin behind all test items that were looked at before, so that nobody has chosen anything by them. `leaks` says
-whether any two papers share an item. Scores are the project's own (`scoring/run.py` and a runner, in one warm process); each row is
-kept under recipe, paper and type in `WORK/scores.db`, so that a run that was stopped goes on.
+whether any two papers share an item. Scores are the project's own (`scoring/run.py` and a runner, in one warm
+process); each row is kept under recipe, paper and type in `WORK/scores.db`, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
