@@ -18,6 +18,8 @@ REST: Final = "rest"
 """How the genes are called of tensors that no component of a knob names."""
 MOST_GROUPS: Final = 1000
 MOST_CHOICES: Final = 256
+FARTHEST: Final = 1e9
+"""The magnitude that a bound may have: weights beyond it overflow, and so does an optimiser's arithmetic."""
 _EXAMPLE: Final = "For example {low: 0, high: 1.5}, or {choices: [true, false]}."
 _FRACTIONS: Final = ("density",)
 
@@ -171,6 +173,14 @@ class KnobReader(DocumentReader):
             missing = "low" if knob.low is None else "high"
             self.problem(place, f"{at} needs the key '{missing}'", _EXAMPLE)
             return
+        for key, bound in (("low", knob.low), ("high", knob.high)):
+            if abs(bound) > FARTHEST:
+                self.problem(
+                    (*place, key),
+                    f"{at}: {key} is {bound:g}, and must lie from {-FARTHEST:g} to {FARTHEST:g}",
+                    "Weights are mostly between -2 and 2.",
+                )
+                return
         if not knob.low < knob.high:
             self.problem(place, f"{at}: low is {knob.low} and must be below high, {knob.high}")
         elif knob.log and knob.low <= 0:

@@ -243,7 +243,7 @@ class SearchReader(DocumentReader):
         def read_one(each: Plain, at: Place) -> Objective:
             fields = self.fields(each, at, Objective)
             metric = self.text(fields["metric"], (*at, "metric")) if "metric" in fields else None
-            weight = self.positive(fields, at, "weight")
+            weight = self.between(fields, at, "weight", 0.0, MOST) if "weight" in fields else None
             task = self.count(fields, at, "task", 1, max(tasks, 1), 1)
             return Objective(task, metric, 1.0 if weight is None else weight)
 

@@ -160,6 +160,11 @@ def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
     [
         ("{low: 0}", "needs the key 'high'", "low: 0"),
         ("{high: 1}", "needs the key 'low'", ""),
+        (
+            "{low: -1.0e+308, high: 1}",
+            "low is -1e+308, and must lie from -1e+09 to 1e+09",
+            "between -2 and 2",
+        ),
         ("{low: 0, high: 1, choices: [1, 2]}", "needs either 'low' and 'high', or 'choices'", ""),
         ("{choices: []}", "at least one entry, not an empty list", ""),
         ("{choices: [1]}", "leaves nothing to choose", ""),
@@ -287,6 +292,7 @@ def test_the_recipe_is_read_as_recipes_are() -> None:
         ("goal: paretto", "goal must be one or pareto, not 'paretto'", "Did you mean 'pareto'?"),
         ("objectives: [{task: 2}]", "objectives[0].task must be a whole number from 1 to 1, not 2", ""),
         ("objectives: [{weight: 0}]", "objectives[0].weight must be a number above 0", ""),
+        ("objectives: [{weight: 1.0e+308}]", "must be a number above 0 and below 1e+09", ""),
         ("objectives: [{}, {task: 1}]", "this objective stands above already", ""),
         ("objectives: []", "objectives must be a list of at least one entry", ""),
         ("optimiser: {nmae: random}", "'nmae' is not a key of optimiser", "Did you mean 'name'?"),
