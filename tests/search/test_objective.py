@@ -76,6 +76,8 @@ def test_an_objective_names_a_task_and_one_of_its_metrics() -> None:
     with pytest.raises(RecipeError, match="has no metric 'bits_per_bite'") as refused:
         goal_of([Objective(metric="bits_per_bite")], tasks, several=False)
     assert "bits_per_byte" in refused.value.hint
+    with pytest.raises(RecipeError, match="two objectives are the score of task 1"):
+        goal_of([Objective(), Objective(metric="score")], tasks, several=True)
 
 
 def test_an_item_without_the_metric_is_named() -> None:

@@ -132,7 +132,7 @@ def goal_of(objectives: Iterable[Objective], tasks: Sequence[Task], *, several: 
 
     Raises RecipeError for a task or metric that is not there.
     """
-    targets = []
+    targets: list[Target] = []
     for each in objectives:
         if not 1 <= each.task <= len(tasks):
             raise RecipeError(
@@ -150,6 +150,12 @@ def goal_of(objectives: Iterable[Objective], tasks: Sequence[Task], *, several: 
             raise RecipeError(
                 f"task {each.task} ({task.name}) has no metric '{each.metric}'",
                 hint=did_you_mean(each.metric, known),
+                key="objectives",
+            )
+        if any((one.task, one.metric) == (each.task - 1, metric) for one in targets):
+            raise RecipeError(
+                f"two objectives are the {metric.name} of task {each.task}",
+                hint="Keep one of them.",
                 key="objectives",
             )
         targets.append(Target(each.task - 1, metric, float(each.weight)))
