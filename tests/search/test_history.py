@@ -196,3 +196,13 @@ def test_a_row_that_makes_no_sense_is_refused(tmp_path: Path, column: str, value
         return
     with pytest.raises(StoreError, match="makes no sense"):
         history.trials()
+
+
+def test_every_trial_with_an_item_lives(tmp_path: Path) -> None:
+    with History(tmp_path / "history.db") as history:
+        history.ask([trial(1), trial(2)])
+        history.begin([1, 2])
+        for each in (1, 2):  # in one transaction
+            history.keep(each, 0, 0, ItemScore("a", {"score": 1.0}))
+        history.flush()
+        assert history.most_deaths() == 0

@@ -241,3 +241,66 @@ def test_what_is_said_beside_a_spec_stands_in_its_place(tmp_path: Path, rest: st
 def test_baselines_that_cannot_be_are_told(tmp_path: Path, rest: str) -> None:
     said = [each.text for each in run(spec(SOUP + rest), context(tmp_path)) if isinstance(each, Note)]
     assert any("no base_model" in each for each in said)
+
+
+def test_the_winner_of_what_it_continues_is_not_a_searchs_own(tmp_path: Path, rest: str) -> None:
+    search(MERGE + rest, tmp_path)
+    more = spec(MERGE + rest, continues="search-1", candidates=12)
+    running = run(more, context(tmp_path, "search-2"))
+    for _ in zip(range(3), running, strict=False):
+        pass
+    running.close()  # type: ignore[attr-defined]
+    with pytest.raises(JobError, match="search-2 has no winner yet"):
+        list(JOBS.get("open_test").run(OpenTestSpec("search-2"), context(tmp_path, "test-3")))
+
+
+def test_a_budget_that_was_spent_before_is_told(tmp_path: Path, rest: str) -> None:
+    search(MERGE + rest, tmp_path)
+    said = list(run(spec(MERGE + rest, continues="search-1", items=10**6), context(tmp_path, "search-2")))
+    (note,) = [each.text for each in said if isinstance(each, Note)]
+    assert note == "nothing was added to search-1: its budget is 6 candidates or 1,000,000 items in all"
+    more = run(spec(MERGE + rest, continues="search-1", candidates=7), context(tmp_path, "search-3"))
+    assert not any(isinstance(each, Note) for each in more)
+
+
+def test_what_the_test_was_lost_to_can_be_cured(
+    tmp_path: Path, rest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = search(MERGE + rest, tmp_path)
+    winner = result["winner"]["name"]
+    opening = OpenTestSpec("search-1")
+    broken = Toy(breaks=lambda name: name in (winner, "lang"))
+    monkeypatch.setitem(RUNNERS._found, "toy", broken.runner())
+    with pytest.raises(JobError, match="the winner, could not be scored on the test"):
+        list(JOBS.get("open_test").run(opening, context(tmp_path, "test-2")))
+    notes = [each.data["text"] for each in History.read(_record(tmp_path)).entries("note")]
+    assert "lang has no test score: lang is broken" in notes
+    with pytest.raises(JobError, match="it opens once") as wrong:
+        list(JOBS.get("open_test").run(opening, context(tmp_path, "test-3")))
+    assert "'alloy resume test-2' goes on with it" in wrong.value.hint
+    monkeypatch.setitem(RUNNERS._found, "toy", Toy().runner())
+    *_, last = JOBS.get("open_test").run(opening, context(tmp_path, "test-2"))
+    assert isinstance(last, Finished)
+    assert {"lang", winner} <= {each["name"] for each in last.result["test"]["models"]}
+
+
+def test_what_was_scored_with_a_changed_source_is_not_kept(tmp_path: Path, rest: str, toy: Toy) -> None:
+    whole = search(MERGE + rest, tmp_path, "search-9")
+    copy = tmp_path / "math"
+    shutil.copytree(ROOT / "zoo/models/math", copy)
+    text = MERGE.replace("zoo/models/math", str(copy)) + rest
+    running = run(spec(text), context(tmp_path))
+    for _ in zip(range(40), running, strict=False):
+        pass
+    (weights,) = copy.glob("*.safetensors")
+    away = weights.rename(tmp_path / "away")
+    weights.write_bytes(away.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(SourceChanged, match="math"):
+        list(running)
+    record = History.read(_record(tmp_path))
+    told = record.told()
+    assert told
+    assert not any(record.scores(each.number, 0) for each in record.trials() if each.number not in told)
+    away.rename(weights)
+    again = search(text, tmp_path)
+    assert [each["losses"] for each in _trials(again)] == [each["losses"] for each in _trials(whole)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from alloyd.errors import AlloydError, JobError, UsageError
+from alloyd.errors import AlloydError, JobError, SourceChanged, UsageError
 from alloyd.jobs import Finished, Note, OpenTestSpec, Planned, Progress, Report, SearchSpec
 
 from ..engine.findings import open_findings
@@ -70,6 +70,7 @@ def run(spec: OpenTestSpec, context: Context) -> Generator[Report, None, None]:
             if each.origin != "optimiser" and each.state in ("scored", "dropped") and each.number != winner
         ]
         history.open_test(context.job_id)
+        history.forgive(TEST)
         yield Planned({"models": ready.summary()["models"], "memory": memory})
         answered = yield from _score(history, ready, held)
         if trials[winner].number not in {each.number for each in answered}:
@@ -77,7 +78,11 @@ def run(spec: OpenTestSpec, context: Context) -> Generator[Report, None, None]:
                 f"{trials[winner].name}, the winner, could not be scored on the test",
                 hint="The test stays open for this job: cure what is wrong, then resume it.",
             )
-        ready.task.check_sources()
+        try:
+            ready.task.check_sources()
+        except SourceChanged:
+            history.forget([each.number for each in held], TEST)
+            raise
         tasks = [each.task for each in ready.splits["test"]]
         history.close_test(opened_figures(history, TEST, tasks, winner=trials[winner], others=answered))
         result = publish(
@@ -126,7 +131,9 @@ def _score(
         except AlloydError as error:
             lost = {trial.number: error}
         if trial.number in lost:
-            yield Note("warning", f"{trial.name} has no test score: {lost[trial.number]}")
+            note = Note("warning", f"{trial.name} has no test score: {lost[trial.number]}")
+            history.enter("note", note.text, {"level": note.level, "text": note.text})
+            yield note
             continue
         history.count(trial.number, TEST, len(places))
         answered.append(trial)

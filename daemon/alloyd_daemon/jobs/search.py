@@ -74,6 +74,9 @@ def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
                 winner: int | None = end.value
             finally:
                 running.close()
+            if (note := _nothing_more(history, ready)) is not None:
+                history.enter("note", note.text, {"level": note.level, "text": note.text})
+                yield note
             if ready.phases.kinship:
                 history.set_fact("kinship", dict(ready.phases.kinship))
             result = publish(
@@ -115,6 +118,7 @@ def _begin(history: History, spec: SearchSpec, ready: Ready, context: Context) -
     if known is None and spec.continues:
         earlier = record_of(context.home, spec.continues)
         history.copy_from(earlier)
+        history.set_fact("continued", {"search": spec.continues, "trials": len(history.trials())})
         known = history.fact("identity")
     if known not in (None, ready.identity):
         raise JobError(
@@ -122,7 +126,17 @@ def _begin(history: History, spec: SearchSpec, ready: Ready, context: Context) -
             hint="Its scores would be of two kinds: search anew, or bring back what changed.",
         )
     history.set_fact("identity", ready.identity)
+    history.set_fact("finals", None)  # that of the search it continues is not its own
     history.set_fact("search", msgspec.to_builtins(spec))
+
+
+def _nothing_more(history: History, ready: Ready) -> Note | None:
+    """What to say where a search that was to go on had spent its budget before."""
+    continued = history.fact("continued")
+    if continued is None or len(history.trials()) > continued["trials"]:
+        return None
+    budget = ready.summary()["budget"]
+    return Note("warning", f"nothing was added to {continued['search']}: its budget is {budget} in all")
 
 
 def record_of(home: Path, job: str) -> Path:

@@ -112,6 +112,9 @@ CARRY = """
 SCORES = "SELECT task, item, vals, output FROM scores WHERE trial = ? AND rung = ? ORDER BY task, item"
 LOSE = "INSERT OR REPLACE INTO lost (trial, rung, error) VALUES (?, ?, ?)"
 LOST = "SELECT error FROM lost WHERE trial = ? AND rung = ?"
+FORGIVE = "DELETE FROM lost WHERE rung = ?"
+FORGET_LOST = "DELETE FROM lost WHERE trial = ? AND rung = COALESCE(?, rung)"
+FORGET_SCORES = "DELETE FROM scores WHERE trial = ? AND rung = COALESCE(?, rung)"
 ENTER = "INSERT OR IGNORE INTO entries (kind, key, at, data) VALUES (?, ?, ?, ?)"
 ENTRIES = "SELECT kind, key, at, data FROM entries WHERE kind = ? ORDER BY number"
 OPEN = "INSERT INTO opening (one, at, job, figures) VALUES (1, ?, ?, '{}')"
@@ -147,6 +150,7 @@ class History:
             self.close()
             raise
         self._committed = time.monotonic()
+        self._alive: set[int] = set()
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -325,7 +329,10 @@ class History:
         with told_of(self.path):
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
+                self._alive.clear()
+            if trial not in self._alive:
                 self._db.execute(LIVES, (trial,))
+                self._alive.add(trial)
             values = _plain(dict(score.values))
             self._db.execute(KEEP, (trial, rung, task, score.id, values, _text(score.output)))
         if time.monotonic() - self._committed >= COMMIT_EVERY:
@@ -350,6 +357,17 @@ class History:
         """Keep that a trial cannot be scored."""
         with self._writing("lose"):
             self._db.execute(LOSE, (trial, rung, _plain(error.to_dict())))
+
+    def forgive(self, rung: int) -> None:
+        """Let whatever was lost at a rung be tried again: what it was lost to may be cured."""
+        with self._writing("forgive"):
+            self._db.execute(FORGIVE, (rung,))
+
+    def forget(self, trials: Sequence[int], rung: int | None = None) -> None:
+        """Drop what ``trials`` scored, and what they were lost to, at a rung (``None``: at all)."""
+        with self._writing("forget"):
+            for statement in (FORGET_SCORES, FORGET_LOST):
+                self._db.executemany(statement, [(each, rung) for each in trials])
 
     def lost(self, trial: int, rung: int) -> AlloydError | None:
         """What a trial was lost to at a rung, if it was."""
@@ -388,9 +406,10 @@ class History:
             opening = self.opening()
             assert opening is not None
         elif opening.job != job or opening.figures:
+            resume = f"It was not scored to its end: 'alloy resume {opening.job}' goes on with it."
             raise JobError(
                 f"the locked test of this search was opened at {opening.at} by {opening.job}; it opens once",
-                hint="What came out is in the search's results.",
+                hint="What came out is in the search's results." if opening.figures else resume,
                 opened=opening.at,
                 by=opening.job,
             )

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from alloyd.errors import AlloydError, ChildDied, JobError
+from alloyd.errors import AlloydError, ChildDied, DiskFull, JobError, SourceChanged
 from alloyd.jobs import Note, Progress
 from alloyd.search_schema import Budget, Rung
 
@@ -345,8 +346,13 @@ class _Loop:
                 )
         try:
             yield from self._counted(climb(list(climbers.values()), self._ladder, self._scorer), climbers)
-        except GeneratorExit:
+        except SourceChanged:
+            self._history.forget(list(climbers))
             self._history.rest(list(climbers))
+            raise
+        except (GeneratorExit, AlloydError):
+            with suppress(DiskFull):  # it may be what stopped the work
+                self._history.rest(list(climbers))
             raise
         for number, climber in climbers.items():
             ended[number] = self._outcome(ended[number], climber)
@@ -359,7 +365,7 @@ class _Loop:
         each_took = (now - self._since) / len(ended)
         self._since = now
         outcomes = [replace(ended[each.number], seconds=each_took) for each in trials]
-        self._task.check_sources()
+        self._check_sources(list(climbers))
         self._history.tell(outcomes)
         for outcome in outcomes:
             self._remember(outcome)
@@ -370,6 +376,14 @@ class _Loop:
                 f"{self._failed} candidates failed one after the other; the last, {outcomes[-1].name}: {last}",
                 hint=(last.hint if last is not None else "") or "Is the spec what was meant?",
             )
+
+    def _check_sources(self, trials: Sequence[int], rung: int | None = None) -> None:
+        """Raise SourceChanged where a source did, having dropped what ``trials`` scored with it."""
+        try:
+            self._task.check_sources()
+        except SourceChanged:
+            self._history.forget(trials, rung)
+            raise
 
     def _outcome(self, trial: Trial, climber: Climber) -> Trial:
         trial = replace(trial, items=dict(climber.items))
@@ -428,6 +442,7 @@ class _Loop:
         ]
         losses: dict[int, tuple[float, ...]] = {}
         finalists = self._finalists()
+        self._history.forgive(VALIDATION)
         for place, trial in enumerate(finalists):
             try:
                 candidate = self._task.plan(trial.recipe, trial.name)
@@ -442,7 +457,7 @@ class _Loop:
             self._history.count(trial.number, VALIDATION, len(places))
             sheet = self._task.goal.sheet(self._history.scores(trial.number, VALIDATION), places)
             losses[trial.number] = self._task.goal.losses(sheet)
-        self._task.check_sources()
+        self._check_sources([each.number for each in finalists], VALIDATION)
         winner = min(losses, key=lambda each: (sum(losses[each]), each)) if losses else None
         self._history.set_fact(
             "finals",
