@@ -64,6 +64,9 @@ class RunOptions:
         What was measured of sources before, and where to keep what is measured now.
     where:
         Names a request in messages, such as file and line.
+    seconds:
+        How long the run may take. Whoever asks gives it up when they are over; a runner that waits for another process
+        gives that up by itself, for it may hang. ``None``: as long as it takes.
     warm:
         Where a runner leaves what the next run may go on with, and finds what the last one left; ``None``: nowhere.
     """
@@ -77,6 +80,7 @@ class RunOptions:
     settings: Mapping[str, str] = field(default_factory=dict)
     findings: FindingCache | None = None
     where: Callable[[int], str] = field(default="request {}".format)
+    seconds: float | None = None
     warm: Warm | None = None
 
 

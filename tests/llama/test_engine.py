@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from alloyd_daemon.engine.in_memory import population
 from alloyd_daemon.gguf.architecture import architecture_of
 from alloyd_daemon.gguf.hyperparameters import Hyperparameters
 from alloyd_daemon.gguf.layout import describe
-from alloyd_daemon.llama.engine import Engine
+from alloyd_daemon.llama.engine import FAREWELL, Engine
 from alloyd_daemon.llama.image import Image
 from alloyd_daemon.llama.likelihood import score
 from alloyd_daemon.llama.messages import Load, Loaded
@@ -166,6 +167,24 @@ def test_nonsense_from_the_process_is_its_death(path: str, monkeypatch: pytest.M
         with Engine() as engine, pytest.raises(ChildDied) as raised:
             engine.load(_load(path))
         assert raised.value.hint
+
+
+def test_a_process_that_hangs_is_given_up_when_the_time_is_over(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans = _spans()
+    with Engine() as engine:
+        engine.until = time.monotonic() + 60
+        loaded = engine.load(_load(path))
+        os.kill(engine.pid, signal.SIGSTOP)
+        engine.until = time.monotonic() + 0.2
+        with pytest.raises(ChildDied, match="gave no answer before the time was over"):
+            _scores(engine, loaded, spans, share=True)
+        pid, left = engine.pid, time.monotonic()
+    assert time.monotonic() - left < FAREWELL, (
+        "it was killed, and is not waited for as one that may leave by itself"
+    )
+    assert not psutil.pid_exists(pid)
 
 
 def test_the_process_ends_with_whoever_started_it(path: str) -> None:

@@ -156,6 +156,28 @@ def test_a_crash_costs_one_candidate(mixture: Callable[[float], Candidate], opti
     assert not _engines()
 
 
+def test_an_engine_that_hangs_costs_one_candidate_its_time(
+    mixture: Callable[[float], Candidate], options: RunOptions
+) -> None:
+    expected, _ = _answers(_run([mixture(0.5)], options))
+    with Warm() as warm:
+        options = replace(options, warm=warm)
+        running = _run([mixture(1.0)], replace(options, seconds=2.0))
+        seen: list[Outcome] = []
+        for outcome in running:
+            seen.append(outcome)
+            if isinstance(outcome, Answered):
+                _engines()[0].send_signal(signal.SIGSTOP)
+                break
+        _, lost = _answers(iter([*seen, *running]))
+        assert isinstance(lost[0], ChildDied)
+        assert "before the time was over" in lost[0].message
+        assert not _engines()
+        answers, lost = _answers(_run([mixture(0.5)], options))
+    assert not lost
+    assert answers == expected
+
+
 def test_what_is_known_is_not_asked_and_changes_nothing(
     mixture: Callable[[float], Candidate], options: RunOptions
 ) -> None:

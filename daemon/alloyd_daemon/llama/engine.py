@@ -5,10 +5,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 from types import TracebackType
 from typing import IO, Final, TypeVar
 
@@ -37,9 +39,13 @@ T = TypeVar("T", bound=Reply)
 
 
 class Engine:
-    """One process with one model, which ends with the context; ``image`` is a descriptor that it may open as a file."""
+    """One process with one model, which ends with the context; ``image`` is a descriptor that it may open as a file.
+
+    ``until`` is when, on the monotonic clock, no more answers are waited for; ``None``: never.
+    """
 
     def __init__(self, image: int | None = None) -> None:
+        self.until: float | None = None
         self._frames = Frames()
         self._words: collections.deque[str] = collections.deque(maxlen=LAST_WORDS)
         self._process = subprocess.Popen(
@@ -110,12 +116,23 @@ class Engine:
         return reply
 
     def _reply(self) -> Reply | None:
-        """The next reply; None when there will be none."""
-        while data := os.read(self._pipe(self._process.stdout).fileno(), 1 << 20):
+        """The next reply; None when there will be none. Raises ChildDied when none came in time."""
+        pipe = self._pipe(self._process.stdout).fileno()
+        while self._in_time(pipe) and (data := os.read(pipe, 1 << 20)):
             for body in self._frames.feed(data):
                 reply: Reply = msgspec.msgpack.decode(body, type=Reply)
                 return reply
         return None
+
+    def _in_time(self, pipe: int) -> bool:
+        """Wait until there is something to read. Raises ChildDied when the time is over; the process is ended."""
+        if self.until is not None:
+            waiting = select.poll()
+            waiting.register(pipe, select.POLLIN)
+            if not waiting.poll(max(0.0, self.until - time.monotonic()) * 1000):
+                self._process.kill()
+                raise ChildDied("llama.cpp gave no answer before the time was over", hint=RESTARTED)
+        return True
 
     def _death(self, order: Order) -> ChildDied:
         """What to say of a process that is gone."""

@@ -119,6 +119,7 @@ class _Run:
     def __init__(self, requests: Sequence[Request], options: RunOptions) -> None:
         self._requests = requests
         self._options = options
+        self._until = None if options.seconds is None else time.monotonic() + options.seconds
         self._settings = EngineOptions.read(options.settings)
         # One thread too many makes all others wait for it at every step.
         self._threads = min(options.threads, len(os.sched_getaffinity(0)))
@@ -219,7 +220,7 @@ class _Run:
             memory=self._options.memory,
         )
         try:
-            engine, loaded = self.held.engine.ready(least)
+            engine, loaded = self.held.engine.ready(least, until=self._until)
         except EngineRefused as error:
             raise SourceError(
                 f"{path} is no model that llama.cpp can run: {error.message}",
@@ -240,7 +241,7 @@ class _Run:
         self, number: int, order: Load, questions: Questions, subjects: int, name: str
     ) -> Generator[Outcome, None, None]:
         known = self._known(number)
-        engine, loaded = self.held.engine.ready(order, changed=True)
+        engine, loaded = self.held.engine.ready(order, changed=True, until=self._until)
         done = len(known)
         for request, answer in ask(engine, questions, known, loaded.outputs):
             done += 1

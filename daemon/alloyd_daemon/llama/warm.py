@@ -30,8 +30,12 @@ class WarmEngine:
         """The process's number, while there is one."""
         return None if self._engine is None else self._engine.pid
 
-    def ready(self, order: Load, *, changed: bool = False) -> tuple[Engine, Loaded]:
+    def ready(
+        self, order: Load, *, changed: bool = False, until: float | None = None
+    ) -> tuple[Engine, Loaded]:
         """The engine with the file of ``order`` open; ``changed`` says that the file has other weights than before.
+
+        ``until`` is when, on the monotonic clock, no more answers are waited for.
 
         A model whose weights lie in the mapped file sees them change; one that was copied to a GPU is opened again.
 
@@ -40,11 +44,12 @@ class WarmEngine:
         EngineRefused
             llama.cpp does not open the file.
         ChildDied
-            It crashed over it.
+            It crashed over it, or the time was over.
         """
         if self._engine is None:
             self._engine = Engine(self._image)
             self._loaded = None
+        self._engine.until = until
         copied = self._loaded is not None and self._loaded.offloads and order.gpu_layers != 0
         if self._loaded is None or order != self._order or (changed and copied):
             self._loaded = None
