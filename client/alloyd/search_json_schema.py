@@ -29,6 +29,7 @@ def json_schema() -> dict[str, Any]:
     spec["properties"]["recipe"] = {"anyOf": [_ref("Recipe"), {"type": "null"}]}
     spec["properties"]["options"]["additionalProperties"] = _ref("Scalar")
     spec["properties"]["optimiser"] = _either(spec["properties"]["optimiser"], _TEXT)
+    spec["properties"]["screen"]["anyOf"].append({"const": False})
     for place in (spec["properties"], *(parts[each]["properties"] for each in ("Splits", "DataFlow"))):
         for field in place.values():
             if field.get("type") == "array" and field.get("items") == _TEXT:

@@ -23,6 +23,7 @@ from .search_schema import (
     Objective,
     OptimiserChoice,
     Rung,
+    Screen,
     SearchFile,
     Splits,
 )
@@ -110,7 +111,9 @@ class SearchReader(DocumentReader):
             objectives=self.objectives(fields.get("objectives"), len(tasks.search)),
             goal=self.choice(fields, (), "goal", ("one", "pareto")),
             optimiser=self.optimiser(fields.get("optimiser")),
+            screen=self.screen(fields.get("screen")),
             rungs=self.rungs(fields.get("rungs")),
+            timeout=self.positive(fields, (), "timeout"),
             baselines=self.switch(fields, (), "baselines", True),
             previous=self.texts(fields["previous"], ("previous",)) if "previous" in fields else (),
             finalists=self.count(fields, (), "finalists", 1, 1000) or 4,
@@ -271,6 +274,21 @@ class SearchReader(DocumentReader):
                     options[key] = option
         name = self.text(fields["name"], (*at, "name")) if "name" in fields else None
         return OptimiserChoice(name or "auto", options, self.count(fields, at, "batch", 1, 100_000))
+
+    def screen(self, value: Plain) -> Screen | None:
+        """The limits of the screen; ``false`` switches it off."""
+        if value is None or value is False:
+            return Screen() if value is None else None
+        at: Place = ("screen",)
+        if not isinstance(value, dict):
+            self.problem(
+                at,
+                f"screen must be false or a mapping, not {kind_of(value)}",
+                "For example screen: {norm_ratio: 10}.",
+            )
+            return Screen()
+        ratio = self.positive(self.fields(value, at, Screen), at, "norm_ratio")
+        return Screen() if ratio is None else Screen(ratio)
 
     def rungs(self, value: Plain) -> tuple[Rung, ...]:
         if value is None:

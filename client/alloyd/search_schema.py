@@ -96,6 +96,15 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: float | None = None
 
 
+class Screen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a candidate must be before it is asked anything.
+
+    ``norm_ratio``: how many times as far from the base as the farthest source it may lie.
+    """
+
+    norm_ratio: float = 10.0
+
+
 class OptimiserChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The optimiser by its name (``auto``: by the shape of the space), its options, and candidates at a time."""
 
@@ -110,6 +119,8 @@ class SearchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``goal``: one figure, or the ``pareto`` front of all objectives. ``baselines``: whether sources, soups and untuned
     methods are scored first. ``previous``: jobs or result files whose best is scored with them. ``finalists`` are
     scored again at full precision on validation. ``confidence`` is that of every interval that drops a candidate.
+    ``screen`` refuses candidates before they are scored (``None``, in a spec ``false``: it is off); ``timeout`` is how
+    many seconds one may take on the search split.
     ``mode``: ``deterministic`` repeats itself after any kill; ``async`` has no generations. ``options`` are those of
     evaluators and runners. ``most_failed``: failed candidates in a row after which something must be wrong.
     ``warnings`` are what the reader has to say of it.
@@ -123,7 +134,9 @@ class SearchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     objectives: tuple[Objective, ...] = (Objective(),)
     goal: Literal["one", "pareto"] = "one"
     optimiser: OptimiserChoice = OptimiserChoice()
+    screen: Screen | None = Screen()
     rungs: tuple[Rung, ...] = (Rung(race=True),)
+    timeout: float | None = None
     baselines: bool = True
     previous: tuple[str, ...] = ()
     finalists: int = 4

@@ -21,6 +21,7 @@ from alloyd.search_schema import (
     Objective,
     OptimiserChoice,
     Rung,
+    Screen,
     SearchFile,
     Splits,
 )
@@ -75,6 +76,8 @@ objectives: [{task: 1}, {task: 2, metric: bits_per_byte, weight: 0.5}]
 goal: pareto
 optimiser: {name: cma-es, options: {sigma: 0.3, restarts: true}, batch: 8}
 rungs: [{items: 20, quantise: nf4}, {race: true, block: 10}]
+screen: {norm_ratio: 3}
+timeout: 90
 budget: {items: 100000, seconds: 60}
 baselines: false
 previous: [search-1]
@@ -99,6 +102,8 @@ most_failed: 5
         goal="pareto",
         optimiser=OptimiserChoice("cma-es", {"sigma": 0.3, "restarts": True}, 8),
         rungs=(Rung(items=20, quantise="nf4"), Rung(race=True, block=10)),
+        screen=Screen(3.0),
+        timeout=90.0,
         budget=Budget(items=100_000, seconds=60.0),
         baselines=False,
         previous=("search-1",),
@@ -117,6 +122,17 @@ def test_one_text_is_a_list_of_one_and_an_optimiser_its_name() -> None:
     found = read(RECIPE % 1 + "tasks: {search: a, validation: b}\nbudget: {items: 1}\noptimiser: random\n")
     assert found.tasks == Splits(("a",), ("b",))
     assert found.optimiser == OptimiserChoice("random")
+
+
+def test_a_screen_is_switched_off_by_false_alone() -> None:
+    for said, found in (
+        ("false", None),
+        ("null", Screen()),
+        ("{}", Screen()),
+        ("{norm_ratio: 2}", Screen(2.0)),
+    ):
+        assert read(f"screen: {said}\n" + RECIPE % 1 + REST).screen == found
+    assert {"const": False} in json_schema()["$defs"]["SearchFile"]["properties"]["screen"]["anyOf"]
 
 
 def test_knobs_stand_wherever_a_value_may() -> None:
@@ -302,6 +318,13 @@ def test_the_recipe_is_read_as_recipes_are() -> None:
         ("rungs: [{items: -1}]", "rungs[0].items must be a whole number from 1", ""),
         ("rungs: [{race: 1}]", "rungs[0].race must be true or false, not a number", ""),
         ("rungs: [20]", "rungs[0] must be a mapping with the keys items", ""),
+        ("screen: true", "screen must be false or a mapping, not true or false", "norm_ratio"),
+        ("screen: 10", "screen must be false or a mapping, not a number", "screen: {norm_ratio: 10}"),
+        ("screen: {norm_ratio: 0}", "screen.norm_ratio must be a number above 0", ""),
+        ("screen: {norm: 3}", "'norm' is not a key of screen", "Known: norm_ratio."),
+        ("timeout: 0", "timeout must be a number above 0, not 0", ""),
+        ("timeout: .inf", "timeout must be a number above 0", ""),
+        ("timeout: 5m", "timeout must be a number above 0, not 5m", ""),
         ("confidence: 0.5", "confidence must be a number above 0.5 and below 1", ""),
         ("confidence: 95", "confidence must be a number above 0.5 and below 1", ""),
         ("finalists: 0", "finalists must be a whole number from 1", ""),
@@ -418,7 +441,7 @@ def test_the_schema_knows_every_key_and_defines_what_it_names() -> None:
     parts = schema["$defs"]
     assert _refs(schema) <= {f"#/$defs/{name}" for name in parts}
     assert set(parts["SearchFile"]["properties"]) == set(SearchFile.__struct_fields__) - {"warnings"}
-    for kind in (Knob, DataFlow, Splits, Objective, Rung, Budget, OptimiserChoice):
+    for kind in (Knob, DataFlow, Splits, Objective, Rung, Screen, Budget, OptimiserChoice):
         assert set(parts[kind.__name__]["properties"]) == set(kind.__struct_fields__)
         assert parts[kind.__name__]["additionalProperties"] is False
     assert {"$ref": "#/$defs/Knob"} in parts["Recipe"]["properties"]["merge_method"]["anyOf"]

@@ -304,3 +304,18 @@ def test_what_was_scored_with_a_changed_source_is_not_kept(tmp_path: Path, rest:
     away.rename(weights)
     again = search(text, tmp_path)
     assert [each["losses"] for each in _trials(again)] == [each["losses"] for each in _trials(whole)]
+
+
+def test_a_spec_says_how_far_a_candidate_may_lie_and_how_long_it_may_take(tmp_path: Path, rest: str) -> None:
+    wide = MERGE.replace("high: 2", "high: 60") + "optimiser: random\n" + rest
+    failed = [each for each in _trials(search(wide, tmp_path)) if each["state"] == "failed"]
+    assert failed
+    assert all(
+        "screen lets through what lies at most 10 times as far" in str(each["error"]) for each in failed
+    )
+    off = _trials(search(wide + "screen: false\n", tmp_path, "search-2"))
+    assert not any(each["state"] == "failed" for each in off)
+    slow = [
+        each["error"] for each in _trials(search(MERGE + rest + "timeout: 1.0e-9\n", tmp_path, "search-3"))
+    ]
+    assert all("took longer than 1e-09 s" in str(each) for each in slow)

@@ -17,7 +17,8 @@ BEST = {"math": 1.2, "lang": 0.9}
 
 class Toy:
     """``asked`` has the name of the candidate for every answer; those whose name ``breaks`` are lost at once,
-    and a run with one whose name it ``refuses`` ends with the ``refusal``.
+    and a run with one whose name it ``refuses`` ends with the ``refusal``. ``now`` is a clock, which every
+    answer puts forward by what it ``takes``.
 
     ``noise``: a type of weights by which answers have nothing to do with the candidate.
     """
@@ -29,7 +30,10 @@ class Toy:
         breaks: Callable[[str], bool] = lambda _: False,
         refuses: Callable[[str], bool] = lambda _: False,
         refusal: Exception | None = None,
+        takes: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
+        self.takes = takes
+        self.now = 0.0
         self.refuses = refuses
         self.refusal = refusal or MemoryTooSmall("it needs more", least=7)
         self.asked: list[str] = []
@@ -65,6 +69,7 @@ class Toy:
                     continue
                 assert isinstance(asked, Continuation)
                 self.asked.append(subject.name)
+                self.now += self.takes(subject.name)
                 right = draw(asked.context) < skill
                 yield Answered(number, request, Likelihood(-0.1 if right else -3.0, right, 1))
                 yield Progress(request + 1, len(requests), "items", subject.name)

@@ -1,13 +1,17 @@
-"""The Gram matrix of whole models' task vectors: what optimisers that know models reckon kinship with."""
+"""Gram matrices of task vectors: of whole models, which optimisers reckon kinship with, and of each tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from alloyd.jobs import Progress
 
-from ..engine.findings import open_findings
+from ..engine.findings import FindingCache, open_findings
 from ..settings import Settings
 from .figures import total
 from .measure import measure, sit
@@ -34,3 +38,46 @@ def task_vector_gram(
         measured = yield from measure(sitting, findings)
     found = total(len(models), measured.tensors).products
     return tuple(tuple(float(each) for each in row) for row in found)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorGram:
+    """Of one output tensor: ``products`` float64 [n, n], the inner products of the task vectors of all models.
+
+    ``sources`` gives the model (``None``: the base) of each (folder, tensor's name there) that was read; a model
+    without the tensor has a row of zeros.
+    """
+
+    sources: Mapping[tuple[Path, str], int | None]
+    products: npt.NDArray[np.float64]
+
+
+def tensor_grams(
+    base: str,
+    models: Sequence[str],
+    *,
+    home: Path,
+    settings: Settings,
+    memory: int | None = None,
+    threads: int | None = None,
+    findings: FindingCache | None = None,
+) -> Generator[Progress, None, dict[str, TensorGram]]:
+    """The Gram matrix of every tensor that the base shares with one of ``models`` (paths), in one streamed pass.
+
+    What ``findings`` knows is not read. Raises what :func:`kinship.measure.sit` and :func:`kinship.measure.measure`
+    raise.
+    """
+    sitting = sit(base, models, base_dir="/", home=home, settings=settings, memory=memory, threads=threads)
+    measured = yield from measure(sitting, findings)
+    folders = [each.path for each in sitting.prepared.plan.outline.models]
+    grams = {}
+    for plan, each in zip(sitting.tensors, measured.tensors, strict=True):
+        rows = iter(each.models)
+        sources = {
+            (folders[model], tensor.name): None if place == plan.operands.base else next(rows)
+            for place, (model, tensor) in enumerate(plan.sources)
+        }
+        products = np.zeros((len(models), len(models)))
+        products[np.ix_(each.models, each.models)] = each.values[:, 1:]
+        grams[each.name] = TensorGram(sources, products)
+    return grams

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..checkpoints.files import side_digest
 from ..checkpoints.fingerprint import check_unchanged, fingerprint
 from ..evaluator import Choices
 from ..job import Context
+from ..kinship.gram import tensor_grams
 from ..runner import RUNNERS, RunOptions
 from ..scoring.choose import group
 from ..scoring.run import Posed, Questions
@@ -29,10 +31,11 @@ from .baselines import Baseline, baselines
 from .genome import first_point
 from .leakage import check as check_leaks
 from .objective import Goal, goal_of
-from .phases import Phases, phases_of
+from .phases import Models, Phases, phases_of
 from .previous import previous_best
 from .results import Searched
 from .run import SearchTask
+from .screen import Screen
 from .space import PlainRecipe, Space
 
 
@@ -151,10 +154,29 @@ def make_ready(spec: SearchSpec, context: Context, folder: Path, options: RunOpt
         batch=file.optimiser.batch,
         seed=file.seed,
         most_failed=file.most_failed,
+        screen=_screen(file, phases.models, context, options),
+        timeout=file.timeout,
     )
     _check_runners(task, phases)
     identity = _identity(file, splits, phases, goal)
     return Ready(file, task, splits, phases, identity, (*phases.warnings, *notes))
+
+
+def _screen(file: SearchFile, models: Models, context: Context, options: RunOptions) -> Screen | None:
+    """The screen, where it is on and there is a base that distances can be from."""
+    if file.screen is None or models.base is None or not models.sources:
+        return None
+    measure = partial(
+        tensor_grams,
+        models.base,
+        tuple(models.sources),
+        home=context.home,
+        settings=context.settings,
+        memory=options.memory,
+        threads=options.threads,
+        findings=options.findings,
+    )
+    return Screen(file.screen.norm_ratio, Path(models.base), measure)
 
 
 def _check_splits(goal: Goal, splits: Mapping[str, tuple[Posed, ...]]) -> None:

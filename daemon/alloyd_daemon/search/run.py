@@ -29,8 +29,10 @@ from .history import History
 from .ladder import Ladder
 from .objective import Goal, Place
 from .scorer import Scorer
+from .screen import Screen
 from .space import PlainRecipe, Space
 from .standing import as_part, best_so_far, standing
+from .time_limit import TimeLimit
 from .trial import VALIDATION, Trial
 
 MANY: Final = 1000
@@ -62,7 +64,7 @@ class SearchTask:
     """A search, made ready: nothing of it is unchecked.
 
     ``plan`` makes a candidate of a recipe, by name; ``check_sources`` raises SourceChanged where a source is not what
-    it was when the search began.
+    it was when the search began. ``timeout``: seconds that a candidate may take on the search split.
     """
 
     phases: Sequence[MakePhase]
@@ -82,6 +84,8 @@ class SearchTask:
     batch: int | None = None
     seed: int = 0
     most_failed: int = 20
+    screen: Screen | None = None
+    timeout: float | None = None
 
 
 def search(task: SearchTask, history: History) -> Generator[Progress | Note, None, int | None]:
@@ -117,7 +121,7 @@ class _Loop:
             seed=task.seed,
             confidence=task.confidence,
         )
-        self._scorer = Scorer(history, task.search, task.runner, task.options)
+        self._scorer = Scorer(history, task.search, task.runner, task.options, TimeLimit(task.timeout))
         self._trials = {each.number: each for each in history.trials()}
         self._known: dict[str, int] = {}
         self._failed = 0
@@ -337,6 +341,10 @@ class _Loop:
                 twins[trial.number] = twin
                 continue
             meant[identity] = trial.number
+            refused = yield from self._screened(trial, candidate)
+            if refused is not None:
+                ended[trial.number] = replace(ended[trial.number], state="failed", error=refused)
+                continue
             climbers[trial.number] = Climber(trial.number, candidate)
         for number, deaths in self._history.begin(list(climbers)).items():
             if deaths >= MOST_DEATHS:
@@ -384,6 +392,14 @@ class _Loop:
         except SourceChanged:
             self._history.forget(trials, rung)
             raise
+
+    def _screened(
+        self, trial: Trial, candidate: Candidate
+    ) -> Generator[Progress | Note, None, AlloydError | None]:
+        """What the screen has against a candidate; a baseline is scored, however far it lies."""
+        if self._task.screen is None or trial.origin != "optimiser":
+            return None
+        return (yield from self._task.screen.refuses(candidate))
 
     def _outcome(self, trial: Trial, climber: Climber) -> Trial:
         trial = replace(trial, items=dict(climber.items))
@@ -434,7 +450,7 @@ class _Loop:
 
     def finals(self) -> Generator[Progress | Note, None, int | None]:
         """Score the best, and all that they are held against, at full precision on validation; returns the winner."""
-        scorer = replace(self._scorer, tasks=self._task.validation)
+        scorer = replace(self._scorer, tasks=self._task.validation, limit=TimeLimit(None))
         places = [
             Place(number, item.id)
             for number, posed in enumerate(self._task.validation)

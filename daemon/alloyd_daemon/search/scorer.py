@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
@@ -19,6 +19,7 @@ from ..scoring.choose import group
 from ..scoring.run import Posed, Questions, score
 from .history import History
 from .objective import Place
+from .time_limit import TimeLimit
 
 OF_ONE: Final = (PlanError, SourceError, TaskError, JobError, MemoryError, RuntimeError)
 """What a runner raises for all that it was given, and yet may have to do with one of them: a path that is too long for
@@ -27,12 +28,16 @@ the memory, say."""
 
 @dataclass(frozen=True)
 class Scorer:
-    """How trials are scored: ``runner`` by name (or ``auto``) on ``tasks``; ``options`` but for type and scratch."""
+    """How trials are scored: ``runner`` by name (or ``auto``) on ``tasks``; ``options`` but for type and scratch.
+
+    ``limit`` is the time that each may take.
+    """
 
     history: History
     tasks: tuple[Posed, ...]
     runner: str
     options: RunOptions
+    limit: TimeLimit = field(default_factory=lambda: TimeLimit(None))
 
     @cached_property
     def generates(self) -> bool:
@@ -63,13 +68,14 @@ class Scorer:
         runner = self.runner_of(candidates, quantise)
         scratch = self.options.scratch / f"rung{rung}"
         scratch.mkdir(parents=True, exist_ok=True)
-        options = replace(self.options, scratch=scratch, quantise=quantise)
+        seconds = self.limit.left(members)
+        options = replace(self.options, scratch=scratch, quantise=quantise, seconds=seconds)
         trials = {each.name: trial for trial, each in members.items()}
         records = _Records(self.history, rung, numbers, trials)
         failure: Exception | None = None
         try:
             with closing(score(candidates, questions, runner, options, records)) as running:
-                for said in running:
+                for said in self.limit.within(running, members):
                     # What a runner says of one score is too much of thousands.
                     if isinstance(said, Progress) or said.level == "warning":
                         yield said

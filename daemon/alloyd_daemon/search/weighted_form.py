@@ -76,11 +76,20 @@ def weighted_form(merge: PlainRecipe, open_model: Callable[[ModelRef], Checkpoin
     layout = find_layout(donor.tensors, table_for(named_in(donor.config)), donor.config)
     canonical = {stored: name for name, stored in layout.stored.items()}
     sums = {
-        canonical.get(each.name, each.name): _SUMS[each.method](each)
+        canonical.get(each.name, each.name): found
         for each in outline.assignments
-        if each.method == recipe.merge_method
+        if each.method == recipe.merge_method and (found := sum_of(each)) is not None
     }
     return WeightedForm(tuple(opened), outline.donor, sums)
+
+
+def sum_of(each: Assignment) -> Sum | None:
+    """What one output tensor adds up; ``None`` where its method is no weighted sum. Its models must be distinct.
+
+    Raises RecipeError where weights that are divided by their sum add up to 0.
+    """
+    form = _SUMS.get(each.method)
+    return None if form is None else form(each)
 
 
 def not_a_sum(method: str) -> RecipeError:
