@@ -173,8 +173,8 @@ class SearchReader(DocumentReader):
         path = DataFlow(
             models=self.texts(fields["models"], (*at, "models")) if "models" in fields else (),
             repeat=self.count(fields, at, "repeat", 1, 64) or 1,
-            first=self.count(fields, at, "first", 0, 1000, 1),
-            last=self.count(fields, at, "last", 0, 1000, 1),
+            first=self.count(fields, at, "first", 1, 1000, 1),
+            last=self.count(fields, at, "last", 1, 1000, 1),
             scale=self.scale(fields["scale"], (*at, "scale")) if "scale" in fields else None,
             sign=self.switch(fields, at, "sign", False),
             longest=self.count(fields, at, "longest", 1, 100_000),

@@ -70,7 +70,7 @@ recipe:
   base_model: base
   models:
     - {model: a, parameters: {weight: {low: -1, high: 1}}}
-path: {models: [a, b], repeat: 3, first: 2, last: 0, scale: [0.5, 2], sign: true, longest: 40, after: true, share: 0.25}
+path: {models: [a, b], repeat: 3, first: 2, last: 1, scale: [0.5, 2], sign: true, longest: 40, after: true, share: 0.25}
 tasks: {search: [a, b], validation: [c, d], test: [e, f]}
 objectives: [{task: 1}, {task: 2, metric: bits_per_byte, weight: 0.5}]
 goal: pareto
@@ -96,7 +96,7 @@ most_failed: 5
     assert found.recipe["models"][0]["parameters"]["weight"] == Knob(low=-1, high=1)
     assert msgspec.structs.replace(found, recipe=None) == SearchFile(
         name="whole",
-        path=DataFlow(("a", "b"), 3, 2, 0, (0.5, 2), True, 40, True, 0.25),
+        path=DataFlow(("a", "b"), 3, 2, 1, (0.5, 2), True, 40, True, 0.25),
         tasks=Splits(("a", "b"), ("c", "d"), ("e", "f")),
         objectives=(Objective(1), Objective(2, "bits_per_byte", 0.5)),
         goal="pareto",

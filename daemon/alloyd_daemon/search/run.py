@@ -210,10 +210,10 @@ class _Loop:
         ]
         asking.tell(earlier)
         yield from self._repeat(number, asking, phase.space)
-        size = 1 if task.one_at_a_time else task.batch or asking.batch
         over = any(each.phase > number for each in self._trials.values())
         while not over and not self._spent(number, phase.until):
             left = self._left(number, phase.until)
+            size = 1 if task.one_at_a_time else task.batch or asking.batch
             count = size if left is None else min(size, left)
             proposals = asking.ask(count)
             batch = len(self._batches(number)) + 1
