@@ -14,7 +14,7 @@ from . import render_search
 from .api import Client
 from .cli_work import connected, done
 from .console import Console
-from .errors import UsageError
+from .errors import OutputExists, UsageError
 from .jobs import Job, JobState, Spec
 from .recipe_file import MAX_BYTES, decode
 from .search_results import read_results, search_folder
@@ -64,10 +64,25 @@ def _check(options: argparse.Namespace) -> None:
             "with --no-daemon a search's files go when it ends",
             hint="Say where they should stay: --out FOLDER",
         )
+    if options.out and os.path.exists(options.out) and not os.path.isdir(options.out):
+        raise UsageError(f"--out {options.out} is no folder", hint="Name one, or what is to become one.")
+    if options.merge and os.path.lexists(options.merge) and not _is_free(options.merge):
+        raise OutputExists(
+            f"{options.merge} is there already",
+            hint="Name another folder, or move it away.",
+            path=options.merge,
+        )
     said = [f"--{each}" for each in OVERRIDES if getattr(options, each) is not None]
     said = ["--async" if each == "--mode" else each for each in said]
     if said and (options.results or (options.open_test and said != ["--threads"])):
         raise UsageError(f"{said[0]} has no place here", hint="It is for a search that is yet to run.")
+
+
+def _is_free(path: str) -> bool:
+    """Whether ``path`` is a folder that may become a model; the merge itself looks closer."""
+    return os.path.isdir(path) and all(
+        name.startswith(".") or name == "lost+found" for name in os.listdir(path)
+    )
 
 
 def _spec(client: Client, options: argparse.Namespace) -> Spec:

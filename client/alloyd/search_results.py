@@ -12,6 +12,19 @@ from .jobs import Job
 SCHEMA: Final = 1
 """The version of what ``results.json`` holds."""
 
+_KEYS: Final = (
+    "job",
+    "optimiser",
+    "genes",
+    "objectives",
+    "winner",
+    "test",
+    "trials",
+    "spent",
+    "notes",
+    "recipes",
+)
+
 
 def search_folder(home: str, job: str) -> Path:
     """Where the files of a search lie."""
@@ -31,9 +44,10 @@ def read_results(home: str, job: Job) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as wrong:
         raise JobError(
-            f"{path} cannot be read: {wrong}", hint=f"'alloy resume {job.id}' writes it again."
+            f"{path} cannot be read: {wrong}",
+            hint=f"'alloy search --extend {job.id} --candidates N' writes them anew, from its record.",
         ) from None
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA or not found.keys() >= set(_KEYS):
         raise JobError(
             f"{path} is not what this version reads",
             hint="It was written by another version of alloyd, or changed since: read it with that one.",

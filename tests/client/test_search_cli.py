@@ -90,6 +90,18 @@ def test_words_that_make_no_sense_start_nothing(
         assert client.jobs() == []
 
 
+def test_where_nothing_can_be_put_is_told_before_the_search(
+    tmp_path: Path, daemon: TrialDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.yaml").write_text(SPEC)
+    assert main(["search", str(tmp_path / "s.yaml"), "--out", str(tmp_path / "s.yaml")]) == 2
+    assert "is no folder" in capsys.readouterr().err
+    assert main(["search", str(tmp_path / "s.yaml"), "--merge", str(tmp_path)]) == 6
+    assert "is there already" in capsys.readouterr().err
+    with Client() as client:
+        assert client.jobs() == []
+
+
 def test_the_schema_of_a_spec_is_printed_without_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "--schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
