@@ -39,6 +39,11 @@ def test_options_are_those_of_the_optimiser_that_has_them() -> None:
     [
         ({"candidates": 0}, "a budget of 0 candidates is none"),
         ({"items": -1}, "a budget of -1 items is none"),
+        ({"seconds": float("nan"), "mode": "async"}, "a budget of nan seconds is none"),
+        ({"seconds": float("inf"), "mode": "async"}, "a budget of inf seconds is none"),
+        ({"seed": -1}, "the seed must be a whole number from 0 to"),
+        ({"seed": 2**63}, "the seed must be a whole number from 0 to"),
+        ({"mode": "asink"}, "mode must be deterministic or async, not 'asink'"),
         ({"seconds": 5.0}, "cannot repeat itself after a kill"),
     ],
 )

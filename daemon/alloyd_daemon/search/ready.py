@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,8 +14,9 @@ import msgspec
 from blake3 import blake3
 
 from alloyd import __version__, search_reader
-from alloyd.errors import RecipeError, UsageError
+from alloyd.errors import RecipeError, UsageError, did_you_mean
 from alloyd.jobs import PlanSpec, SearchSpec
+from alloyd.recipe_schema import MAX_SEED
 from alloyd.search_schema import SearchFile
 
 from .. import tasks
@@ -216,8 +218,20 @@ def beside(file: SearchFile, spec: SearchSpec) -> SearchFile:
     given = {name: getattr(spec, name) for name in ("candidates", "items", "seconds")}
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
-        if value <= 0:
-            raise UsageError(f"a budget of {value} {name} is none", hint="Give more than 0.", key=name)
+        if not 0 < value < math.inf:
+            raise UsageError(f"a budget of {value} {name} is none", hint="Give a number above 0.", key=name)
+    if spec.seed is not None and not 0 <= spec.seed <= MAX_SEED:
+        raise UsageError(
+            f"the seed must be a whole number from 0 to {MAX_SEED}, not {spec.seed}",
+            hint="Leave it out for the spec's own.",
+            key="seed",
+        )
+    if spec.mode not in (None, "deterministic", "async"):
+        raise UsageError(
+            f"mode must be deterministic or async, not '{spec.mode}'",
+            hint=did_you_mean(spec.mode, ("deterministic", "async")),
+            key="mode",
+        )
     if given:
         file = replaced(file, budget=replaced(file.budget, **given))
     if spec.optimiser is not None and spec.optimiser != file.optimiser.name:
