@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from alloyd.errors import AlloydError, JobError, JobNotFound, SourceChanged, TaskError
+from alloyd.errors import AlloydError, JobError, JobNotFound, SourceChanged, StoreError, TaskError
 from alloyd.jobs import Finished, Note, OpenTestSpec, Planned, Report, SearchSpec
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.runner import RUNNERS
@@ -252,6 +252,13 @@ def test_the_winner_of_what_it_continues_is_not_a_searchs_own(tmp_path: Path, re
     running.close()  # type: ignore[attr-defined]
     with pytest.raises(JobError, match="search-2 has no winner yet"):
         list(JOBS.get("open_test").run(OpenTestSpec("search-2"), context(tmp_path, "test-3")))
+
+
+def test_an_emptied_record_is_refused_by_name(tmp_path: Path, rest: str) -> None:
+    search(MERGE + rest, tmp_path)
+    _record(tmp_path).write_bytes(b"")
+    with pytest.raises(StoreError, match=r"history.db does not say which search it is of"):
+        list(JOBS.get("open_test").run(OpenTestSpec("search-1"), context(tmp_path, "test-2")))
 
 
 def test_a_budget_that_was_spent_before_is_told(tmp_path: Path, rest: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from alloyd.errors import AlloydError, JobError, SourceChanged, UsageError
+from alloyd.errors import AlloydError, JobError, SourceChanged, StoreError, UsageError
 from alloyd.jobs import Finished, Note, OpenTestSpec, Planned, Progress, Report, SearchSpec
 
 from ..engine.findings import open_findings
@@ -100,7 +100,14 @@ def _ready(
     history: History, spec: OpenTestSpec, context: Context, folder: Path, options: RunOptions
 ) -> Ready:
     """The search as it was: what its models and tasks are not any more cannot be tested."""
-    asked = msgspec.convert(history.fact("search"), SearchSpec)
+    try:
+        asked = msgspec.convert(history.fact("search"), SearchSpec)
+    except msgspec.ValidationError as wrong:
+        raise StoreError(
+            f"{history.path} does not say which search it is of ({wrong})",
+            hint="It was emptied or changed: search anew.",
+            path=str(history.path),
+        ) from None
     ready = make_ready(msgspec.structs.replace(asked, threads=spec.threads), context, folder, options)
     if "test" not in ready.splits:
         raise UsageError(
