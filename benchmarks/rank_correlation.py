@@ -1,6 +1,6 @@
 """Does a quantised candidate's score rank candidates as its bfloat16 score does? Kendall and Spearman, with intervals.
 
-    .venv/bin/python benchmarks/rank_correlation.py --work WORK [--count 36] [--validation 500]
+    .venv/bin/python benchmarks/rank_correlation.py --work WORK [--count 36] [--validation 300]
 
 Candidates are those of the replay's table (racing_replay.py, same WORK) at evenly spaced ranks, so that they span the
 space from useless to best. Each type is scored as the ladder scores it: NF4 and int8 by the runner `resident`, types of
@@ -37,7 +37,6 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=36, help="candidates")
     parser.add_argument("--candidates", type=int, default=210, help="candidates of the table")
     parser.add_argument("--table", type=int, default=600, help="items of the table")
-    parser.set_defaults(validation=500)
     options = arguments(parser)
     models, base = wide_pair(options.work)
     ground = Ground(options.work, models, base, options.threads)
