@@ -20,7 +20,8 @@ from alloyd_daemon.search.baselines import baselines
 from alloyd_daemon.search.genome import Gene, Genome, Point
 from alloyd_daemon.search.history import History
 from alloyd_daemon.search.objective import goal_of
-from alloyd_daemon.search.run import Phase, SearchTask, search
+from alloyd_daemon.search.run import search
+from alloyd_daemon.search.search_task import Phase, SearchTask
 from alloyd_daemon.search.space import PlainRecipe
 from alloyd_daemon.search.trial import Trial
 from alloyd_daemon.settings import Settings

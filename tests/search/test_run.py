@@ -19,7 +19,8 @@ from alloyd_daemon.runner import RUNNERS
 from alloyd_daemon.search.genome import Gene, Genome, Point
 from alloyd_daemon.search.history import History
 from alloyd_daemon.search.objective import goal_of
-from alloyd_daemon.search.run import Phase, SearchTask, search
+from alloyd_daemon.search.run import search
+from alloyd_daemon.search.search_task import Phase, SearchTask
 from alloyd_daemon.search.space import PlainRecipe
 from alloyd_daemon.search.trial import VALIDATION, Trial
 from search.toy import Toy

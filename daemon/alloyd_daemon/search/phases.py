@@ -26,7 +26,7 @@ from .choose import Chosen, check_objectives, choose
 from .genome import Genome
 from .model_shape import ModelShape
 from .options import check_options
-from .run import MakePhase, Phase
+from .search_task import MakePhase, Phase
 from .space import Space
 from .spaces.data_flow import DataFlowSpace
 from .spaces.hybrid import HybridSpace

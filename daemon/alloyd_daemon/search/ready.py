@@ -36,8 +36,8 @@ from .objective import Goal, goal_of
 from .phases import Models, Phases, phases_of
 from .previous import previous_best
 from .results import Searched
-from .run import SearchTask
 from .screen import Screen
+from .search_task import SearchTask
 from .space import PlainRecipe, Space
 
 

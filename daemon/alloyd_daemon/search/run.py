@@ -8,32 +8,27 @@ it then asks, drops and tells as if it had never been stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Final
 
 from alloyd.errors import AlloydError, ChildDied, DiskFull, JobError, SourceChanged
 from alloyd.jobs import Note, Progress
-from alloyd.search_schema import Budget, Rung
 
 from ..candidate import Candidate
-from ..optimiser import OptimiserKind, Problem, Sources
-from ..runner import RunOptions
-from ..scoring.run import Posed
+from ..optimiser import Problem
 from .asking import Asking
-from .baselines import Baseline
 from .climb import Climber, climb, settled_text
-from .genome import Value
+from .finals import check_sources, finals
 from .history import History
 from .ladder import Ladder
-from .objective import Goal, Place
 from .scorer import Scorer
-from .screen import Screen
+from .search_task import Phase, Said, SearchTask
 from .space import PlainRecipe, Space
-from .standing import as_part, best_so_far, standing
+from .standing import best_so_far, standing
 from .time_limit import TimeLimit
-from .trial import VALIDATION, Trial
+from .trial import Trial
 
 MANY: Final = 1000
 """Points that an optimiser is told to expect where the budget is one of items or time."""
@@ -41,51 +36,6 @@ TICK: Final = 0.1
 """Seconds for which the same is said of how the search stands: it goes through all trials, items come fast."""
 MOST_DEATHS: Final = 3
 """Processes that may die over one trial before they scored another item of it; then it is the trial that failed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """One space and the optimiser that searches it, until the part ``until`` of the whole budget is spent."""
-
-    space: Space
-    kind: OptimiserKind
-    options: Mapping[str, Value]
-    until: float = 1.0
-    sources: Sources | None = None
-
-
-Said = Generator[Progress | Note, None, None]
-MakePhase = Callable[[Trial | None], Generator[Progress | Note, None, Phase]]
-"""Makes a phase, when its turn has come, from the best trial so far."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchTask:
-    """A search, made ready: nothing of it is unchecked.
-
-    ``plan`` makes a candidate of a recipe, by name; ``check_sources`` raises SourceChanged where a source is not what
-    it was when the search began. ``timeout``: seconds that a candidate may take on the search split.
-    """
-
-    phases: Sequence[MakePhase]
-    baselines: Sequence[Baseline]
-    goal: Goal
-    search: tuple[Posed, ...]
-    validation: tuple[Posed, ...]
-    rungs: tuple[Rung, ...]
-    budget: Budget
-    plan: Callable[[PlainRecipe, str], Candidate]
-    options: RunOptions
-    check_sources: Callable[[], None] = lambda: None
-    runner: str = "auto"
-    finalists: int = 4
-    confidence: float = 0.95
-    one_at_a_time: bool = False
-    batch: int | None = None
-    seed: int = 0
-    most_failed: int = 20
-    screen: Screen | None = None
-    timeout: float | None = None
 
 
 def search(task: SearchTask, history: History) -> Generator[Progress | Note, None, int | None]:
@@ -105,7 +55,7 @@ def search(task: SearchTask, history: History) -> Generator[Progress | Note, Non
     for number, make in enumerate(task.phases):
         phase = yield from make(loop.best_before(number))
         yield from loop.phase(number, phase)
-    return (yield from loop.finals())
+    return (yield from finals(task, history))
 
 
 class _Loop:
@@ -373,7 +323,7 @@ class _Loop:
         each_took = (now - self._since) / len(ended)
         self._since = now
         outcomes = [replace(ended[each.number], seconds=each_took) for each in trials]
-        self._check_sources(list(climbers))
+        check_sources(self._task, self._history, list(climbers))
         self._history.tell(outcomes)
         for outcome in outcomes:
             self._remember(outcome)
@@ -384,14 +334,6 @@ class _Loop:
                 f"{self._failed} candidates failed one after the other; the last, {outcomes[-1].name}: {last}",
                 hint=(last.hint if last is not None else "") or "Is the spec what was meant?",
             )
-
-    def _check_sources(self, trials: Sequence[int], rung: int | None = None) -> None:
-        """Raise SourceChanged where a source did, having dropped what ``trials`` scored with it."""
-        try:
-            self._task.check_sources()
-        except SourceChanged:
-            self._history.forget(trials, rung)
-            raise
 
     def _screened(
         self, trial: Trial, candidate: Candidate
@@ -445,56 +387,3 @@ class _Loop:
             scores = self._history.scores(best.number, self._ladder.top.number)
             self._shown = (best.number, f"; {best_so_far(best, self._task.goal, scores)}")
         return self._shown[1]
-
-    # The end
-
-    def finals(self) -> Generator[Progress | Note, None, int | None]:
-        """Score the best, and all that they are held against, at full precision on validation; returns the winner."""
-        scorer = replace(self._scorer, tasks=self._task.validation, limit=TimeLimit(None))
-        places = [
-            Place(number, item.id)
-            for number, posed in enumerate(self._task.validation)
-            for item in posed.task.items
-        ]
-        losses: dict[int, tuple[float, ...]] = {}
-        finalists = self._finalists()
-        self._history.forgive(VALIDATION)
-        for place, trial in enumerate(finalists):
-            try:
-                candidate = self._task.plan(trial.recipe, trial.name)
-                running = scorer.score({trial.number: candidate}, places, rung=VALIDATION, quantise=None)
-                what = f"validation, {place + 1} of {len(finalists)}: {trial.name}"
-                lost = yield from as_part(running, place, len(finalists), len(places), what)
-            except AlloydError as error:
-                lost = {trial.number: error}
-            if trial.number in lost:
-                yield Note("warning", f"{trial.name} has no validation score: {lost[trial.number]}")
-                continue
-            self._history.count(trial.number, VALIDATION, len(places))
-            sheet = self._task.goal.sheet(self._history.scores(trial.number, VALIDATION), places)
-            losses[trial.number] = self._task.goal.losses(sheet)
-        self._check_sources([each.number for each in finalists], VALIDATION)
-        winner = min(losses, key=lambda each: (sum(losses[each]), each)) if losses else None
-        self._history.set_fact(
-            "finals",
-            {"winner": winner, "losses": {str(each): losses[each] for each in losses}},
-        )
-        return winner
-
-    def _finalists(self) -> list[Trial]:
-        """The best that answered everything, and every baseline that did not fail, in the order of their numbers."""
-        scored = [
-            each for each in self._trials.values() if each.state == "scored" and each.losses is not None
-        ]
-        ranked = sorted(scored, key=lambda each: (sum(each.losses or ()), each.number))
-        chosen = {each.number for each in ranked[: self._task.finalists]}
-        if self._task.goal.several:
-            from .pareto import front
-
-            chosen |= {ranked[place].number for place in front([each.losses or () for each in ranked])}
-        chosen |= {
-            each.number
-            for each in self._trials.values()
-            if each.origin != "optimiser" and each.state in ("scored", "dropped")
-        }
-        return [self._trials[number] for number in sorted(chosen)]
