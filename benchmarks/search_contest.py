@@ -127,6 +127,9 @@ def _time(ground: Ground, search: Any) -> None:
         for recipe in recipes[: TIMED + 1]:
             ground.table([recipe], search)
         took = ground.seconds[1:]  # the first one loads libraries and kernels
+        if not took:
+            print(f"  {name:36} all of its candidates are known: use a fresh --work")
+            continue
         print(
             f"  {name:36} {statistics.median(took):.2f} s ({min(took):.2f}-{max(took):.2f}), {search.items} items"
         )
