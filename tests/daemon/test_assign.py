@@ -21,7 +21,7 @@ def test_whole_models_give_every_tensor_once_in_the_order_of_the_donor() -> None
     for each in outline.assignments:
         assert [(one.model, one.tensor) for one in each.inputs] == [(0, each.name), (1, each.name)]
         assert [one.parameters for one in each.inputs] == [{"weight": 1.0}, {"weight": 3.0}]
-        assert (each.method, each.base, each.shared) == ("linear", None, {"normalize": True})
+        assert (each.method, each.base, each.shared) == ("linear", None, {"normalize": True, "offset": 0.0})
     assert [model.name for model in outline.models] == ["a", "b"]
     assert (outline.donor, outline.seed, outline.warnings) == (0, 0, ())
     (stack,) = outline.stacks

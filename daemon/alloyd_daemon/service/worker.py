@@ -35,6 +35,7 @@ from .store_rows import cancelled
 LIGHT = ("plan", "verify")
 LIGHT_AT_ONCE = 4
 MOST_DEATHS = 4
+"""One more than a search gives one of its candidates, so that the candidate fails and not the search."""
 # The default pipe holds 64 KiB; a recipe must fit without the daemon waiting for its child to read.
 PIPE_SIZE = 2**20
 
