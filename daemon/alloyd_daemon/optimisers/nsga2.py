@@ -221,7 +221,7 @@ OPTIMISERS.register(
         several=True,
         options={
             "population": Option(
-                default=12, low=4, high=10000, about="members, and offspring of a generation"
+                default=20, low=4, high=10000, about="members, and offspring of a generation"
             ),
         },
     ),
