@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from .aio import AsyncClient
     from .api import Client
     from .errors import AlloydError
-    from .jobs import Event, Job, JobState, KinshipSpec, MergeSpec, PlanSpec, ScoreSpec, Subject, VerifySpec
+    from .jobs import (
+        Event,
+        Job,
+        JobState,
+        KinshipSpec,
+        MergeSpec,
+        OpenTestSpec,
+        PlanSpec,
+        ScoreSpec,
+        SearchSpec,
+        Subject,
+        VerifySpec,
+    )
 
 __version__ = "0.1.0"
 
