@@ -11,23 +11,20 @@ from pathlib import Path
 
 import msgspec
 
-from alloyd.errors import AlloydError, JobError, SourceChanged, StoreError, UsageError
+from alloyd.errors import JobError, SourceChanged, StoreError, UsageError
 from alloyd.jobs import Finished, Note, OpenTestSpec, Planned, Progress, Report, SearchSpec
 
 from ..engine.findings import open_findings
 from ..job import JOBS, Context, JobKind
 from ..runner import RunOptions
+from ..search.finals import answer_all
 from ..search.history import History
+from ..search.history_file import record_of
 from ..search.judgement import opened_figures
-from ..search.objective import Place
 from ..search.publish import publish
 from ..search.ready import Ready, make_ready
-from ..search.scorer import Scorer
-from ..search.standing import as_part
 from ..search.trial import TEST, Trial
 from ..warm import Warm
-
-RECORD = "history.db"
 
 
 def run(spec: OpenTestSpec, context: Context) -> Generator[Report, None, None]:
@@ -40,10 +37,8 @@ def run(spec: OpenTestSpec, context: Context) -> Generator[Report, None, None]:
     UsageError
         It has no test split.
     """
-    folder = context.home / "searches" / spec.search
-    path = folder / RECORD
-    if not spec.search or Path(spec.search).name != spec.search or not path.is_file():
-        raise JobError(f"there is no record of a search '{spec.search}'", hint="'alloy ps --all' lists jobs.")
+    path = record_of(context.home, spec.search)
+    folder = path.parent
     memory = spec.memory if spec.memory is not None else context.settings.memory_bytes()
     threads = spec.threads or context.settings.thread_count()
     with (
@@ -126,25 +121,18 @@ def _score(
     history: History, ready: Ready, trials: list[Trial]
 ) -> Generator[Progress | Note, None, list[Trial]]:
     """Score ``trials`` on all items of the test; returns those that answered."""
-    posed = ready.splits["test"]
-    places = [Place(number, item.id) for number, each in enumerate(posed) for item in each.task.items]
-    scorer = Scorer(history, posed, ready.task.runner, ready.task.options)
-    answered = []
-    for number, trial in enumerate(trials):
-        try:
-            candidate = ready.task.plan(trial.recipe, trial.name)
-            running = scorer.score({trial.number: candidate}, places, rung=TEST, quantise=None)
-            lost = yield from as_part(running, number, len(trials), len(places), trial.name)
-        except AlloydError as error:
-            lost = {trial.number: error}
-        if trial.number in lost:
-            note = Note("warning", f"{trial.name} has no test score: {lost[trial.number]}")
-            history.enter("note", note.text, {"level": note.level, "text": note.text})
-            yield note
-            continue
-        history.count(trial.number, TEST, len(places))
-        answered.append(trial)
-    return answered
+    running = answer_all(ready.task, history, ready.splits["test"], trials, rung=TEST, split="test")
+    try:
+        while True:
+            said = next(running)
+            if isinstance(said, Note):
+                history.enter("note", said.text, {"level": said.level, "text": said.text})
+            yield said
+    except StopIteration as end:
+        answered: list[Trial] = end.value
+        return answered
+    finally:
+        running.close()
 
 
 JOBS.register("open_test", JobKind(spec=OpenTestSpec, run=run))

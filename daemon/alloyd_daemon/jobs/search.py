@@ -14,13 +14,14 @@ from typing import Final
 
 import msgspec
 
-from alloyd.errors import JobError, JobNotFound, UsageError
+from alloyd.errors import JobError, UsageError
 from alloyd.jobs import Finished, Note, Planned, Report, SearchSpec
 
 from ..engine.findings import open_findings
 from ..job import JOBS, Context, JobKind
 from ..runner import RunOptions
 from ..search.history import History
+from ..search.history_file import RECORD, folder_of, record_of
 from ..search.publish import publish, so_far
 from ..search.ready import Ready, make_ready
 from ..search.results import Searched
@@ -28,7 +29,6 @@ from ..search.run import search
 from ..settings import MOST_THREADS
 from ..warm import Warm
 
-RECORD = "history.db"
 TELL_EVERY: Final = 60.0
 """Seconds between results that are written while a search runs."""
 
@@ -43,7 +43,7 @@ def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
         scored for; so many failed one after the other that something must be wrong.
     """
     _check(spec)
-    folder = context.home / "searches" / context.job_id
+    folder = folder_of(context.home, context.job_id)
     memory = spec.memory if spec.memory is not None else context.settings.memory_bytes()
     threads = spec.threads or context.settings.thread_count()
     with (
@@ -101,7 +101,7 @@ def _tell_so_far(history: History, searched: Searched, folder: Path) -> float:
 
 def discard(_: SearchSpec, context: Context) -> None:
     """Remove all that a cancelled search left behind."""
-    shutil.rmtree(context.home / "searches" / context.job_id, ignore_errors=True)
+    shutil.rmtree(folder_of(context.home, context.job_id), ignore_errors=True)
 
 
 def _check(spec: SearchSpec) -> None:
@@ -137,16 +137,6 @@ def _nothing_more(history: History, ready: Ready) -> Note | None:
         return None
     budget = ready.summary()["budget"]
     return Note("warning", f"nothing was added to {continued['search']}: its budget is {budget} in all")
-
-
-def record_of(home: Path, job: str) -> Path:
-    """The record of the search ``job``. Raises JobNotFound where there is none."""
-    path = home / "searches" / job / RECORD
-    if not job or Path(job).name != job or not path.is_file():
-        raise JobNotFound(
-            f"there is no record of a search '{job}'", hint="'alloy ps --all' lists jobs.", job=job
-        )
-    return path
 
 
 JOBS.register("search", JobKind(spec=SearchSpec, run=run, discard=discard))

@@ -1,4 +1,4 @@
-"""The end of a search: the best, and all that they are held against, on the validation split at full precision."""
+"""The end of a search: the best, and all that they are held against, on whole splits at full precision."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from alloyd.errors import AlloydError, SourceChanged
 from alloyd.jobs import Note, Progress
 
+from ..scoring.run import Posed
 from .history import History
 from .objective import Place
 from .pareto import front
@@ -22,32 +23,58 @@ def finals(task: SearchTask, history: History) -> Generator[Progress | Note, Non
 
     Raises AlloydError for what concerns all of them, SourceChanged where a source is not what it was.
     """
-    scorer = Scorer(history, task.validation, task.runner, task.options, TimeLimit(None))
-    places = [
-        Place(number, item.id) for number, posed in enumerate(task.validation) for item in posed.task.items
-    ]
-    losses: dict[int, tuple[float, ...]] = {}
     chosen = finalists(task, history.trials())
     history.forgive(VALIDATION)
-    for place, trial in enumerate(chosen):
-        try:
-            candidate = task.plan(trial.recipe, trial.name)
-            running = scorer.score({trial.number: candidate}, places, rung=VALIDATION, quantise=None)
-            what = f"validation, {place + 1} of {len(chosen)}: {trial.name}"
-            lost = yield from as_part(running, place, len(chosen), len(places), what)
-        except AlloydError as error:
-            lost = {trial.number: error}
-        if trial.number in lost:
-            yield Note("warning", f"{trial.name} has no validation score: {lost[trial.number]}")
-            continue
-        history.count(trial.number, VALIDATION, len(places))
-        sheet = task.goal.sheet(history.scores(trial.number, VALIDATION), places)
-        losses[trial.number] = task.goal.losses(sheet)
+    answered = yield from answer_all(
+        task, history, task.validation, chosen, rung=VALIDATION, split="validation"
+    )
+    places = places_of(task.validation)
+    losses: dict[int, tuple[float, ...]] = {}
+    for each in answered:
+        sheet = task.goal.sheet(history.scores(each.number, VALIDATION), places)
+        losses[each.number] = task.goal.losses(sheet)
     check_sources(task, history, [each.number for each in chosen], VALIDATION)
     winner = min(losses, key=lambda each: (sum(losses[each]), each)) if losses else None
     said = {str(each): losses[each] for each in losses}
     history.set_fact("finals", {"winner": winner, "losses": said})
     return winner
+
+
+def places_of(posed: Sequence[Posed]) -> list[Place]:
+    """Every item of some tasks."""
+    return [Place(number, item.id) for number, each in enumerate(posed) for item in each.task.items]
+
+
+def answer_all(
+    task: SearchTask,
+    history: History,
+    posed: tuple[Posed, ...],
+    trials: Sequence[Trial],
+    *,
+    rung: int,
+    split: str,
+) -> Generator[Progress | Note, None, list[Trial]]:
+    """Have ``trials`` answer every item of a split at full precision, on record; returns those that did.
+
+    What one was lost to is told in a note. Raises AlloydError for what concerns all of them.
+    """
+    scorer = Scorer(history, posed, task.runner, task.options, TimeLimit(None))
+    places = places_of(posed)
+    answered: list[Trial] = []
+    for place, trial in enumerate(trials):
+        try:
+            candidate = task.plan(trial.recipe, trial.name)
+            running = scorer.score({trial.number: candidate}, places, rung=rung, quantise=None)
+            what = f"{split}, {place + 1} of {len(trials)}: {trial.name}"
+            lost = yield from as_part(running, place, len(trials), len(places), what)
+        except AlloydError as error:
+            lost = {trial.number: error}
+        if trial.number in lost:
+            yield Note("warning", f"{trial.name} has no {split} score: {lost[trial.number]}")
+            continue
+        history.count(trial.number, rung, len(places))
+        answered.append(trial)
+    return answered
 
 
 def finalists(task: SearchTask, trials: Sequence[Trial]) -> list[Trial]:

@@ -11,10 +11,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from alloyd.errors import DiskFull, JobError, StoreError
+from alloyd.errors import DiskFull, JobError, JobNotFound, StoreError
 
+RECORD: Final = "history.db"
 APPLICATION: Final = 0x616C7368  # "alsh"
 VERSION: Final = 1
+
+
+def folder_of(home: Path, job: str) -> Path:
+    """Where all that belongs to the search ``job`` lies."""
+    return home / "searches" / job
+
+
+def record_of(home: Path, job: str) -> Path:
+    """The record of the search ``job``. Raises JobNotFound where there is none."""
+    path = folder_of(home, job) / RECORD
+    if not job or Path(job).name != job or not path.is_file():
+        raise JobNotFound(
+            f"there is no record of a search '{job}'", hint="'alloy ps --all' lists jobs.", job=job
+        )
+    return path
 
 
 def connect(path: Path, uri: str) -> sqlite3.Connection:
