@@ -103,6 +103,8 @@ def run(
 ) -> Measured:
     """Run ``command`` to its end; with ``memory`` sample its process tree (which slows it a little)."""
     peaks = _Peaks()
+    # As in use: what Python compiled is kept, also where the caller's environment forbids it.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -110,6 +112,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env=environ,
         preexec_fn=inside.enter if inside else None,
     )
     sampler = threading.Thread(target=_sample, args=(process.pid, peaks), daemon=True)

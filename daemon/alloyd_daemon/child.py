@@ -61,9 +61,9 @@ def main(door: Door[JobKind] = JOBS) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.ask("now" if stop.how else "pause"))
     frames = Frames()
-    # A child may be started before its job is known: what every job needs is loaded meanwhile.
+    # A child may be started before its job is known: what most jobs need is loaded meanwhile.
     with contextlib.suppress(Exception):
-        door.open()
+        door.get("merge")
     begin = _first(orders, frames)
     if begin is None:
         os._exit(0)

@@ -1,12 +1,14 @@
 """The doors for plug-ins (merge method, architecture, evaluator, job) and the registry behind them.
 
 A door is a folder of leaves. A leaf registers itself with the door's decorator or ``register``; no list is edited. The
-folder is imported on first use. A leaf whose library is absent is remembered and named when it is asked for.
+folder is imported on first use; where a leaf has the name that is asked for, it is imported alone. A leaf whose library
+is absent is remembered and named when it is asked for.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import re
 import threading
@@ -26,6 +28,7 @@ class Door(Generic[T]):
         self.package = package
         self._found: dict[str, T] = {}
         self._absent: dict[str, str] = {}
+        self._tried: set[str] = set()
         self._opened = False
         self._lock = threading.RLock()
 
@@ -47,15 +50,29 @@ class Door(Generic[T]):
                 return
             folder = importlib.import_module(self.package)
             for leaf in pkgutil.iter_modules(folder.__path__):
-                if leaf.name.startswith("_"):
-                    continue
-                try:
-                    importlib.import_module(f"{self.package}.{leaf.name}")
-                except ModuleNotFoundError as missing:
-                    if (missing.name or "").startswith(self.package):
-                        raise
-                    self._absent[leaf.name] = missing.name or "a library"
+                if not leaf.name.startswith("_"):
+                    self._load(leaf.name)
             self._opened = True
+
+    def _load(self, leaf: str) -> None:
+        """Import one leaf, once."""
+        if leaf in self._tried:
+            return
+        try:
+            importlib.import_module(f"{self.package}.{leaf}")
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").startswith(self.package):
+                raise
+            self._absent[leaf] = missing.name or "a library"
+        self._tried.add(leaf)
+
+    def _load_its_own(self, name: str) -> None:
+        """Import the leaf of the name ``name``, if there is one: most plug-ins lie in it, and it is all they need."""
+        if not name.isidentifier() or name.startswith("_"):
+            return
+        with self._lock:
+            if importlib.util.find_spec(f"{self.package}.{name}") is not None:
+                self._load(name)
 
     def names(self) -> tuple[str, ...]:
         """Every registered name, sorted."""
@@ -74,6 +91,10 @@ class Door(Generic[T]):
         RecipeError
             The name is unknown (with the nearest known one), or its library is not installed.
         """
+        if not self._opened and name not in self._found:
+            self._load_its_own(name)
+        if name in self._found:
+            return self._found[name]
         self.open()
         if name in self._found:
             return self._found[name]
