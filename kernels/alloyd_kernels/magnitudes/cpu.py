@@ -114,6 +114,15 @@ def count_bracket(  # type: ignore[no-untyped-def]
             top = np.int32(0)
             bottom = np.int32(0)
             between = np.int32(0)
+            if low == high:
+                # Differences of short floats take few values: often one of them is all that a bracket holds.
+                for j in range(size):
+                    bits = magnitude_bits(row[j])
+                    over += np.int32(bits > high)
+                    top += np.int32(bits == high)
+                above[i, leaf] += over
+                at_high[i, leaf] += top
+                continue
             for j in range(size):
                 bits = magnitude_bits(row[j])
                 over += np.int32(bits > high)
@@ -122,8 +131,7 @@ def count_bracket(  # type: ignore[no-untyped-def]
                 between += np.int32((bits > low) & (bits < high))
             above[i, leaf] += over
             at_high[i, leaf] += top
-            if low != high:
-                at_low[i, leaf] += bottom
+            at_low[i, leaf] += bottom
             if between == 0:
                 continue
             inside[i, leaf] += between
