@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled import compiled
-from ..dtypes import LEAF, TILE
+from ..dtypes import BF16, LEAF, TILE
 from ..task_vectors.cpu import delta_tile
 from ..tile.cpu import load_tile
-from ..tile.native import magnitude_bits
+from ..tile.native import load_u16, magnitude_bits, widen_bf16
 
 WAYS = 4
 """Interleaved copies of the coarse histogram: equal neighbours would otherwise wait for each other's store."""
@@ -107,22 +107,22 @@ def count_bracket(  # type: ignore[no-untyped-def]
         leaf = (first + start) // LEAF
         load_tile(base, base_code, start, size, base_row)
         for i in range(sources.shape[0]):
-            delta_tile(sources[i], codes[i], base_row, start, size, row)
             low = lows[i]
             high = highs[i]
             over = np.int32(0)
             top = np.int32(0)
             bottom = np.int32(0)
             between = np.int32(0)
-            if low == high:
-                # Differences of short floats take few values: often one of them is all that a bracket holds.
+            if low == high and codes[i] == BF16:
+                # Differences of bf16 take few values: often one of them is all that a bracket holds.
                 for j in range(size):
-                    bits = magnitude_bits(row[j])
+                    bits = magnitude_bits(widen_bf16(load_u16(sources[i], start + j)) - base_row[j])
                     over += np.int32(bits > high)
                     top += np.int32(bits == high)
                 above[i, leaf] += over
                 at_high[i, leaf] += top
                 continue
+            delta_tile(sources[i], codes[i], base_row, start, size, row)
             for j in range(size):
                 bits = magnitude_bits(row[j])
                 over += np.int32(bits > high)
@@ -131,7 +131,8 @@ def count_bracket(  # type: ignore[no-untyped-def]
                 between += np.int32((bits > low) & (bits < high))
             above[i, leaf] += over
             at_high[i, leaf] += top
-            at_low[i, leaf] += bottom
+            if low != high:
+                at_low[i, leaf] += bottom
             if between == 0:
                 continue
             inside[i, leaf] += between
