@@ -16,7 +16,7 @@ from . import follow as _follow
 from . import spawn, wire
 from .api import busy, check_version, ended_well, stopped, timed_out
 from .errors import DaemonUnreachable
-from .jobs import Event, Job, JobState, Spec, VerifySpec, spec_fields
+from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec, spec_fields
 from .paths import find_home, lock_holder
 from .search_results import read_results
 from .specs import (
@@ -209,6 +209,14 @@ class AsyncClient:
     async def config(self) -> wire.Configured:
         """See :meth:`alloyd.Client.config`."""
         return await self._ask(wire.GetConfig(), wire.Configured)
+
+    async def resources(self, job: str) -> list[Sample]:
+        """See :meth:`alloyd.Client.resources`."""
+        return await self._ask(wire.GetResources(job), list[Sample])
+
+    async def metrics(self) -> str:
+        """See :meth:`alloyd.Client.metrics`."""
+        return await self._ask(wire.GetMetrics(), str)
 
     async def hello(self) -> wire.Greeting:
         """See :meth:`alloyd.Client.hello`."""

@@ -17,6 +17,7 @@ from .jobs import (
     Event,
     Job,
     JobState,
+    Sample,
     Spec,
     VerifySpec,
     spec_fields,
@@ -265,6 +266,14 @@ class Client:
     def config(self) -> wire.Configured:
         """The daemon's settings, each with its origin."""
         return self._ask(wire.GetConfig(), wire.Configured)
+
+    def resources(self, job: str) -> list[Sample]:
+        """What the job's processes used over time, oldest first, at most 2,000 samples; none for a very old job."""
+        return self._ask(wire.GetResources(job), list[Sample])
+
+    def metrics(self) -> str:
+        """The daemon's figures in Prometheus' text format."""
+        return self._ask(wire.GetMetrics(), str)
 
     def hello(self) -> wire.Greeting:
         """Who answers."""

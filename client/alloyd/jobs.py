@@ -242,6 +242,21 @@ class Event(Struct, frozen=True):
     body: dict[str, Any]
 
 
+class Sample(Struct, frozen=True):
+    """What a job's processes used ``t`` seconds after it first started.
+
+    ``resident`` and ``private`` memory in bytes at that moment; ``read`` and ``written`` bytes from and to storage
+    (what the page cache saved is not in them) and ``cpu`` seconds since the start, all attempts together.
+    """
+
+    t: float
+    resident: int
+    private: int
+    read: int
+    written: int
+    cpu: float
+
+
 def spec_fields(spec: Spec) -> dict[str, Any]:
     """``spec`` as plain data, its kind included.
 

@@ -49,6 +49,10 @@ class Home:
         """The log of one job."""
         return self.logs / f"{job}.log"
 
+    def resources(self, job: str) -> Path:
+        """What the processes of one job used, a sample a line."""
+        return self.root / "resources" / f"{job}.jsonl"
+
     def create(self) -> None:
         """Make the folders, private to this user.
 
@@ -59,6 +63,7 @@ class Home:
         """
         private_folder(self.root, "the home")
         private_folder(self.logs, "the log folder")
+        private_folder(self.root / "resources", "the folder of resource samples")
 
 
 def find_home(flag: str | None = None, environ: Mapping[str, str] | None = None) -> Home:

@@ -114,6 +114,16 @@ class GetConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Ask for the settings that count and where each came from."""
 
 
+class GetResources(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask what a job's processes used, as samples over time."""
+
+    job: str
+
+
+class GetMetrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for the daemon's figures in Prometheus' text format."""
+
+
 class Shutdown(Struct, frozen=True, forbid_unknown_fields=True):
     """Stop the daemon: after the blocks in flight, or at once with ``now``."""
 
@@ -132,6 +142,8 @@ Request = (
     | ReadLog
     | GetStatus
     | GetConfig
+    | GetResources
+    | GetMetrics
     | Shutdown
 )
 REQUESTS: dict[str, type[Request]] = {
@@ -146,6 +158,8 @@ REQUESTS: dict[str, type[Request]] = {
     "log": ReadLog,
     "status": GetStatus,
     "config": GetConfig,
+    "resources": GetResources,
+    "metrics": GetMetrics,
     "shutdown": Shutdown,
 }
 _KINDS = {request: kind for kind, request in REQUESTS.items()}

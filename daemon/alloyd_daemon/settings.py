@@ -72,6 +72,28 @@ class DaemonSettings(Struct, frozen=True, forbid_unknown_fields=True):
     log_size: str = "10MB"
 
 
+class MetricsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Figures for Prometheus.
+
+    ``textfile``: written every ``interval`` seconds, for node_exporter; empty writes none.
+    """
+
+    textfile: str = ""
+    interval: float = 15.0
+
+
+class HookSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Commands that are run when a job has ended, each a list of words that begins with an absolute path.
+
+    ``time_limit``: seconds until one is killed.
+    """
+
+    on_done: tuple[str, ...] = ()
+    on_failed: tuple[str, ...] = ()
+    on_cancelled: tuple[str, ...] = ()
+    time_limit: float = 60.0
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be set, by section."""
 
@@ -79,6 +101,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     models: ModelSettings = ModelSettings()
     scoring: ScoringSettings = ScoringSettings()
     daemon: DaemonSettings = DaemonSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    hooks: HookSettings = HookSettings()
 
     def memory_bytes(self) -> int:
         """The default memory budget of a job in bytes."""
@@ -247,5 +271,11 @@ def _check(section: str, key: str, value: Any) -> None:
             path, _, function = place.rpartition(":")
             if not (Path(path).is_absolute() and function.isidentifier()):
                 raise UsageError(f"'{name}' must be '/path/file.py:function', not '{place}'")
+    elif key == "textfile" and value and not Path(value).is_absolute():
+        raise UsageError("expected an absolute path: the daemon runs in a folder of its own")
+    elif key in ("interval", "time_limit") and not 1 <= value <= 86400:
+        raise UsageError("expected 1 to 86400 seconds")
+    elif key.startswith("on_") and value and not Path(value[0]).is_absolute():
+        raise UsageError("expected an absolute path first, and then its arguments")
     elif key == "nice" and not 0 <= value <= 19:
         raise UsageError("expected 0 to 19")

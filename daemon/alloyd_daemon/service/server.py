@@ -23,10 +23,12 @@ import zmq
 
 from alloyd import __version__, wire
 from alloyd.errors import AlloydError, ProtocolError, ServiceError, UsageError
-from alloyd.jobs import Job, JobState
+from alloyd.jobs import Job, JobState, Sample
 from alloyd.paths import Home
 
 from ..settings import Loaded
+from .metrics import Metrics
+from .processes import resident_memory
 from .store import Store
 from .worker import Worker
 
@@ -69,6 +71,7 @@ class Server:
         self._begun = time.monotonic()
         self._beat = 0.0
         self._malformed = 0
+        self._metrics = Metrics(store, worker, home, loaded.settings)
         self._published = store.last_event()
         self._lock = _identity(home.lock)
         self._context = zmq.Context()
@@ -105,6 +108,7 @@ class Server:
 
     def close(self) -> None:
         """Close the sockets and remove them from the file system."""
+        self._metrics.close()
         self._context.destroy()
         for place in self._sockets:
             place.unlink(missing_ok=True)
@@ -123,6 +127,7 @@ class Server:
         while True:
             wait = self._worker.step()
             self._publish_news()
+            self._metrics.step(malformed=self._malformed)
             if self._worker.stopping and not self._worker.busy:
                 return
             poller = zmq.Poller()
@@ -153,6 +158,7 @@ class Server:
             for event in news:
                 self._publish("event", event, job=event.job)
                 self._published = event.seq
+                self._metrics.hear(event)
         for tick in self._worker.ticks():
             self._publish("event", tick, job=tick.job)
         if time.monotonic() - self._beat >= HEARTBEAT:
@@ -257,7 +263,7 @@ class Server:
             home=str(self._home.root),
             started=self._started,
             uptime=time.monotonic() - self._begun,
-            resident=_resident(),
+            resident=resident_memory(),
             jobs={state.value: self._store.counts().get(state.value, 0) for state in JobState},
             last_event=self._store.last_event(),
             malformed=self._malformed,
@@ -271,6 +277,12 @@ class Server:
             f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()
         }
         return wire.Configured(values, dict(self._loaded.origins))
+
+    def _do_resources(self, request: wire.GetResources) -> list[Sample]:
+        return self._worker.resources.samples(self._store.job(request.job).id)
+
+    def _do_metrics(self, _: wire.GetMetrics) -> str:
+        return self._metrics.text(malformed=self._malformed)
 
     def _do_shutdown(self, request: wire.Shutdown) -> None:
         self.stop(now=request.now)
@@ -289,11 +301,3 @@ def _identity(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return facts.st_dev, facts.st_ino
-
-
-def _resident() -> int:
-    """Bytes of memory that this process occupies."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0

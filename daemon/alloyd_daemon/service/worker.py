@@ -28,6 +28,7 @@ from alloyd.paths import Home
 from ..settings import Settings
 from .child_process import CHILD, spawn
 from .pipe import Answer, Begin, Failed, Frames, Halt, Halted, frame, write_all
+from .resources import Sampler
 from .store import Store
 from .store_rows import cancelled
 
@@ -109,6 +110,7 @@ class Worker:
         self._ticks: dict[str, Event] = {}
         self._spare: subprocess.Popen[bytes] | None = None
         self.stopping = False
+        self.resources = Sampler(home, clock=clock)
 
     def prepare(self, spare: subprocess.Popen[bytes] | None = None) -> None:
         """Have a child that loads its libraries while the first job is still on its way; ``spare`` is one already."""
@@ -158,6 +160,7 @@ class Worker:
         if not self.stopping:
             self._start_discards()
             self._start_queued()
+        self.resources.step((each.job, each.process.pid) for each in self._children if each.act == "run")
         if any(child.reports < 0 for child in self._children):
             return 0.02
         deadlines = [child.deadline - now for child in self._children if child.deadline is not None]
