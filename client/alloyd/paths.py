@@ -45,6 +45,11 @@ class Home:
         """The folder of logs: ``daemon.log`` and one ``<job>.log`` a job."""
         return self.root / "logs"
 
+    @property
+    def stray(self) -> Path:
+        """What a daemon in the background wrote to stderr: nothing, unless it could not start, or crashed."""
+        return self.logs / "daemon.stderr"
+
     def log(self, job: str) -> Path:
         """The log of one job."""
         return self.logs / f"{job}.log"

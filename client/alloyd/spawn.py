@@ -92,7 +92,7 @@ def start(home: Home) -> Connection:
         found = find(home)
         if found is not None:
             return found
-        with open(home.log("daemon"), "ab") as log:
+        with open(home.stray, "ab") as log:
             begun = log.tell()
             command = _command(home, "--detach")
             process, ready = _run(command, stdin=subprocess.DEVNULL, log=log.fileno(), cwd=home.root)
@@ -111,7 +111,7 @@ def start_private() -> Private:
     home = Home(Path(tempfile.mkdtemp(prefix="once-", dir=runtime_folder())))
     try:
         home.create()
-        with open(home.log("daemon"), "ab") as log:
+        with open(home.stray, "ab") as log:
             process, ready = _run(
                 _command(home, "--once"), stdin=subprocess.PIPE, log=log.fileno(), cwd=home.root
             )
@@ -190,12 +190,12 @@ def _await(ready: int, home: Home, begun: int) -> Connection:
     finally:
         os.close(ready)
     if not said:
-        with open(home.log("daemon"), "rb") as log:
+        with open(home.stray, "rb") as log:
             log.seek(begun)
             last = log.read().decode("utf-8", "replace").strip().splitlines()[-1:]
         raise DaemonUnreachable(
             f"the daemon ended while it was started: {' '.join(last) or 'it said nothing'}",
-            hint=f"See {home.log('daemon')}.",
+            hint=f"See {home.stray}.",
         )
     message = msgspec.json.decode(said, type=_Ready)
     if message.ready is None:

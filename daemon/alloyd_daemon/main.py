@@ -19,13 +19,17 @@ import msgspec
 from alloyd import __version__, wire
 from alloyd.errors import AlloydError, HomeBusy, ServiceError, UsageError
 from alloyd.paths import Home, endpoints, find_home
-from alloyd.units import parse_size
 
 from . import settings as settings_file
 from .service.child_process import CHILD
-from .service.server import STOP_SIGNALS, Server
+from .service.log_file import begin as log_file_of
+from .service.notify import Notifier
+from .service.server import SIGNALS, Server
 from .service.store import Store, refuse_network
 from .service.worker import Worker
+
+LARGEST_STRAY = 1_000_000
+"""Bytes of what a daemon in the background wrote to stderr; more is removed when the next one starts."""
 
 log = logging.getLogger("alloyd")
 
@@ -59,7 +63,7 @@ def main(
         refuse_network(home.root)
         lock = take_lock(home)
         try:
-            _serve(home, loaded, options.once, ready, child, spare)
+            _serve(home, loaded, options.once, ready, child, spare, detached=options.detach)
         finally:
             os.close(lock)
         return 0
@@ -122,10 +126,12 @@ def _serve(
     ready: int,
     child: Sequence[str],
     spare: subprocess.Popen[bytes] | None,
+    *,
+    detached: bool,
 ) -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
-    _rotate(home.log("daemon"), parse_size(loaded.settings.daemon.log_size))
+    log_file = log_file_of(home, loaded.settings.daemon, aloud=not detached)
     wakeup = _hear_signals()
+    notifier = Notifier()
     requests, events = endpoints(home, loaded.settings.daemon.endpoint)
     store = Store(home.store)
     try:
@@ -142,19 +148,26 @@ def _serve(
             events=events,
             wakeup=wakeup,
             leash=0 if once else None,
+            notifier=notifier,
+            reopen=log_file.reopen,
         )
         try:
             connection = wire.Connection(os.getpid(), __version__, wire.PROTOCOL, requests, events)
             _write(home.connection, msgspec.json.encode(connection))
             changed = {key: origin for key, origin in loaded.origins.items() if origin != "default"}
             log.info(
-                "alloyd %s serves %s on %s; settings not default: %s",
+                "alloyd %s serves %s on %s",
                 __version__,
                 home.root,
                 requests,
-                changed,
+                extra={
+                    "pid": os.getpid(),
+                    "settings": msgspec.to_builtins(loaded.settings),
+                    "changed": changed,
+                },
             )
             _tell(ready, {"ready": msgspec.to_builtins(connection)})
+            notifier.ready()
             server.sweep()
             server.serve()
             log.info("stopped")
@@ -174,37 +187,24 @@ def _detach(home: Home) -> None:
     os.setsid()
     for place, flags, standard in (
         (os.devnull, os.O_RDONLY, (0,)),
-        (home.log("daemon"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, (1, 2)),
+        (home.stray, os.O_WRONLY | os.O_CREAT | os.O_APPEND, (1, 2)),
     ):
         handle = os.open(place, flags, 0o600)
         for descriptor in standard:
             os.dup2(handle, descriptor)
+        if place == home.stray and os.fstat(handle).st_size > LARGEST_STRAY:
+            os.ftruncate(handle, 0)
         os.close(handle)
 
 
 def _hear_signals() -> int:
-    """A descriptor that gives the number of each signal to stop; handlers do nothing but let it be written."""
+    """A descriptor that gives the number of each signal; handlers do nothing but let it be written."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    for number in STOP_SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, lambda *_: None)
     return reading
-
-
-def _rotate(file: Path, largest: int) -> None:
-    """Begin a new daemon log when this process writes to the old one and it has grown too large."""
-    try:
-        facts = os.stat(file)
-        if facts.st_size <= largest or not os.path.samestat(facts, os.fstat(2)):
-            return
-        os.replace(file, file.with_name(file.name + ".1"))
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(handle, 2)
-        os.dup2(handle, 1)
-        os.close(handle)
-    except FileNotFoundError:
-        return
 
 
 def _write(file: Path, data: bytes) -> None:

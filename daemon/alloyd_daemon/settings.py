@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -65,11 +65,14 @@ class ScoringSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class DaemonSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The service itself.
 
-    ``endpoint``: empty is a socket in this user's runtime folder. ``log_size``: the daemon's log is rotated beyond it.
+    ``endpoint``: empty is a socket in this user's runtime folder. ``log_size``: the daemon's log is rotated, and
+    a job's log cut, beyond it. ``log_count``: older logs of the daemon that are kept.
     """
 
     endpoint: str = ""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_size: str = "10MB"
+    log_count: int = 3
 
 
 class MetricsSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -260,6 +263,8 @@ def _check(section: str, key: str, value: Any) -> None:
         parse_size(value)
     elif key in ("parallel", "queue") and value < 1:
         raise UsageError("expected at least 1")
+    elif key == "log_count" and not 1 <= value <= 100:
+        raise UsageError("expected 1 to 100")
     elif key == "threads" and not 0 <= value <= MOST_THREADS:
         raise UsageError(f"expected 0 (one more than there are cores) to {MOST_THREADS}")
     elif key == "stop_grace" and not 0 <= value <= 3600:

@@ -27,14 +27,17 @@ from alloyd.jobs import Job, JobState, Sample
 from alloyd.paths import Home
 
 from ..settings import Loaded
+from .hooks import Hooks
 from .metrics import Metrics
+from .notify import Notifier
 from .processes import resident_memory
 from .store import Store
 from .worker import Worker
 
 HEARTBEAT = 1.0
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOG_PIECE = 256 * 1024
+DAEMON_LOG = "daemon"
 LARGEST_SPEC = 900_000
 
 log = logging.getLogger("alloyd")
@@ -58,6 +61,8 @@ class Server:
         events: str,
         wakeup: int | None = None,
         leash: int | None = None,
+        notifier: Notifier | None = None,
+        reopen: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -71,8 +76,13 @@ class Server:
         self._begun = time.monotonic()
         self._beat = 0.0
         self._malformed = 0
+        self._reopen = reopen
+        self._notifier = notifier or Notifier({})
         self._metrics = Metrics(store, worker, home, loaded.settings)
+        self._hooks = Hooks(store, home, loaded.settings.hooks)
+        self._metrics.sources.append(self._hooks.families)
         self._published = store.last_event()
+        self._stood, self._stands = -1, ""
         self._lock = _identity(home.lock)
         self._context = zmq.Context()
         self._context.setsockopt(zmq.LINGER, 500)
@@ -108,6 +118,7 @@ class Server:
 
     def close(self) -> None:
         """Close the sockets and remove them from the file system."""
+        self._hooks.kill()
         self._metrics.close()
         self._context.destroy()
         for place in self._sockets:
@@ -118,9 +129,11 @@ class Server:
         if not self._worker.stopping:
             log.info("stopping; running jobs finish their block and are queued again")
             self._publish("stopping", {"now": now})
+            self._notifier.stopping()
             self._worker.stop()
         if now:
             self._worker.kill()
+            self._hooks.kill()
 
     def serve(self) -> None:
         """Serve until :meth:`stop` was called and no child is left."""
@@ -128,8 +141,13 @@ class Server:
             wait = self._worker.step()
             self._publish_news()
             self._metrics.step(malformed=self._malformed)
+            self._hooks.step()
+            self._notifier.turn(self._standing())
             if self._worker.stopping and not self._worker.busy:
-                return
+                self._hooks.stop()
+                if not self._hooks.busy:
+                    return
+                wait = min(wait, 0.05)
             poller = zmq.Poller()
             poller.register(self._router, zmq.POLLIN)
             poller.register(self._events, zmq.POLLIN)
@@ -137,7 +155,7 @@ class Server:
             for descriptor in (*pipes, self._wakeup, self._leash):
                 if descriptor is not None:
                     poller.register(descriptor, zmq.POLLIN)
-            for ready, _ in poller.poll(int(1000 * min(wait, HEARTBEAT)) + 1):
+            for ready, _ in poller.poll(int(1000 * min(wait, HEARTBEAT, self._notifier.patience)) + 1):
                 if ready is self._router:
                     self._answer_waiting()
                 elif ready is self._events:
@@ -146,11 +164,27 @@ class Server:
                     self._worker.hear(ready)
                 elif ready == self._wakeup:
                     for number in os.read(ready, 4096):
-                        if number in STOP_SIGNALS:
-                            self.stop(now=self._worker.stopping)
+                        self._hear_signal(number)
                 elif not os.read(ready, 4096):
                     self._leash = None
                     self.stop()
+
+    def _hear_signal(self, number: int) -> None:
+        # A terminal that is closed ends what runs in it; to a service the same signal says that logs were moved.
+        if number == signal.SIGHUP and not os.isatty(0):
+            self._reopen()
+            log.info("the log was opened again; settings are read when a daemon starts ('alloy restart')")
+        elif number in SIGNALS:
+            self.stop(now=self._worker.stopping)
+
+    def _standing(self) -> str:
+        """How the daemon stands, for ``systemctl status``; counted anew only when something has happened."""
+        if self._stood != self._published:
+            self._stood = self._published
+            counts = self._store.counts()
+            jobs = [f"{counts[state]} {state.value}" for state in JobState if counts.get(state)]
+            self._stands = f"jobs: {', '.join(jobs) or 'none yet'}"
+        return self._stands
 
     def _publish_news(self) -> None:
         """Publish what the store has got since the last time, then the newest progress, then now and then a beat."""
@@ -159,6 +193,7 @@ class Server:
                 self._publish("event", event, job=event.job)
                 self._published = event.seq
                 self._metrics.hear(event)
+                self._hooks.hear(event)
         for tick in self._worker.ticks():
             self._publish("event", tick, job=tick.job)
         if time.monotonic() - self._beat >= HEARTBEAT:
@@ -243,12 +278,16 @@ class Server:
         return self._paced(self._worker.resume(request.job))
 
     def _do_log(self, request: wire.ReadLog) -> wire.LogPiece:
-        job = self._store.job(request.job)
-        ended = job.state.ended
+        name, ended = DAEMON_LOG, False
+        if request.job != DAEMON_LOG:
+            job = self._store.job(request.job)
+            name, ended = job.id, job.state.ended
         try:
-            with open(self._home.log(job.id), "rb") as file:
+            with open(self._home.log(name), "rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                offset = min(size, request.offset if request.offset >= 0 else max(0, size + request.offset))
+                offset = request.offset if request.offset >= 0 else max(0, size + request.offset)
+                if offset > size:  # it was cut, or rotated
+                    offset = 0
                 file.seek(offset)
                 data = file.read(LOG_PIECE)
         except FileNotFoundError:

@@ -24,9 +24,11 @@ import msgspec
 from alloyd.errors import AlloydError, ChildDied, JobError, SourceChanged
 from alloyd.jobs import SPECS, Event, Finished, Job, JobState, Note, Pace, Planned, Progress
 from alloyd.paths import Home
+from alloyd.units import parse_size
 
 from ..settings import Settings
 from .child_process import CHILD, spawn
+from .log_file import bound
 from .pipe import Answer, Begin, Failed, Frames, Halt, Halted, frame, write_all
 from .resources import Sampler
 from .store import Store
@@ -39,6 +41,7 @@ MOST_DEATHS = 4
 """One more than a search gives one of its candidates, so that the candidate fails and not the search."""
 # The default pipe holds 64 KiB; a recipe must fit without the daemon waiting for its child to read.
 PIPE_SIZE = 2**20
+LOG_CHECK = 1.0
 
 log = logging.getLogger("alloyd")
 
@@ -111,6 +114,7 @@ class Worker:
         self._spare: subprocess.Popen[bytes] | None = None
         self.stopping = False
         self.resources = Sampler(home, clock=clock)
+        self._logs_due = 0.0
 
     def prepare(self, spare: subprocess.Popen[bytes] | None = None) -> None:
         """Have a child that loads its libraries while the first job is still on its way; ``spare`` is one already."""
@@ -160,6 +164,7 @@ class Worker:
         if not self.stopping:
             self._start_discards()
             self._start_queued()
+        self._bound_logs(now)
         self.resources.step((each.job, each.process.pid) for each in self._children if each.act == "run")
         if any(child.reports < 0 for child in self._children):
             return 0.02
@@ -311,9 +316,17 @@ class Worker:
         settings = msgspec.to_builtins(self._settings)
         root, file = str(self._home.root), str(self._home.log(job.id))
         begin = Begin(act, job.kind, job.spec, root, job.id, settings, file)
-        log.info("%s %s: process %d", job.id, act, process.pid)
+        log.info("%s %s", job.id, act, extra={"job": job.id, "child": process.pid})
         with contextlib.suppress(BrokenPipeError):
             write_all(orders, frame(begin))
+
+    def _bound_logs(self, now: float) -> None:
+        """Cut the logs of children that print for ever; a second of printing is the most that a disk must hold."""
+        if now < self._logs_due:
+            return
+        self._logs_due = now + LOG_CHECK
+        for child in self._children:
+            bound(self._home.log(child.job.id), parse_size(self._settings.daemon.log_size))
 
     def _take(self, child: Child, report: Answer) -> None:
         name = child.job.id
@@ -336,7 +349,8 @@ class Worker:
         _kill(child)  # what it may have left running in its group
         child.process.wait()
         name, said = child.job.id, child.said
-        log.info("%s %s: %s, status %s", name, child.act, type(said).__name__, child.process.returncode)
+        facts = {"job": name, "said": type(said).__name__, "status": child.process.returncode}
+        log.info("%s %s ended", name, child.act, extra=facts)
         if child.act == "discard":
             if not isinstance(said, Halted) and not self.stopping:
                 reason = (
