@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from . import __version__
+from . import __version__, words_service
 from .console import Console
 from .errors import AlloydError, Interrupted, UsageError, did_you_mean
 
@@ -251,8 +251,9 @@ def parser() -> argparse.ArgumentParser:
     )
     one = verb("show", "cli_jobs", "Show all that is known of a job.")
     one.add_argument("job", metavar="JOB", help="an id such as merge-12, or its number")
-    one = verb("logs", "cli_jobs", "Print a job's log.")
-    one.add_argument("job", metavar="JOB")
+    one = verb("logs", "cli_jobs", "Print a job's log, or the daemon's.")
+    one.add_argument("job", metavar="JOB", nargs="?")
+    one.add_argument("--daemon", action="store_true", help="the daemon's own log, also when none runs")
     one.add_argument("--follow", "-f", action="store_true", help="go on until the job ends")
     one = verb("events", "cli_jobs", "Print what happened, to one job or to all.")
     one.add_argument("job", metavar="JOB", nargs="?", default="")
@@ -278,6 +279,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--now", action="store_true", help="do not let jobs finish their block")
     one = verb("restart", "cli_service", "Stop the daemon and start it again.")
     one.add_argument("--now", action="store_true", help="do not let jobs finish their block")
+    words_service.add(verb)
     one = verb("completion", "cli_service", "Print a completion script for a shell.")
     one.add_argument("shell", choices=("bash", "zsh", "fish"))
     return top

@@ -9,7 +9,8 @@ import time
 from . import render
 from .api import Client, timed_out
 from .console import Console
-from .errors import AlloydError, WaitTimedOut
+from .daemon_log import daemon_log
+from .errors import AlloydError, UsageError, WaitTimedOut
 from .jobs import Job, JobState
 
 LIVING = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
@@ -48,7 +49,11 @@ def show(options: argparse.Namespace, console: Console) -> int:
 
 
 def logs(options: argparse.Namespace, console: Console) -> int:
-    """Print a job's log."""
+    """Print a job's log, or the daemon's."""
+    if bool(options.job) == options.daemon:
+        raise UsageError("'alloy logs' needs a job or --daemon", hint="'alloy ps --all' lists the jobs.")
+    if options.daemon:
+        return daemon_log(options, console)
     offset = 0
     with _client(options) as client:
         while True:

@@ -70,7 +70,7 @@ def config(options: argparse.Namespace, console: Console) -> int:
 
 def stop(options: argparse.Namespace, console: Console) -> int:
     """Stop the daemon."""
-    stopped = _stop(_home(options), now=options.now)
+    stopped = stop_daemon(_home(options), now=options.now)
     console.say("stopped; its jobs go on when a daemon is started" if stopped else "no daemon runs")
     console.result({"stopped": stopped})
     return 0
@@ -79,14 +79,14 @@ def stop(options: argparse.Namespace, console: Console) -> int:
 def restart(options: argparse.Namespace, console: Console) -> int:
     """Stop the daemon and start it again."""
     home = _home(options)
-    _stop(home, now=options.now)
+    stop_daemon(home, now=options.now)
     connection = spawn.start(home)
     console.say(f"alloyd {connection.software} runs as process {connection.pid}")
     console.result(connection)
     return 0
 
 
-def _stop(home: Home, *, now: bool) -> bool:
+def stop_daemon(home: Home, *, now: bool) -> bool:
     """Stop the daemon of ``home`` and wait until it is gone; whether there was one."""
     holder = lock_holder(home)
     if holder is None:
