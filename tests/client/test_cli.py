@@ -392,7 +392,7 @@ def test_completion_knows_every_verb_and_option(shell: str) -> None:
 def test_completion_for_bash_completes(tmp_path: Path) -> None:
     (tmp_path / "alloy.bash").write_text(script("bash", parser()))
     code = (
-        f"source {tmp_path}/alloy.bash; COMP_WORDS=(alloy me); COMP_CWORD=1; _alloy; echo ${{COMPREPLY[@]}};"
+        f"source {tmp_path}/alloy.bash; COMP_WORDS=(alloy mer); COMP_CWORD=1; _alloy; echo ${{COMPREPLY[@]}};"
         "COMP_WORDS=(alloy merge --det); COMP_CWORD=2; _alloy; echo ${COMPREPLY[@]}"
     )
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)

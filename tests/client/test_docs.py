@@ -90,3 +90,14 @@ def test_the_page_of_quantised_outputs_says_what_recipes_and_commands_take() -> 
     assert len(commands) >= 4
     for command in commands:
         cli.parser().parse_args(command.split())
+
+
+def test_the_page_of_the_service_names_every_metric_and_variable() -> None:
+    from alloyd_daemon.service import hooks, metrics
+
+    page = (DOCS / "service.md").read_text()
+    for module, pattern in ((metrics, r'"(alloyd_\w+)"'), (hooks, r'"(alloyd_\w+|ALLOYD_\w+)"')):
+        assert module.__file__ is not None
+        names = set(re.findall(pattern, Path(module.__file__).read_text()))
+        assert len(names) >= 5
+        assert not {name for name in names if f"`{name}`" not in page}

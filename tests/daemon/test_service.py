@@ -373,7 +373,7 @@ def test_no_process_or_lock_remains(tmp_path: Path) -> None:
         assert daemon.terminate() == 0
         assert all(not psutil.pid_exists(child.pid) for child in children)
     left = sorted(os.listdir(tmp_path / "home"))
-    assert left == ["daemon.lock", "jobs.sqlite", "logs"]
+    assert left == ["daemon.lock", "jobs.sqlite", "logs", "resources"]
 
 
 @pytest.mark.parametrize("point", ["submit", "running", "plan", "note", "done"])
