@@ -8,9 +8,10 @@ PIP_FLAGS := --disable-pip-version-check --quiet
 # A stamp's name carries what the installation follows from; a .venv that is stale or was moved is made anew, so that
 # one kept from an earlier run never hides a dependency that is no longer declared.
 KEY := $(shell { echo "$(CURDIR)"; sed '/^\[tool/,$$d' pyproject.toml; cat constraints.txt; } | cksum | cut -d ' ' -f 1)
+NODE_KEY := $(shell cksum < docs/examples/node/package.json | cut -d ' ' -f 1)
 MERGEKIT_KEY := $(shell { echo "$(CURDIR)"; cat tests/parity/mergekit-constraints.txt; } | cksum | cut -d ' ' -f 1)
 
-.PHONY: help install install-gguf gguf dev mergekit demo test check bench soak format clean
+.PHONY: help install install-gguf gguf dev mergekit node demo test check bench soak format clean
 
 help:
 	@echo "make install   .venv with alloy and alloyd in its bin"
@@ -19,6 +20,7 @@ help:
 	@echo "make test      every test but the soak"
 	@echo "make check     ruff, mypy, the house tests"
 	@echo "make mergekit  the real mergekit 0.1.5 in a venv of its own, for tests/parity and the benchmarks"
+	@echo "make node      the npm package of the example client in JavaScript, in a folder of its own, for its tests"
 	@echo "make bench     measure merges against the floor and mergekit"
 	@echo "make soak      long kills, fuzz, big shapes"
 
@@ -47,6 +49,13 @@ $(MERGEKIT_VENV)/.installed-$(MERGEKIT_KEY):
 	@echo "installing mergekit 0.1.5 into $(MERGEKIT_VENV)"
 	@$(MERGEKIT_VENV)/bin/python -m pip install $(PIP_FLAGS) -c tests/parity/mergekit-constraints.txt torch
 	@$(MERGEKIT_VENV)/bin/python -m pip install $(PIP_FLAGS) -c tests/parity/mergekit-constraints.txt mergekit
+	@touch $@
+
+node: .node/.installed-$(NODE_KEY)
+
+.node/.installed-$(NODE_KEY):
+	@rm -rf .node && mkdir .node && cp docs/examples/node/package.json docs/examples/node/.npmrc .node
+	@npm install --prefix .node --no-audit --no-fund
 	@touch $@
 
 install-gguf: install
