@@ -11,7 +11,7 @@ KEY := $(shell { echo "$(CURDIR)"; sed '/^\[tool/,$$d' pyproject.toml; cat const
 NODE_KEY := $(shell cksum < docs/examples/node/package.json | cut -d ' ' -f 1)
 MERGEKIT_KEY := $(shell { echo "$(CURDIR)"; cat tests/parity/mergekit-constraints.txt; } | cksum | cut -d ' ' -f 1)
 
-.PHONY: help install install-gguf gguf dev mergekit node demo test check bench soak format clean
+.PHONY: help install install-gguf gguf dev mergekit node demo docs test check bench soak format clean
 
 help:
 	@echo "make install   .venv with alloy and alloyd in its bin"
@@ -21,6 +21,7 @@ help:
 	@echo "make check     ruff, mypy, the house tests"
 	@echo "make mergekit  the real mergekit 0.1.5 in a venv of its own, for tests/parity and the benchmarks"
 	@echo "make node      the npm package of the example client in JavaScript, in a folder of its own, for its tests"
+	@echo "make docs      the pages that follow from the code: API, errors, manual page, sizes of 70B"
 	@echo "make bench     measure merges against the floor and mergekit"
 	@echo "make soak      long kills, fuzz, big shapes"
 
@@ -81,6 +82,9 @@ check: dev gguf
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	$(PY) -m pytest tests/house
+
+docs: dev
+	$(PY) -m docs.generate
 
 bench: dev
 	$(PY) benchmarks/startup.py

@@ -1,4 +1,4 @@
-"""docs/protocol.md and docs/errors.md say what the code does."""
+"""docs/protocol.md and docs/quantised.md say what the code does, and errors.py draws its tree truly."""
 
 from __future__ import annotations
 
@@ -10,35 +10,6 @@ import pytest
 from alloyd import cli, errors, jobs, recipe, recipe_schema, wire
 
 DOCS = Path(__file__).parents[2] / "docs"
-
-
-def errors_page() -> str:
-    """The whole of docs/errors.md, made from the classes."""
-    lines = [
-        "# Errors and exit statuses",
-        "",
-        "Every error has a stable code, an exit status, one sentence and, where there is a cure, a hint:",
-        "",
-        "    error: unknown merge method 'tie'",
-        "    hint: Did you mean 'ties'?",
-        "",
-        "A command ends with the status of its error, 0 without one, and 141 when whoever read its output has left.",
-        "*Again* marks what may go well when it is tried again unchanged.",
-        "",
-        "| code | status | again | |",
-        "|---|---|---|---|",
-    ]
-    for kind in errors.REGISTRY.values():
-        status = "of the first" if kind is errors.Problems else str(kind.exit_status)
-        what = (kind.__doc__ or "").strip().splitlines()[0].replace("``", "`")
-        lines.append(f"| `{kind.code}` | {status} | {'yes' if kind.retryable else ''} | {what} |")
-    return "\n".join(lines) + "\n"
-
-
-def test_the_page_of_errors_lists_each_as_it_is() -> None:
-    rows = {row for row in errors_page().splitlines() if row.startswith("| `")}
-    written = {row for row in (DOCS / "errors.md").read_text().splitlines() if row.startswith("| `")}
-    assert written == rows
 
 
 def test_the_tree_at_the_head_of_errors_is_true() -> None:

@@ -37,11 +37,12 @@ def _sources() -> set[str]:
     }
 
 
-def test_the_wheel_holds_the_three_parts_and_nothing_else(built: tuple[Path, Path]) -> None:
+def test_the_wheel_holds_the_three_parts_a_manual_page_and_nothing_else(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[0]) as wheel:
         names = set(wheel.namelist())
     inside = {name for name in names if ".dist-info/" not in name}
-    assert inside == _sources()
+    (manual,) = (name for name in inside if name.endswith(".data/data/share/man/man1/alloy.1"))
+    assert inside - {manual} == _sources()
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
