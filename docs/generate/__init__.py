@@ -2,6 +2,11 @@
 
 from collections.abc import Callable
 
-from docs.generate import api, errors, man
+from docs.generate import api, errors, man, sizes
 
-PAGES: dict[str, Callable[[], str]] = {"api.md": api.page, "errors.md": errors.page, "alloy.1": man.page}
+PAGES: dict[str, Callable[[], str]] = {
+    "api.md": api.page,
+    "errors.md": errors.page,
+    "alloy.1": man.page,
+    "70b.md": sizes.page,
+}

@@ -26,7 +26,7 @@ from house.tree import PARTS, ROOT
 CLONE: Final = ("zoo", "configs", "docs", "benchmarks", "README.md")
 _FENCE = re.compile(r"^( *)```(.*)$")
 _FILE = re.compile(r"^(?:#|//) ([\w./-]+\.(?:yaml|yml|toml|py|js|jsonl?|txt))(?::.*)?$")
-_NUMBER = re.compile(r"[-+−]?\d[\d.,]*(?:e[-+]?\d+)?(?: ?(?:[KMGT]i?B|B|ms|s|min|h|d)\b)?(?:/s\b)?")
+_NUMBER = re.compile(r"[-+−]?\d[\d.,]*(?:e[-+]?\d+)?(?: ?(?:[kKMGT]i?B|B|ms|s|m|min|h|d)\b)?(?:/s\b)?")
 
 
 @dataclass(frozen=True, slots=True)
