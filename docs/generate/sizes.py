@@ -43,7 +43,8 @@ def page() -> str:
 def _table(folder: Path) -> str:
     models = write(folder, of_size("70B"), models=5, sparse=True)
     lines = [
-        "| method | models | read | passes | read in all | written | disk needed | least memory | in 2 GiB | time at 1 GB/s |",
+        "| method | models | read | passes | read in all | written | disk needed "
+        "| least memory | in 2 GiB | time at 1 GB/s |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for method, number, based, each, whole in ROWS:

@@ -35,3 +35,9 @@ def test_the_manual_page_is_well_formed() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not done.stderr
     assert "ALLOY(1)" in done.stdout
+
+
+def test_the_cookbook_has_every_recipe() -> None:
+    page = (DOCS / "cookbook.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\]\(\.\./configs/recipes/([\w.-]+)\)", page))
+    assert named == {file.name for file in (ROOT / "configs" / "recipes").iterdir()}
