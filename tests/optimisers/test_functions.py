@@ -101,7 +101,8 @@ def test_a_front_is_wider_and_nearer_than_that_of_chance() -> None:
     for name in ("random", "nsga2"):
         kind = OPTIMISERS.get(name)
         for seed in SEEDS:
-            run = Run(kind, problem_of(kind, genome, objectives=2, seed=seed), zdt1)
+            plain = {"model": "none"} if name == "nsga2" else {}
+            run = Run(kind, problem_of(kind, genome, plain, objectives=2, seed=seed), zdt1)
             while run.trials < 300:
                 run.step(20)
             losses = [each.losses for told in run.told for each in told if each.losses]
@@ -109,6 +110,20 @@ def test_a_front_is_wider_and_nearer_than_that_of_chance() -> None:
     # The whole front with this reference spans 1.1 x 6 less what lies under 1 - sqrt(x): 6.23.
     assert max(volumes["random"]) < min(volumes["nsga2"])
     assert statistics.median(volumes["nsga2"]) > 5.3
+
+
+def test_a_model_finds_with_a_fifth_of_the_points_more_of_a_front() -> None:
+    genome, reference = reals(6, 0.0, 1.0), (1.1, 6.0)
+    kind = OPTIMISERS.get("nsga2")
+    volumes: dict[str, list[float]] = {}
+    for model, points in (("none", 300), ("auto", 60)):
+        for seed in range(3):
+            run = Run(kind, problem_of(kind, genome, {"model": model}, objectives=2, seed=seed), zdt1)
+            while run.trials < points:
+                run.step()
+            losses = [each.losses for told in run.told for each in told if each.losses]
+            volumes.setdefault(model, []).append(hypervolume(losses, reference))
+    assert max(volumes["none"]) < min(volumes["auto"])
 
 
 @pytest.mark.parametrize("strategy", ["rand/1", "best/1", "current-to-best/1"])
