@@ -254,6 +254,33 @@ def test_several_objectives_make_a_front(tmp_path: Path, toy: Toy) -> None:
     assert all(len(each) == 2 for each in finals["losses"].values())
 
 
+def test_the_optimiser_of_a_front_learns_from_baselines_that_are_points(tmp_path: Path, toy: Toy) -> None:
+    asked = search_driver.posed("search", 60)
+    goal = goal_of(
+        [Objective(metric="greedy"), Objective(metric="logprob")], [each.task for each in asked], several=True
+    )
+    plain = search_driver.task(tmp_path).baselines
+    points = {"math": (1.0, 0.0), "lang": (0.0, 1.0), "base": (0.0, 0.0)}
+    points |= {f"task_arithmetic {each:g}": (each, each) for each in (0.2, 0.4, 0.6, 0.8, 1.0)}
+    held = [
+        replace(each, point=dict(zip(("math", "lang"), points[each.name], strict=True)))
+        if each.name in points
+        else each
+        for each in (*plain, *plain, *plain)
+    ]
+    whole = [replace(each, name=f"{each.name}, {at}") for at, each in enumerate(held)]
+    given: dict[str, Any] = {"goal": goal, "optimiser": "nsga2", "budget": Budget(candidates=5)}
+    count = iter(range(100))
+    go(tmp_path / "parts", until=lambda _: next(count, None) is None, baselines=whole, **given)
+    trials, _ = go(tmp_path / "parts", baselines=whole, **given)
+    again, _ = go(tmp_path / "whole", baselines=whole, **given)
+    own = [each for each in trials if each.origin == "optimiser"]
+    # There are more of them than a population, one is where the search begins: no first population is asked for.
+    turns = ["model, hypervolume", "model, objective 1", "model, hypervolume", "model, objective 2"]
+    assert [each.how for each in own] == [*turns, turns[0]]
+    assert still(trials) == still(again)
+
+
 def test_a_trial_over_which_processes_die_again_and_again_is_given_up(tmp_path: Path, toy: Toy) -> None:
     go(tmp_path, until=lambda _: toy.asked[-1] == "trial 14")
     with History(tmp_path / "history.db") as history:

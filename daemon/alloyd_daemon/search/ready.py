@@ -34,6 +34,7 @@ from .genome import first_point
 from .leakage import check as check_leaks
 from .objective import Goal, goal_of
 from .phases import Models, Phases, phases_of
+from .placed import place_of, weights_of
 from .previous import previous_best
 from .results import Searched
 from .screen import Screen
@@ -127,6 +128,8 @@ def make_ready(spec: SearchSpec, context: Context, folder: Path, options: RunOpt
     _check_splits(goal, splits)
     phases = phases_of(file, base_dir=base_dir, folder=folder, context=context, memory=options.memory)
     held, notes = _baselines(file, phases, context, base_dir)
+    if goal.several:
+        held = _placed(held, phases)
 
     def plan(recipe: PlainRecipe, name: str) -> Candidate:
         one = PlanSpec(json.dumps(recipe), "/", memory=options.memory, threads=spec.threads, recipe_name=name)
@@ -198,18 +201,23 @@ def _check_splits(goal: Goal, splits: Mapping[str, tuple[Posed, ...]]) -> None:
 
 def _check_runners(task: SearchTask, phases: Phases) -> None:
     """Plan the point where the search begins, and find who runs it on every rung. Raises what is wrong with either."""
-    first = phases.makers[0](None)
-    try:
-        while True:
-            next(first)
-    except StopIteration as end:
-        space: Space = end.value.space
+    space = _first_space(phases)
     if any(gene.kind == "text" for gene in space.genome):
         return  # such a point is the optimiser's to write
     candidate = task.plan(space.recipe(first_point(space.genome)), "where the search begins")
     generates = any(Questions(posed).prompts for posed in (task.search, task.validation))
     for quantise in dict.fromkeys([*(each.quantise for each in task.rungs), None]):
         group([candidate], runner=task.runner, quantise=quantise, generates=generates)
+
+
+def _first_space(phases: Phases) -> Space:
+    first = phases.makers[0](None)
+    try:
+        while True:
+            next(first)
+    except StopIteration as end:
+        space: Space = end.value.space
+        return space
 
 
 def beside(file: SearchFile, spec: SearchSpec) -> SearchFile:
@@ -290,6 +298,19 @@ def _baselines(
     if len({each.name for each in held}) < len(held):
         raise RecipeError("previous: a search is named twice", hint="Name each once.", key="previous")
     return tuple(held), tuple(notes)
+
+
+def _placed(held: tuple[Baseline, ...], phases: Phases) -> tuple[Baseline, ...]:
+    """The baselines, with genes where they are points of the space: the ends of a front are often near a source."""
+    models, space = phases.models, _first_space(phases)
+    if models.base is None:
+        return held
+    found = []
+    for each in held:
+        weights = None if each.previous else weights_of(each.recipe, models.sources, models.base)
+        point = each.point if weights is None else place_of(space, weights)
+        found.append(replace(each, point=point))
+    return tuple(found)
 
 
 def _short_names(models: Mapping[str, object]) -> dict[str, str]:

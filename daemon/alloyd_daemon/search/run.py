@@ -156,7 +156,7 @@ class _Loop:
         )
         asking = Asking(phase.kind, problem)
         earlier = [
-            each for each in self._trials.values() if each.origin == "previous" and each.phase == number
+            each for each in self._trials.values() if each.origin != "optimiser" and each.phase == number
         ]
         asking.tell(earlier)
         yield from self._repeat(number, asking, phase.space)
