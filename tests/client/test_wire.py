@@ -27,6 +27,8 @@ EXAMPLES: list[wire.Request] = [
     wire.ReadLog("1", -10),
     wire.GetStatus(),
     wire.GetConfig(),
+    wire.GetResources("1"),
+    wire.GetMetrics(),
     wire.Shutdown(now=True),
 ]
 
