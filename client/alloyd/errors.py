@@ -26,6 +26,8 @@ AlloydError                    E_ALLOYD            1
 │   ├── DaemonUnreachable      E_UNREACHABLE       9
 │   ├── VersionMismatch        E_VERSION           9   client and daemon differ
 │   ├── ProtocolError          E_PROTOCOL          9   a malformed message
+│   ├── AccessDenied           E_ACCESS            9   a key, a role, a path or code that is not allowed here
+│   ├── RateLimited            E_RATE              9   a remote key that asks too often
 │   ├── HomeBusy               E_HOME_BUSY         9   another daemon owns this home
 │   └── StoreError             E_STORE             9   the job store is newer, damaged or on a network disk
 └── Problems                   E_PROBLEMS          *   several of the above, found together before work began
@@ -276,6 +278,19 @@ class ProtocolError(ServiceError):
     """A malformed message."""
 
     code = "E_PROTOCOL"
+
+
+class AccessDenied(ServiceError):
+    """A key, a role, a path or code that is not allowed here."""
+
+    code = "E_ACCESS"
+
+
+class RateLimited(ServiceError):
+    """A remote key asks more often than it may; ``facts['wait']`` is how many seconds to wait."""
+
+    code = "E_RATE"
+    retryable = True
 
 
 class HomeBusy(ServiceError):

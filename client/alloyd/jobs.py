@@ -21,7 +21,8 @@ class MergeSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
 
     Paths are absolute; relative model paths of the recipe start at ``base_dir``. ``memory`` (bytes) and
     ``threads`` default to the daemon's settings. ``reader`` is ``auto``, ``mmap`` or ``pread``. ``form`` is what the
-    output is stored as, whatever the recipe's ``out`` says.
+    output is stored as, whatever the recipe's ``out`` says. ``roots``, here and in other specs, are folders outside of
+    which the job may touch nothing; the daemon sets them for a remote key or a watch folder. Empty, there is no bound.
     """
 
     recipe: str
@@ -35,6 +36,7 @@ class MergeSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
     force: bool = False
     recipe_name: str = ""
     form: Form | None = None
+    roots: tuple[str, ...] = ()
 
 
 class PlanSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="plan"):
@@ -51,12 +53,14 @@ class PlanSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"
     force: bool = False
     recipe_name: str = ""
     form: Form | None = None
+    roots: tuple[str, ...] = ()
 
 
 class VerifySpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="verify"):
     """Read the checkpoint at ``path`` again and compare it with its manifest."""
 
     path: str
+    roots: tuple[str, ...] = ()
 
 
 class Subject(Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +92,7 @@ class ScoreSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
     batch_size: int | None = None
     memory: int | None = None
     threads: int | None = None
+    roots: tuple[str, ...] = ()
 
 
 class SearchSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="search"):
@@ -112,6 +117,7 @@ class SearchSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kin
     continues: str = ""
     memory: int | None = None
     threads: int | None = None
+    roots: tuple[str, ...] = ()
 
 
 class OpenTestSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="open_test"):
@@ -134,6 +140,7 @@ class KinshipSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="ki
     memory: int | None = None
     threads: int | None = None
     reader: str = "auto"
+    roots: tuple[str, ...] = ()
 
 
 Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec | SearchSpec | OpenTestSpec | KinshipSpec

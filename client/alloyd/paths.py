@@ -49,6 +49,9 @@ class Home:
     def stray(self) -> Path:
         """What a daemon in the background wrote to stderr: nothing, unless it could not start, or crashed."""
         return self.logs / "daemon.stderr"
+    def keys(self) -> Path:
+        """The folder of the server's own CURVE keys and of the list of keys that it lets in."""
+        return self.root / "keys"
 
     def log(self, job: str) -> Path:
         """The log of one job."""

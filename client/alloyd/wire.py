@@ -26,6 +26,7 @@ from msgspec import Meta, Struct
 from . import __version__
 from .errors import AlloydError, ProtocolError, UsageError, did_you_mean
 from .jobs import SPECS, Event, JobState, Spec
+from .roles import Role
 
 PROTOCOL = "1.0"
 MARK = b"<alloyd>"
@@ -39,7 +40,11 @@ T = TypeVar("T")
 
 
 class Header(Struct, frozen=True):
-    """Who says what, when, in which version."""
+    """Who says what, when, in which version.
+
+    ``caller`` is the public key of the remote peer that the gateway speaks for. Whoever sets it on the local socket
+    only gives up rights, and over what comes from the network the gateway writes it itself.
+    """
 
     id: str
     kind: str
@@ -47,6 +52,7 @@ class Header(Struct, frozen=True):
     at: datetime | None = None
     protocol: str = PROTOCOL
     software: str = ""
+    caller: str = ""
 
 
 class Hello(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,10 +60,14 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Submit(Struct, frozen=True, forbid_unknown_fields=True):
-    """Add a job. A second request with the same ``token`` answers with the first one's job."""
+    """Add a job. A second request with the same ``token`` answers with the first one's job.
+
+    ``confined``: folders that the job must keep to, whatever its spec names (none: any, for the local user).
+    """
 
     spec: dict[str, Any]
     token: str
+    confined: tuple[str, ...] = ()
 
 
 class GetJob(Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,6 +116,12 @@ class ReadLog(Struct, frozen=True, forbid_unknown_fields=True):
     offset: Number = 0
 
 
+class GetResults(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for what a search has written of itself: docs/search_results.md."""
+
+    job: str
+
+
 class GetStatus(Struct, frozen=True, forbid_unknown_fields=True):
     """Ask how the daemon is."""
 
@@ -140,6 +156,7 @@ Request = (
     | Pause
     | Resume
     | ReadLog
+    | GetResults
     | GetStatus
     | GetConfig
     | GetResources
@@ -156,6 +173,7 @@ REQUESTS: dict[str, type[Request]] = {
     "pause": Pause,
     "resume": Resume,
     "log": ReadLog,
+    "results": GetResults,
     "status": GetStatus,
     "config": GetConfig,
     "resources": GetResources,
@@ -163,6 +181,23 @@ REQUESTS: dict[str, type[Request]] = {
     "shutdown": Shutdown,
 }
 _KINDS = {request: kind for kind, request in REQUESTS.items()}
+
+ROLES: Final[dict[str, Role]] = {
+    "hello": Role.READ,
+    "submit": Role.SUBMIT,
+    "job": Role.READ,
+    "jobs": Role.READ,
+    "events": Role.READ,
+    "cancel": Role.SUBMIT,
+    "pause": Role.SUBMIT,
+    "resume": Role.SUBMIT,
+    "log": Role.READ,
+    "results": Role.READ,
+    "status": Role.READ,
+    "config": Role.ADMIN,
+    "shutdown": Role.ADMIN,
+}
+"""The least role that may make each request. The local user may make them all."""
 
 
 class Greeting(Struct, frozen=True):
@@ -293,6 +328,11 @@ def answer(
         content = {"status": "error", "error": error.to_dict()}
     above = b"{}" if parent is None else msgspec.json.encode(parent)
     return [MARK, msgspec.json.encode(header), above, msgspec.json.encode(content)]
+
+
+def refit(frames: Sequence[bytes], error: AlloydError) -> list[bytes]:
+    """A reply to the same request that says ``error`` instead."""
+    return [*frames[:3], msgspec.json.encode({"status": "error", "error": error.to_dict()})]
 
 
 def answers(frames: Sequence[bytes]) -> str:

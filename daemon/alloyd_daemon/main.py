@@ -25,6 +25,8 @@ from .service.child_process import CHILD
 from .service.log_file import begin as log_file_of
 from .service.notify import Notifier
 from .service.server import SIGNALS, Server
+from .service.gateway_process import GatewayProcess
+from .service.server import STOP_SIGNALS, Server
 from .service.store import Store, refuse_network
 from .service.worker import Worker
 
@@ -133,6 +135,8 @@ def _serve(
     wakeup = _hear_signals()
     notifier = Notifier()
     requests, events = endpoints(home, loaded.settings.daemon.endpoint)
+    remote = loaded.settings.remote.listen and not once
+    gateway = GatewayProcess(loaded.settings, home, requests, events) if remote else None
     store = Store(home.store)
     try:
         store.recover()
@@ -150,8 +154,12 @@ def _serve(
             leash=0 if once else None,
             notifier=notifier,
             reopen=log_file.reopen,
+            gateway=gateway,
         )
         try:
+            if gateway is not None:
+                said = gateway.start()
+                log.info("remote keys are served on %s, events on %s", said.requests, said.events)
             connection = wire.Connection(os.getpid(), __version__, wire.PROTOCOL, requests, events)
             _write(home.connection, msgspec.json.encode(connection))
             changed = {key: origin for key, origin in loaded.origins.items() if origin != "default"}
@@ -175,6 +183,8 @@ def _serve(
             with contextlib.suppress(OSError):
                 home.connection.unlink(missing_ok=True)
             worker.kill()
+            if gateway is not None:
+                gateway.close()
             server.close()
     finally:
         store.close()

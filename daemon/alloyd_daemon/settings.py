@@ -7,6 +7,7 @@ The file is ``--config``, else ``$ALLOYD_CONFIG``, else ``$XDG_CONFIG_HOME/alloy
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from msgspec import Struct
 from alloyd.errors import AlloydError, ServiceError, UsageError, did_you_mean, raise_all
 from alloyd.units import parse_size, total_memory
 
+_TCP: Final = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[\w.*-]+):([0-9]{1,5})", re.ASCII)
 MOST_THREADS: Final = 1024
 """Threads of a job: plans try every number of them that fits into the memory."""
 
@@ -56,10 +58,12 @@ class ScoringSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How models are scored.
 
     ``functions``: the user's own scoring functions by name, each ``/path/file.py:function``; no other code of anybody's
-    is run.
+    is run. ``harness_files``: task files of lm-evaluation-harness that remote keys and watch folders may name, for
+    such a file can hold code.
     """
 
     functions: dict[str, str] = {}
+    harness_files: tuple[str, ...] = ()
 
 
 class DaemonSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +101,22 @@ class HookSettings(Struct, frozen=True, forbid_unknown_fields=True):
     time_limit: float = 60.0
 
 
+class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may come over the network, and what they may touch: docs/remote.md.
+
+    ``listen``: ``tcp://address:port`` of requests, empty for none. ``events``: the same of events, by default on the
+    next port. ``roots``: folders that remote jobs keep to. ``rate``: requests a second of one key. ``connections``:
+    open at a time, on each of the two ports. ``memory``: of the process that talks to the network.
+    """
+
+    listen: str = ""
+    events: str = ""
+    roots: tuple[str, ...] = ()
+    rate: float = 50.0
+    connections: int = 64
+    memory: str = "1GB"
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be set, by section."""
 
@@ -106,6 +126,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     daemon: DaemonSettings = DaemonSettings()
     metrics: MetricsSettings = MetricsSettings()
     hooks: HookSettings = HookSettings()
+    remote: RemoteSettings = RemoteSettings()
 
     def memory_bytes(self) -> int:
         """The default memory budget of a job in bytes."""
@@ -122,6 +143,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     def model_roots(self) -> tuple[Path, ...]:
         """The folders that hold models, absolute."""
         return tuple(Path(root).expanduser().absolute() for root in self.models.roots)
+
+    def remote_roots(self) -> tuple[Path, ...]:
+        """The folders that remote jobs keep to, absolute."""
+        return tuple(Path(root).expanduser().absolute() for root in self.remote.roots)
 
     def hub(self) -> Path:
         """The Hugging Face home, where huggingface_hub has it too: ``HF_HOME``, else in the user's cache folder."""
@@ -261,7 +286,7 @@ def _check(section: str, key: str, value: Any) -> None:
         raise UsageError("expected a size such as 1GB, or 0")
     elif key == "log_size" or (key == "cache" and value.strip() != "0"):
         parse_size(value)
-    elif key in ("parallel", "queue") and value < 1:
+    elif key in ("parallel", "queue", "connections", "rate") and value < 1:
         raise UsageError("expected at least 1")
     elif key == "log_count" and not 1 <= value <= 100:
         raise UsageError("expected 1 to 100")
@@ -269,8 +294,12 @@ def _check(section: str, key: str, value: Any) -> None:
         raise UsageError(f"expected 0 (one more than there are cores) to {MOST_THREADS}")
     elif key == "stop_grace" and not 0 <= value <= 3600:
         raise UsageError("expected 0 to 3600 seconds")
-    elif key == "roots" and not all(Path(root).expanduser().is_absolute() for root in value):
-        raise UsageError("expected absolute folders (or below ~): the daemon runs in a folder of its own")
+    elif key in ("listen", "events") and value and not _TCP.fullmatch(value):
+        raise UsageError("expected tcp://address:port, such as tcp://0.0.0.0:5757")
+    elif key in ("roots", "harness_files") and not all(
+        Path(root).expanduser().is_absolute() for root in value
+    ):
+        raise UsageError("expected absolute paths (or below ~): the daemon runs in a folder of its own")
     elif key == "functions":
         for name, place in value.items():
             path, _, function = place.rpartition(":")

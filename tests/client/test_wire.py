@@ -25,6 +25,7 @@ EXAMPLES: list[wire.Request] = [
     wire.Pause("1"),
     wire.Resume("1"),
     wire.ReadLog("1", -10),
+    wire.GetResults("search-1"),
     wire.GetStatus(),
     wire.GetConfig(),
     wire.GetResources("1"),
@@ -44,6 +45,10 @@ def test_a_request_arrives_as_it_was_sent(request_: wire.Request) -> None:
 
 def test_every_request_has_an_example() -> None:
     assert {type(each) for each in EXAMPLES} == set(wire.REQUESTS.values())
+
+
+def test_every_request_names_the_least_role_that_may_make_it() -> None:
+    assert wire.ROLES.keys() == wire.REQUESTS.keys()
 
 
 def test_a_reply_names_its_request_and_brings_the_value() -> None:

@@ -65,7 +65,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_relative_root_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"models\.roots .* expected absolute folders"):
+    with pytest.raises(UsageError, match=r"models\.roots .* expected absolute paths"):
         load(environ={"ALLOYD_MODELS_ROOTS": "/a:models"})
     assert load(environ={"ALLOYD_MODELS_ROOTS": "~/models"}).settings.model_roots() == (
         Path.home() / "models",

@@ -24,13 +24,20 @@ import zmq
 from alloyd import __version__, wire
 from alloyd.errors import AlloydError, ProtocolError, ServiceError, UsageError
 from alloyd.jobs import Job, JobState, Sample
+from alloyd.authorised_keys import AuthorisedKeys
+from alloyd.errors import AccessDenied, AlloydError, ProtocolError, ServiceError, UsageError
+from alloyd.jobs import Job, JobState
 from alloyd.paths import Home
+from alloyd.search_results import read_results
 
 from ..settings import Loaded
 from .hooks import Hooks
 from .metrics import Metrics
 from .notify import Notifier
 from .processes import resident_memory
+from .access import Access, Caller, RefusalLog
+from .gateway_process import GatewayProcess
+from .roots import confine
 from .store import Store
 from .worker import Worker
 
@@ -63,6 +70,7 @@ class Server:
         leash: int | None = None,
         notifier: Notifier | None = None,
         reopen: Callable[[], None] = lambda: None,
+        gateway: GatewayProcess | None = None,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -70,6 +78,9 @@ class Server:
         self._loaded = loaded
         self._wakeup = wakeup
         self._leash = leash
+        self._gateway = gateway
+        self._access = Access(AuthorisedKeys(home.keys))
+        self._refusals = RefusalLog()
         self._session = wire.new_session()
         self._sockets = [Path(address.removeprefix("ipc://")) for address in (requests, events)]
         self._started = datetime.now(UTC)
@@ -139,6 +150,8 @@ class Server:
         """Serve until :meth:`stop` was called and no child is left."""
         while True:
             wait = self._worker.step()
+            if self._gateway is not None:
+                wait = min(wait, self._gateway.step())
             self._publish_news()
             self._metrics.step(malformed=self._malformed)
             self._hooks.step()
@@ -216,19 +229,29 @@ class Server:
         """Answer what has arrived, at most so much that children and events are not forgotten."""
         for _ in range(100):
             try:
-                peer, *frames = self._router.recv_multipart(zmq.NOBLOCK)
+                frames = self._router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            reply = self._reply(frames)
+            # Behind the gateway's address stands that of its peer: the way that the reply goes.
+            way = 2 if len(frames) == 6 else 1
+            reply = self._reply(frames[way:], remote=way == 2)
             with contextlib.suppress(zmq.ZMQError):  # a peer that has gone, or does not read
-                self._router.send_multipart([peer, *reply], zmq.NOBLOCK)
+                self._router.send_multipart([*frames[:way], *reply], zmq.NOBLOCK)
 
-    def _reply(self, frames: Sequence[bytes]) -> list[bytes]:
+    def _reply(self, frames: Sequence[bytes], *, remote: bool = False) -> list[bytes]:
         header: wire.Header | None = None
+        caller: Caller | None = None
         try:
+            header = wire.read_header(frames)
+            if remote and not header.caller:
+                raise AccessDenied("a remote request without a key")
+            caller = self._access.caller(header)
             header, request = wire.read_request(frames)
-            return wire.answer(header, self._session, self._do(request))
+            return wire.answer(header, self._session, self._do(request, caller))
         except AlloydError as error:
+            if isinstance(error, AccessDenied):
+                who = caller.name if caller else header.caller if header else ""
+                self._refusals.tell(f"the key '{who}'", f"{header.kind if header else ''}: {error}")
             if isinstance(error, ProtocolError):
                 self._malformed += 1
                 log.warning("a message was refused: %s", error)
@@ -243,20 +266,29 @@ class Server:
                 header, self._session, error=ServiceError(text, hint=f"See {self._home.log('daemon')}.")
             )
 
-    def _do(self, request: wire.Request) -> object:
-        do: Callable[[Any], object] = getattr(self, f"_do_{wire.kind_of(request)}")
+    def _do(self, request: wire.Request, caller: Caller) -> object:
+        kind = wire.kind_of(request)
+        self._access.check(caller, kind)
+        if isinstance(request, wire.Submit):
+            return self._do_submit(request, caller)
+        do: Callable[[Any], object] = getattr(self, f"_do_{kind}")
         return do(request)
 
     def _do_hello(self, _: wire.Hello) -> wire.Greeting:
         return wire.Greeting(__version__, wire.PROTOCOL, os.getpid(), str(self._home.root), self._started)
 
-    def _do_submit(self, request: wire.Submit) -> Job:
+    def _do_submit(self, request: wire.Submit, caller: Caller) -> Job:
         spec = wire.read_spec(request.spec)
         if self._worker.stopping:
             raise ServiceError("the daemon is stopping and takes no more jobs", hint="Try again in a moment.")
         size = len(msgspec.json.encode(request.spec))
         if size > LARGEST_SPEC:
             raise UsageError(f"the job is {size} bytes long; at most {LARGEST_SPEC} are taken")
+        settings = self._loaded.settings
+        if not caller.local:
+            spec = confine(spec, settings.remote_roots(), settings, self._home.root)
+        elif request.confined:
+            spec = confine(spec, request.confined, settings, self._home.root)
         return self._paced(self._store.submit(spec, request.token, at_most=self._loaded.settings.jobs.queue))
 
     def _do_job(self, request: wire.GetJob) -> Job:
@@ -294,6 +326,9 @@ class Server:
             offset, size, data = 0, 0, b""
         after = offset + len(data)
         return wire.LogPiece(data.decode("utf-8", "replace"), offset, after, ended and after >= size)
+
+    def _do_results(self, request: wire.GetResults) -> dict[str, Any]:
+        return read_results(str(self._home.root), self._store.job(request.job))
 
     def _do_status(self, _: wire.GetStatus) -> wire.Status:
         return wire.Status(
