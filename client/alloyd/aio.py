@@ -9,16 +9,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import msgspec
 import zmq
 import zmq.asyncio
 
+from . import connecting, spawn, wire
 from . import follow as _follow
 from . import spawn, wire
 from .api import busy, check_version, ended_well, stopped, timed_out
 from .errors import DaemonUnreachable
 from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec, spec_fields
+from .api import busy, check_version, ended_well, patience, stopped, timed_out
+from .errors import DaemonUnreachable, RateLimited
+from .jobs import Event, Job, JobState, Spec, VerifySpec, spec_fields
 from .paths import find_home, lock_holder
-from .search_results import read_results
 from .specs import (
     PathLike,
     extension,
@@ -42,16 +46,18 @@ class AsyncClient:
     def __init__(
         self,
         *,
+        connect: str | None = None,
         home: PathLike | None = None,
         autostart: bool = True,
         private: bool = False,
         timeout: float = 15.0,
         strict: bool = True,
     ) -> None:
+        self._remote = connecting.remote(connect, home=home is not None or private)
         self.home = find_home(os.fspath(home) if home is not None else None)
         self._wants_private = private
         self._private: spawn.Private | None = None
-        self._autostart = autostart and not private
+        self._autostart = autostart and not private and self._remote is None
         self._timeout = timeout
         self._strict = strict
         self._session = wire.new_session()
@@ -60,6 +66,7 @@ class AsyncClient:
         self._connecting = asyncio.Lock()
         self._requests: zmq.asyncio.Socket | None = None
         self._connection: wire.Connection | None = None
+        self._handshakes: connecting.Handshakes | None = None
         self._reader: asyncio.Task[None] | None = None
         self._awaited: dict[str, asyncio.Future[list[bytes]]] = {}
 
@@ -90,17 +97,19 @@ class AsyncClient:
 
     async def merge(self, recipe: PathLike | Mapping[str, Any], out: PathLike, **options: Any) -> Job:
         """See :meth:`alloyd.Client.merge`."""
-        return await self.submit(merge_spec(recipe, out, options))
+        return await self.submit(merge_spec(recipe, out, options, far=self.far))
 
     async def plan(
         self, recipe: PathLike | Mapping[str, Any], out: PathLike | None = None, **options: Any
     ) -> dict[str, Any]:
         """See :meth:`alloyd.Client.plan`."""
-        return await self._result(await self.submit(plan_spec(recipe, out, options)))
+        return await self._result(await self.submit(plan_spec(recipe, out, options, far=self.far)))
 
     async def verify(self, path: PathLike) -> dict[str, Any]:
         """See :meth:`alloyd.Client.verify`."""
-        return await self._result(await self.submit(VerifySpec(os.path.abspath(path))))
+        return await self._result(
+            await self.submit(VerifySpec(os.fspath(path) if self.far else os.path.abspath(path)))
+        )
 
     async def score(
         self,
@@ -111,15 +120,15 @@ class AsyncClient:
         **options: Any,
     ) -> Job:
         """See :meth:`alloyd.Client.score`."""
-        return await self.submit(score_spec(models, tasks, options))
+        return await self.submit(score_spec(models, tasks, options, far=self.far))
 
     async def kinship(self, base: PathLike, models: Sequence[PathLike], **options: Any) -> dict[str, Any]:
         """See :meth:`alloyd.Client.kinship`."""
-        return await self._result(await self.submit(kinship_spec(base, models, options)))
+        return await self._result(await self.submit(kinship_spec(base, models, options, far=self.far)))
 
     async def search(self, spec: PathLike | Mapping[str, Any], **options: Any) -> Job:
         """See :meth:`alloyd.Client.search`."""
-        return await self.submit(search_spec(spec, options))
+        return await self.submit(search_spec(spec, options, far=self.far))
 
     async def extend_search(self, job: str, **options: Any) -> Job:
         """See :meth:`alloyd.Client.extend_search`."""
@@ -131,8 +140,7 @@ class AsyncClient:
 
     async def results(self, job: str) -> dict[str, Any]:
         """See :meth:`alloyd.Client.results`."""
-        home, found = (await self.status()).home, await self.job(job)
-        return await asyncio.to_thread(read_results, home, found)
+        return await self._ask(wire.GetResults(job), dict[str, Any])
 
     async def wait(self, job: str, *, timeout: float | None = None) -> Job:
         """See :meth:`alloyd.Client.wait`."""
@@ -240,6 +248,11 @@ class AsyncClient:
         """See :meth:`alloyd.Client.shutdown`."""
         await self._ask(wire.Shutdown(now), object)
 
+    @property
+    def far(self) -> bool:
+        """See :attr:`alloyd.Client.far`."""
+        return self._remote is not None
+
     # Inside
 
     async def _result(self, job: Job) -> dict[str, Any]:
@@ -258,13 +271,35 @@ class AsyncClient:
     async def _connect(self) -> wire.Connection:
         async with self._connecting:
             if self._connection is None:
-                connection = await asyncio.to_thread(self._find)
-                check_version(connection, strict=self._strict)
+                if self._remote is not None:
+                    connection = self._remote.connection
+                else:
+                    connection = await asyncio.to_thread(self._find)
+                    check_version(connection, strict=self._strict)
                 self._requests = self._context.socket(zmq.DEALER)
+                if self._remote is not None:
+                    self._remote.dress(self._requests)
+                    self._handshakes = connecting.Handshakes(self._remote, self._requests)
                 self._requests.connect(connection.requests)
-                self._connection = connection
                 self._reader = asyncio.create_task(self._read(self._requests))
+                try:
+                    self._connection = await self._greeted(connection)
+                except BaseException:
+                    self._disconnect()
+                    raise
             return self._connection
+
+    async def _greeted(self, connection: wire.Connection) -> wire.Connection:
+        """``connection``, with the version that a daemon on another machine greets with; checked."""
+        if self._remote is None:
+            return connection
+        self._connection = connection
+        name, frames = wire.ask(wire.Hello(), self._session)
+        reply = await self._exchange(name, frames, connection)
+        greeting = wire.read_answer(reply or [], wire.Greeting)
+        found = msgspec.structs.replace(connection, software=greeting.software, protocol=greeting.protocol)
+        check_version(found, strict=self._strict)
+        return found
 
     def _find(self) -> wire.Connection:
         if self._private is not None:
@@ -281,7 +316,9 @@ class AsyncClient:
             self._reader.cancel()
         if self._requests is not None:
             self._requests.close()
-        self._reader = self._requests = self._connection = None
+        if self._handshakes is not None:
+            self._handshakes.close()
+        self._reader = self._requests = self._connection = self._handshakes = None
 
     async def _read(self, requests: zmq.asyncio.Socket) -> None:
         """Hand each reply to whoever awaits it."""
@@ -294,30 +331,52 @@ class AsyncClient:
     async def _ask(self, request: wire.Request, kind: type[T]) -> T:
         """Send a request and return its answer; once more when the daemon died over it."""
         name, frames = wire.ask(request, self._session)
-        for again in (True, False):
+        again = True
+        while True:
             connection = await self._connect()
-            assert self._requests is not None
-            future = self._awaited[name] = asyncio.get_running_loop().create_future()
-            await self._requests.send_multipart(frames)
-            reply = await self._await(future, connection)
-            self._awaited.pop(name, None)
+            reply = await self._exchange(name, frames, connection)
             if reply is not None:
-                return wire.read_answer(reply, kind)
+                try:
+                    return wire.read_answer(reply, kind)
+                except RateLimited as limited:
+                    await asyncio.sleep(patience(limited, self._timeout))
+                    continue
             if self._connection is connection:
                 self._disconnect()
             if not again or not self._autostart:
-                break
-        raise spawn.gone(self.home, "the daemon died before it answered")
+                raise spawn.gone(self.home, "the daemon died before it answered")
+            again = False
+
+    async def _exchange(
+        self, name: str, frames: list[bytes], connection: wire.Connection
+    ) -> list[bytes] | None:
+        """Send a request; its reply, or ``None`` when the daemon is gone."""
+        assert self._requests is not None
+        future = self._awaited[name] = asyncio.get_running_loop().create_future()
+        try:
+            await self._requests.send_multipart(frames)
+            return await self._await(future, frames, connection)
+        finally:
+            self._awaited.pop(name, None)
 
     async def _await(
-        self, future: asyncio.Future[list[bytes]], connection: wire.Connection
+        self, future: asyncio.Future[list[bytes]], frames: list[bytes], connection: wire.Connection
     ) -> list[bytes] | None:
         """The reply; ``None`` when the daemon is gone."""
         deadline = time.monotonic() + self._timeout
         while True:
-            done, _ = await asyncio.wait([future], timeout=0.5)
+            done, _ = await asyncio.wait([future], timeout=0.1 if self._handshakes else 0.5)
             if done:
                 return future.result()
+            if self._remote is not None:
+                handshakes = self._handshakes
+                if handshakes is None or self._requests is None:
+                    raise self._remote.silent("another request lost the connection")
+                if handshakes.look():
+                    await self._requests.send_multipart(frames)
+                if time.monotonic() > deadline:
+                    raise handshakes.silent()
+                continue
             if self._connection is not connection or lock_holder(self.home) not in (0, connection.pid):
                 return None
             if time.monotonic() > deadline:
@@ -328,12 +387,17 @@ class AsyncClient:
         subscriber = self._context.socket(zmq.SUB)
         for topic in follower.topics:
             subscriber.subscribe(topic)
+        if self._remote is not None:
+            self._remote.dress(subscriber)
         subscriber.connect(connection.events)
         return subscriber
 
     async def _look_after(self, follower: _follow.Follower) -> None:
         """The daemon is silent: find out whether it lives, and find or start the next one."""
         follower.rung = True
+        if self._remote is not None:
+            await self._look_far(follower)
+            return
         if self._connection is None or lock_holder(self.home) != self._connection.pid:
             self._disconnect()
         if follower.stopped or not self._autostart:
@@ -344,3 +408,18 @@ class AsyncClient:
                 await asyncio.sleep(0.1)
             follower.stopped = False
         await self.hello()
+
+    async def _look_far(self, follower: _follow.Follower) -> None:
+        """The daemon of another machine is silent: its greeting tells that it lives, or that another one does."""
+        deadline = time.monotonic() + _follow.REPLACEMENT
+        while True:
+            try:
+                await self.hello()
+                follower.stopped = False
+                return
+            except DaemonUnreachable:
+                if time.monotonic() > deadline:
+                    if follower.stopped:
+                        raise stopped(follower) from None
+                    raise
+                await asyncio.sleep(0.2)

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import msgspec
 import zmq
 
-from . import __version__, spawn, wire
+from . import __version__, connecting, spawn, wire
 from . import follow as _follow
-from .errors import AlloydError, DaemonUnreachable, VersionMismatch, WaitTimedOut
+from .errors import AlloydError, DaemonUnreachable, RateLimited, VersionMismatch, WaitTimedOut
 from .jobs import (
     Event,
     Job,
@@ -23,7 +24,6 @@ from .jobs import (
     spec_fields,
 )
 from .paths import find_home, lock_holder
-from .search_results import read_results
 from .specs import (
     PathLike,
     extension,
@@ -43,6 +43,9 @@ class Client:
 
     Parameters
     ----------
+    connect:
+        A connection profile (``alloy profile add``): the daemon of another machine, where all paths are then; by
+        default ``$ALLOYD_CONNECT``, unless a home is given.
     home:
         The daemon's home; by default ``$ALLOYD_HOME``, else ``~/.local/state/alloyd``.
     autostart:
@@ -65,17 +68,19 @@ class Client:
     def __init__(
         self,
         *,
+        connect: str | None = None,
         home: PathLike | None = None,
         autostart: bool = True,
         private: bool = False,
         timeout: float = 15.0,
         strict: bool = True,
     ) -> None:
+        self._remote = connecting.remote(connect, home=home is not None or private)
         self._private = spawn.start_private() if private else None
         self.home = (
             self._private.home if self._private else find_home(os.fspath(home) if home is not None else None)
         )
-        self._autostart = autostart and not private
+        self._autostart = autostart and not private and self._remote is None
         self._timeout = timeout
         self._strict = strict
         self._session = wire.new_session()
@@ -83,6 +88,7 @@ class Client:
         self._context.setsockopt(zmq.LINGER, 0)
         self._requests: zmq.Socket[bytes] | None = None
         self._connection: wire.Connection | None = None
+        self._handshakes: connecting.Handshakes | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -111,17 +117,17 @@ class Client:
 
         ``options`` are fields of :class:`alloyd.MergeSpec`: ``memory`` (bytes), ``threads``, ``force``, ``lenient``...
         """
-        return self.submit(merge_spec(recipe, out, options))
+        return self.submit(merge_spec(recipe, out, options, far=self.far))
 
     def plan(
         self, recipe: PathLike | Mapping[str, Any], out: PathLike | None = None, **options: Any
     ) -> dict[str, Any]:
         """What a merge would read, write and need; waits for it. Raises what a merge would, before work."""
-        return self._result(self.submit(plan_spec(recipe, out, options)))
+        return self._result(self.submit(plan_spec(recipe, out, options, far=self.far)))
 
     def verify(self, path: PathLike) -> dict[str, Any]:
         """Read a checkpoint again and compare it with its manifest; waits for it. DigestMismatch when it differs."""
-        return self._result(self.submit(VerifySpec(os.path.abspath(path))))
+        return self._result(self.submit(VerifySpec(os.fspath(path) if self.far else os.path.abspath(path))))
 
     def score(
         self,
@@ -136,7 +142,7 @@ class Client:
         A model is a checkpoint folder, a GGUF file, or a recipe as :meth:`merge` takes it; a mapping names several.
         A task is a JSONL file or ``EVALUATOR:SOURCE``. ``options`` are fields of :class:`alloyd.ScoreSpec`.
         """
-        return self.submit(score_spec(models, tasks, options))
+        return self.submit(score_spec(models, tasks, options, far=self.far))
 
     def kinship(self, base: PathLike, models: Sequence[PathLike], **options: Any) -> dict[str, Any]:
         """How alike ``models`` are that were made from ``base``: cosines, correlations and distances of what they
@@ -144,7 +150,7 @@ class Client:
 
         Models are checkpoint folders or names. ``options`` are fields of :class:`alloyd.KinshipSpec`.
         """
-        return self._result(self.submit(kinship_spec(base, models, options)))
+        return self._result(self.submit(kinship_spec(base, models, options, far=self.far)))
 
     def search(self, spec: PathLike | Mapping[str, Any], **options: Any) -> Job:
         """Submit a recipe search as ``spec`` (a file, YAML text, or a mapping; docs/search.md) says.
@@ -152,7 +158,7 @@ class Client:
         ``options`` are fields of :class:`alloyd.SearchSpec` and stand in place of what the spec says: ``seed``,
         ``candidates``, ``items``, ``seconds``, ``optimiser``, ``mode``, ``runner``, ``memory``, ``threads``.
         """
-        return self.submit(search_spec(spec, options))
+        return self.submit(search_spec(spec, options, far=self.far))
 
     def extend_search(self, job: str, **options: Any) -> Job:
         """Go on with a search that has ended, with a larger budget: ``candidates``, ``items`` or ``seconds`` in all.
@@ -173,7 +179,7 @@ class Client:
         JobError
             The job is no search, or has no results yet.
         """
-        return read_results(self.status().home, self.job(job))
+        return self._ask(wire.GetResults(job), dict[str, Any])
 
     def wait(self, job: str, *, timeout: float | None = None) -> Job:
         """The job once it is done.
@@ -297,6 +303,11 @@ class Client:
         """Stop the daemon after the blocks in flight, or at once; its jobs go on when it is started again."""
         self._ask(wire.Shutdown(now), object)
 
+    @property
+    def far(self) -> bool:
+        """Whether the daemon is on another machine: paths are sent as they are, and mean what they mean there."""
+        return self._remote is not None
+
     # Inside
 
     def _result(self, job: Job) -> dict[str, Any]:
@@ -313,7 +324,9 @@ class Client:
         return events
 
     def _connect(self) -> wire.Connection:
-        if self._connection is None:
+        if self._connection is None and self._remote is not None:
+            self._reach(self._remote)
+        elif self._connection is None:
             if self._private is not None:
                 connection = self._private.connection
             elif self._autostart:
@@ -324,9 +337,31 @@ class Client:
             self._requests = self._context.socket(zmq.DEALER)
             self._requests.connect(connection.requests)
             self._connection = connection
+        assert self._connection is not None
         return self._connection
 
+    def _reach(self, remote: connecting.Remote) -> None:
+        """Connect to a daemon on another machine, and see by its greeting that it is there and of this version."""
+        self._requests = self._context.socket(zmq.DEALER)
+        remote.dress(self._requests)
+        self._handshakes = connecting.Handshakes(remote, self._requests)
+        self._requests.connect(remote.profile.requests)
+        self._connection = remote.connection
+        try:
+            greeting = self._ask(wire.Hello(), wire.Greeting)
+            found = msgspec.structs.replace(
+                remote.connection, software=greeting.software, protocol=greeting.protocol
+            )
+            check_version(found, strict=self._strict)
+            self._connection = found
+        except BaseException:
+            self._disconnect()
+            raise
+
     def _disconnect(self) -> None:
+        if self._handshakes is not None:
+            self._handshakes.close()
+            self._handshakes = None
         if self._requests is not None:
             self._requests.close()
         self._requests = self._connection = None
@@ -339,23 +374,33 @@ class Client:
             self._connect()
             assert self._requests is not None
             self._requests.send_multipart(frames)
-            reply = self._await(name)
+            reply = self._await(name, frames)
             if reply is not None:
-                return wire.read_answer(reply, kind)
+                try:
+                    return wire.read_answer(reply, kind)
+                except RateLimited as limited:
+                    time.sleep(patience(limited, self._timeout))
+                    continue
             self._disconnect()
             if not again or not self._autostart:
                 raise spawn.gone(self.home, "the daemon died before it answered")
             again = False
 
-    def _await(self, name: str) -> list[bytes] | None:
+    def _await(self, name: str, frames: list[bytes]) -> list[bytes] | None:
         """The reply to request ``name``; ``None`` when the daemon is gone."""
         assert self._requests is not None
         deadline = time.monotonic() + self._timeout
         while True:
-            if self._requests.poll(500):
+            if self._requests.poll(100 if self._handshakes else 500):
                 reply = self._requests.recv_multipart()
                 if wire.answers(reply) in (name, ""):
                     return reply
+                continue
+            if self._handshakes is not None:
+                if self._handshakes.look():
+                    self._requests.send_multipart(frames)
+                if time.monotonic() > deadline:
+                    raise self._handshakes.silent()
                 continue
             if self._connection is not None and lock_holder(self.home) not in (0, self._connection.pid):
                 return None
@@ -366,12 +411,17 @@ class Client:
         subscriber: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         for topic in follower.topics:
             subscriber.subscribe(topic)
+        if self._remote is not None:
+            self._remote.dress(subscriber)
         subscriber.connect(self._connect().events)
         return subscriber
 
     def _look_after(self, follower: _follow.Follower) -> None:
         """The daemon is silent: find out whether it lives, and find or start the next one."""
         follower.rung = True
+        if self._remote is not None:
+            self._look_far(follower)
+            return
         if self._connection is None or lock_holder(self.home) != self._connection.pid:
             self._disconnect()
         if follower.stopped or not self._autostart:
@@ -382,6 +432,29 @@ class Client:
                 time.sleep(0.1)
             follower.stopped = False
         self.hello()
+
+    def _look_far(self, follower: _follow.Follower) -> None:
+        """The daemon of another machine is silent: its greeting tells that it lives, or that another one does."""
+        deadline = time.monotonic() + _follow.REPLACEMENT
+        while True:
+            try:
+                self.hello()
+                follower.stopped = False
+                return
+            except DaemonUnreachable:
+                if time.monotonic() > deadline:
+                    if follower.stopped:
+                        raise stopped(follower) from None
+                    raise
+                time.sleep(0.2)
+
+
+def patience(limited: RateLimited, timeout: float) -> float:
+    """The seconds that a key must wait that asked too often; ``limited`` is raised where that is over ``timeout``."""
+    seconds = limited.facts.get("wait")
+    if not isinstance(seconds, int | float) or not 0 <= seconds <= timeout:
+        raise limited
+    return float(seconds)
 
 
 def ended_well(job: Job) -> Job:

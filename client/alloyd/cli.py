@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from . import __version__, words_service
+from . import __version__, words_remote
 from .console import Console
 from .errors import AlloydError, Interrupted, UsageError, did_you_mean
 
@@ -96,6 +97,12 @@ def parser() -> argparse.ArgumentParser:
             "--home",
             default=argparse.SUPPRESS,
             help="the daemon's folder (default: $ALLOYD_HOME, else ~/.local/state/alloyd)",
+        )
+        place.add_argument(
+            "--connect",
+            metavar="NAME",
+            default=argparse.SUPPRESS,
+            help="the daemon of another machine, by its profile (default: $ALLOYD_CONNECT)",
         )
         place.add_argument(
             "--json",
@@ -272,6 +279,7 @@ def parser() -> argparse.ArgumentParser:
         one = verb(name, "cli_jobs", text)
         one.add_argument("jobs", metavar="JOB", nargs="+")
 
+    words_remote.add(verb)
     verb("status", "cli_service", "Say how the daemon is.")
     verb("doctor", "cli_service", "Check what alloyd needs on this machine.")
     verb("config", "cli_service", "Show the settings that count, and where each comes from.")

@@ -8,6 +8,7 @@ import time
 
 from . import render
 from .api import Client, timed_out
+from .connecting import client_of
 from .console import Console
 from .daemon_log import daemon_log
 from .errors import AlloydError, UsageError, WaitTimedOut
@@ -17,7 +18,7 @@ LIVING = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 
 
 def _client(options: argparse.Namespace) -> Client:
-    return Client(home=getattr(options, "home", None))
+    return client_of(options)
 
 
 def ps(options: argparse.Namespace, console: Console) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .cli_work import work
+from .connecting import is_far
 from .console import Console
 from .specs import kinship_spec
 from .units import parse_size
@@ -15,4 +16,4 @@ def kinship(options: argparse.Namespace, console: Console) -> int:
     settings = {"reader": options.reader, "threads": options.threads}
     if options.memory is not None:
         settings["memory"] = parse_size(options.memory)
-    return work(options, console, kinship_spec(options.base, options.models, settings))
+    return work(options, console, kinship_spec(options.base, options.models, settings, far=is_far(options)))

@@ -13,11 +13,12 @@ from typing import Any
 from . import render_search
 from .api import Client
 from .cli_work import connected, done
+from .connecting import is_far
 from .console import Console
 from .errors import OutputExists, UsageError
 from .jobs import Job, JobState, Spec
 from .recipe_file import MAX_BYTES, decode
-from .search_results import read_results, search_folder
+from .search_results import search_folder
 from .specs import extension, merge_spec, open_test_spec, search_spec
 from .units import parse_size
 
@@ -36,6 +37,11 @@ def search(options: argparse.Namespace, console: Console) -> int:
             hint="alloy search SPEC, or one of --results, --extend, --open-test with a JOB.",
         )
     _check(options)
+    if is_far(options) and (options.out or options.merge):
+        raise UsageError(
+            "--out and --merge copy a search's files, which stay on the daemon's machine",
+            hint="Leave them out; 'alloy search --results JOB --json' prints the winner's recipe.",
+        )
     with connected(options) as client:
         if options.results:
             job = client.job(options.results)
@@ -95,7 +101,7 @@ def _spec(client: Client, options: argparse.Namespace) -> Spec:
         return open_test_spec(client.job(options.open_test).id, given)
     if options.extend:
         return extension(client.job(options.extend), given)
-    return search_spec(_text(options.spec), given)
+    return search_spec(_text(options.spec), given, far=client.far)
 
 
 def _text(place: str) -> str:
@@ -110,7 +116,7 @@ def _tell(client: Client, options: argparse.Namespace, console: Console, job: Jo
     home = client.status().home
     # An opened test is told by the results of its search.
     of = client.job(job.spec["search"]) if job.kind == "open_test" else job
-    found = read_results(home, of)
+    found = client.results(of.id)
     folder = search_folder(home, of.id)
     for line in render_search.test_lines(found) if options.open_test else render_search.result_lines(found):
         console.show(line)

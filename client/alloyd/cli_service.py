@@ -18,8 +18,9 @@ from typing import Final
 
 from . import __version__, spawn
 from .api import Client
+from .connecting import client_of, is_far
 from .console import Console
-from .errors import AlloydError, DaemonUnreachable, VersionMismatch
+from .errors import AlloydError, DaemonUnreachable, UsageError, VersionMismatch
 from .file_systems import network_file_system
 from .paths import Home, endpoints, find_home, lock_holder
 from .units import format_duration, format_size, total_memory
@@ -35,7 +36,7 @@ def _home(options: argparse.Namespace) -> Home:
 
 def status(options: argparse.Namespace, console: Console) -> int:
     """Say how the daemon is; one is not started for it."""
-    with Client(home=_home(options).root, autostart=False, strict=False) as client:
+    with client_of(options, autostart=False, strict=False) as client:
         now = client.status()
     counts = ", ".join(f"{number} {state}" for state, number in now.jobs.items() if number) or "none yet"
     version = (
@@ -58,7 +59,7 @@ def status(options: argparse.Namespace, console: Console) -> int:
 
 def config(options: argparse.Namespace, console: Console) -> int:
     """Show the settings that count."""
-    with Client(home=_home(options).root) as client:
+    with client_of(options) as client:
         configured = client.config()
     width = max(map(len, configured.values))
     for key, value in configured.values.items():
@@ -71,6 +72,13 @@ def config(options: argparse.Namespace, console: Console) -> int:
 def stop(options: argparse.Namespace, console: Console) -> int:
     """Stop the daemon."""
     stopped = stop_daemon(_home(options), now=options.now)
+    if is_far(options):
+        with client_of(options, strict=False) as client:
+            client.shutdown(now=options.now)
+        console.say("told to stop; its jobs go on when a daemon is started there")
+        console.result({"stopped": True})
+        return 0
+    stopped = _stop(_home(options), now=options.now)
     console.say("stopped; its jobs go on when a daemon is started" if stopped else "no daemon runs")
     console.result({"stopped": stopped})
     return 0
@@ -78,6 +86,10 @@ def stop(options: argparse.Namespace, console: Console) -> int:
 
 def restart(options: argparse.Namespace, console: Console) -> int:
     """Stop the daemon and start it again."""
+    if is_far(options):
+        raise UsageError(
+            "a daemon can be started again on its own machine only", hint="Run 'alloy restart' there."
+        )
     home = _home(options)
     stop_daemon(home, now=options.now)
     connection = spawn.start(home)

@@ -15,6 +15,7 @@ import msgspec
 from . import render, render_kinship, render_scores
 from .api import Client, ended_well
 from .cli_form import conversion, form_of
+from .connecting import client_of, is_far
 from .console import Console
 from .errors import AlloydError, Interrupted, JobError, UsageError
 from .jobs import KEPT, Event, Job, JobState, Spec, VerifySpec
@@ -29,7 +30,7 @@ def merge(options: argparse.Namespace, console: Console) -> int:
     place = _place(options)
     if place is None:
         raise UsageError("where should the merge go?", hint=f"alloy merge {options.recipe} FOLDER")
-    spec = merge_spec(_recipe(options), place, _settings(options))
+    spec = merge_spec(_recipe(options), place, _settings(options), far=is_far(options))
     return work(options, console, spec)
 
 
@@ -41,18 +42,24 @@ def convert(options: argparse.Namespace, console: Console) -> int:
             "where should the model go?", hint=f"alloy convert {options.model} FOLDER --gguf Q4_K_M"
         )
     recipe = conversion(options.model, options.dtype, form_of(options))
-    return work(options, console, merge_spec(recipe, place, _settings(options)))
+    return work(options, console, merge_spec(recipe, place, _settings(options), far=is_far(options)))
 
 
 def plan(options: argparse.Namespace, console: Console) -> int:
     """Print the plan."""
     options.detach = False
-    return work(options, console, plan_spec(_recipe(options), _place(options), _settings(options)))
+    return work(
+        options,
+        console,
+        plan_spec(_recipe(options), _place(options), _settings(options), far=is_far(options)),
+    )
 
 
 def verify(options: argparse.Namespace, console: Console) -> int:
     """Say whether a checkpoint is what its manifest says."""
-    return work(options, console, VerifySpec(os.path.abspath(options.path)))
+    return work(
+        options, console, VerifySpec(options.path if is_far(options) else os.path.abspath(options.path))
+    )
 
 
 def score(options: argparse.Namespace, console: Console) -> int:
@@ -65,6 +72,11 @@ def score(options: argparse.Namespace, console: Console) -> int:
                 f"--option {text} is not KEY=VALUE, each key once", hint="Such as --option pattern='[0-9]+'."
             )
         chosen[key] = value
+    if options.out and is_far(options):
+        raise UsageError(
+            "--out would be a file of this machine, and the items stay on the daemon's",
+            hint="Leave it out: the result says where they are.",
+        )
     settings = {
         "runner": options.runner,
         "quantise": options.quantise,
@@ -75,7 +87,7 @@ def score(options: argparse.Namespace, console: Console) -> int:
     }
     if options.memory is not None:
         settings["memory"] = parse_size(options.memory)
-    return work(options, console, score_spec(options.models, options.task, settings))
+    return work(options, console, score_spec(options.models, options.task, settings, far=is_far(options)))
 
 
 def work(options: argparse.Namespace, console: Console, spec: Spec) -> int:
@@ -93,7 +105,7 @@ def work(options: argparse.Namespace, console: Console, spec: Spec) -> int:
 @contextlib.contextmanager
 def connected(options: argparse.Namespace) -> Iterator[Client]:
     """A client of the daemon that a command uses; a private one is left at once where the person who waits leaves."""
-    client = Client(home=getattr(options, "home", None), private=options.no_daemon)
+    client = client_of(options, private=options.no_daemon)
     now = False
     try:
         yield client

@@ -15,64 +15,81 @@ T = TypeVar("T")
 PathLike = str | os.PathLike[str]
 
 
-def merge_spec(recipe: PathLike | Mapping[str, Any], out: PathLike, options: Mapping[str, Any]) -> MergeSpec:
-    """The spec of a merge; see :meth:`alloyd.Client.merge`."""
-    return _convert(
-        {**recipe_fields(recipe), **options, "out": os.path.abspath(out), "kind": "merge"}, MergeSpec
-    )
+def merge_spec(
+    recipe: PathLike | Mapping[str, Any], out: PathLike, options: Mapping[str, Any], *, far: bool = False
+) -> MergeSpec:
+    """The spec of a merge; see :meth:`alloyd.Client.merge`. ``far``: for the daemon of another machine."""
+    fields = {**recipe_fields(recipe, far=far), **options, "out": _place(out, far), "kind": "merge"}
+    return _convert(fields, MergeSpec)
 
 
 def plan_spec(
-    recipe: PathLike | Mapping[str, Any], out: PathLike | None, options: Mapping[str, Any]
+    recipe: PathLike | Mapping[str, Any],
+    out: PathLike | None,
+    options: Mapping[str, Any],
+    *,
+    far: bool = False,
 ) -> PlanSpec:
     """The spec of a plan; see :meth:`alloyd.Client.plan`."""
-    place = "" if out is None else os.path.abspath(out)
-    return _convert({**recipe_fields(recipe), **options, "out": place, "kind": "plan"}, PlanSpec)
+    place = "" if out is None else _place(out, far)
+    return _convert({**recipe_fields(recipe, far=far), **options, "out": place, "kind": "plan"}, PlanSpec)
 
 
 def score_spec(
     models: PathLike | Sequence[PathLike | Mapping[str, Any]] | Mapping[str, PathLike | Mapping[str, Any]],
     tasks: PathLike | Sequence[PathLike],
     options: Mapping[str, Any],
+    *,
+    far: bool = False,
 ) -> ScoreSpec:
     """The spec of a scoring; see :meth:`alloyd.Client.score`."""
     if isinstance(models, Mapping):
-        subjects = [subject_fields(model, name) for name, model in models.items()]
+        subjects = [subject_fields(model, name, far=far) for name, model in models.items()]
     else:
         several = [models] if isinstance(models, str | os.PathLike) else models
-        subjects = [subject_fields(model, "") for model in several]
+        subjects = [subject_fields(model, "", far=far) for model in several]
     named = [tasks] if isinstance(tasks, str | os.PathLike) else tasks
-    chosen = task_name.absolute_options(options.get("options") or {}, Path.cwd())
+    chosen = options.get("options") or {}
+    if not far:
+        chosen = task_name.absolute_options(chosen, Path.cwd())
     fields = {
         **options,
         "options": chosen,
         "subjects": subjects,
-        "tasks": [task_name.absolute(os.fspath(task), Path.cwd()) for task in named],
+        "tasks": [
+            os.fspath(task) if far else task_name.absolute(os.fspath(task), Path.cwd()) for task in named
+        ],
         "kind": "score",
     }
     return _convert(fields, ScoreSpec)
 
 
-def kinship_spec(base: PathLike, models: Sequence[PathLike], options: Mapping[str, Any]) -> KinshipSpec:
+def kinship_spec(
+    base: PathLike, models: Sequence[PathLike], options: Mapping[str, Any], *, far: bool = False
+) -> KinshipSpec:
     """The spec of a kinship; see :meth:`alloyd.Client.kinship`."""
 
     def named(model: PathLike) -> str:
         text = os.fspath(model)
+        if far:
+            return text
         return os.path.abspath(text) if os.path.exists(text) or os.path.isabs(text) else text
 
     fields = {
         **options,
         "base": named(base),
         "models": [named(each) for each in models],
-        "base_dir": os.getcwd(),
+        "base_dir": _here(far),
         "kind": "kinship",
     }
     return _convert(fields, KinshipSpec)
 
 
-def search_spec(spec: PathLike | Mapping[str, Any], options: Mapping[str, Any]) -> SearchSpec:
+def search_spec(
+    spec: PathLike | Mapping[str, Any], options: Mapping[str, Any], *, far: bool = False
+) -> SearchSpec:
     """The spec of a search; see :meth:`alloyd.Client.search`. Relative paths start where the command is given."""
-    fields = recipe_fields(spec, what="search spec")
+    fields = recipe_fields(spec, what="search spec", far=far)
     text = {"spec": fields["recipe"], "base_dir": fields["base_dir"], "name": fields.get("recipe_name", "")}
     return _convert({**text, **options, "kind": "search"}, SearchSpec)
 
@@ -98,7 +115,7 @@ def open_test_spec(job: str, options: Mapping[str, Any]) -> OpenTestSpec:
     return _convert({**options, "search": job, "kind": "open_test"}, OpenTestSpec)
 
 
-def subject_fields(model: PathLike | Mapping[str, Any], name: str) -> dict[str, str]:
+def subject_fields(model: PathLike | Mapping[str, Any], name: str, *, far: bool = False) -> dict[str, str]:
     """What is to be scored, as fields of :class:`alloyd.jobs.Subject`: a recipe's text, an absolute path, or a name.
 
     A file whose name ends in .yaml, .yml or .json is a recipe, and so is a text that holds a line break. What does not
@@ -107,18 +124,23 @@ def subject_fields(model: PathLike | Mapping[str, Any], name: str) -> dict[str, 
     """
     text = "recipe" if isinstance(model, Mapping) else os.fspath(model)
     if isinstance(model, Mapping) or "\n" in text or text.endswith((".yaml", ".yml", ".json")):
-        fields = recipe_fields(model)
+        fields = recipe_fields(model, far=far)
         called = name or (text if "recipe_name" in fields else "recipe")
         return {"name": called, "recipe": fields["recipe"], "base_dir": fields["base_dir"]}
+    if far:
+        return {"name": name or text, "path": text, "base_dir": ""}
     if os.path.exists(text) or os.path.isabs(text) or text.endswith(".gguf"):
         return {"name": name or text, "path": os.path.abspath(text)}
     return {"name": name or text, "path": text, "base_dir": os.getcwd()}
 
 
-def recipe_fields(recipe: PathLike | Mapping[str, Any], *, what: str = "recipe") -> dict[str, Any]:
+def recipe_fields(
+    recipe: PathLike | Mapping[str, Any], *, what: str = "recipe", far: bool = False
+) -> dict[str, Any]:
     """A recipe's text, the folder its relative paths start at, and its name; or those of another spec, ``what``.
 
-    A mapping is written as JSON, which is YAML. A string that holds a line break is the text itself.
+    A mapping is written as JSON, which is YAML. A string that holds a line break is the text itself. What goes to a
+    daemon ``far`` away names no folder: relative paths start in the first of its ``remote.roots``.
 
     Raises
     ------
@@ -128,12 +150,20 @@ def recipe_fields(recipe: PathLike | Mapping[str, Any], *, what: str = "recipe")
     if isinstance(recipe, Mapping):
         import json
 
-        return {"recipe": json.dumps(recipe, indent=1), "base_dir": os.getcwd()}
+        return {"recipe": json.dumps(recipe, indent=1), "base_dir": _here(far)}
     if isinstance(recipe, str) and "\n" in recipe:
-        return {"recipe": recipe, "base_dir": os.getcwd()}
+        return {"recipe": recipe, "base_dir": _here(far)}
     path = Path(recipe).absolute()
     # As mergekit takes them, paths are relative to where the command is given, not to where the recipe lies.
-    return {"recipe": recipe_file.read(path, what=what), "base_dir": os.getcwd(), "recipe_name": path.name}
+    return {"recipe": recipe_file.read(path, what=what), "base_dir": _here(far), "recipe_name": path.name}
+
+
+def _here(far: bool) -> str:
+    return "" if far else os.getcwd()
+
+
+def _place(path: PathLike, far: bool) -> str:
+    return os.fspath(path) if far else os.path.abspath(path)
 
 
 def _convert(fields: dict[str, Any], kind: type[T]) -> T:

@@ -175,4 +175,5 @@ def test_specs_are_read_strictly() -> None:
 
 def test_content_frames_are_plain_json() -> None:
     _, frames = wire.ask(wire.Submit({"kind": "verify", "path": "/x"}, "t"), "s")
-    assert msgspec.json.decode(frames[3]) == {"spec": {"kind": "verify", "path": "/x"}, "token": "t"}
+    spec = {"kind": "verify", "path": "/x"}
+    assert msgspec.json.decode(frames[3]) == {"spec": spec, "token": "t", "confined": []}
