@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Generator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -111,6 +111,7 @@ def _work(begin: Begin, door: Door[JobKind], stop: _Stop, reports: int) -> Answe
         kind = door.get(begin.kind)
         spec = msgspec.convert(begin.spec, kind.spec)
         context = Context(Path(begin.home), settings, begin.job)
+        _confine(spec, context)
         if begin.act == "discard":
             if kind.discard is not None:
                 kind.discard(spec, context)
@@ -128,6 +129,19 @@ def _work(begin: Begin, door: Door[JobKind], stop: _Stop, reports: int) -> Answe
     except Exception as error:
         traceback.print_exc()
         return Failed(_foreign(error, begin.job).to_dict())
+
+
+def _confine(spec: Any, context: Context) -> None:
+    """Hold a confined job to its roots: what its spec names is looked at, then the kernel looks at what is opened."""
+    roots = getattr(spec, "roots", ())
+    if not roots:
+        return
+    from .confinement import hold_to
+    from .service.roots import check
+
+    check(spec, context.settings, context.home)
+    if not hold_to(roots, home=context.home, settings=context.settings):
+        print("this kernel has no Landlock: paths were checked, and are not looked at again", file=sys.stderr)
 
 
 def _run(job: Generator[Report, None, None], stop: _Stop, reports: int) -> Finished | None:

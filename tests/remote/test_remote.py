@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from alloyd.jobs import JobState, MergeSpec
 from alloyd.key_files import make
 from alloyd.roles import Role
 from remote.conftest import Far, free_ports
-from trial_daemon import TrialDaemon, eventually, lines, trial
+from trial_daemon import eventually, lines, trial
 
 
 def far_trial(far: Far, name: str, steps: int = 3) -> MergeSpec:
@@ -60,7 +63,10 @@ def test_an_unknown_key_is_refused_and_told_so(far: Far) -> None:
 
 def test_a_wrong_server_key_is_told_with_both_causes(far: Far, tmp_path: Path) -> None:
     far.key("laptop", Role.ADMIN, server_key=make(tmp_path / "others", "other").public)
-    with far.client("laptop") as client, pytest.raises(DaemonUnreachable, match="does not know your key") as told:
+    with (
+        far.client("laptop") as client,
+        pytest.raises(DaemonUnreachable, match="does not know your key") as told,
+    ):
         client.status()
     assert "not the server key of the profile" in told.value.message
 
@@ -68,7 +74,10 @@ def test_a_wrong_server_key_is_told_with_both_causes(far: Far, tmp_path: Path) -
 def test_nobody_there_is_told(far: Far) -> None:
     far.address = f"tcp://127.0.0.1:{free_ports()}"
     far.key("laptop", Role.READ)
-    with far.client("laptop", timeout=1.0) as client, pytest.raises(DaemonUnreachable, match="nothing listens"):
+    with (
+        far.client("laptop", timeout=1.0) as client,
+        pytest.raises(DaemonUnreachable, match="nothing listens"),
+    ):
         client.status()
 
 
@@ -191,9 +200,20 @@ def test_a_key_that_asks_too_often_waits(far: Far) -> None:
 
 
 def test_without_server_keys_it_does_not_start(tmp_path: Path) -> None:
-    daemon = TrialDaemon(tmp_path / "home", ALLOYD_REMOTE_LISTEN="tcp://127.0.0.1:0")
-    with pytest.raises(AssertionError, match="alloy keys new"), daemon:
-        pass
+    done = subprocess.run(
+        [sys.executable, "-m", "alloyd_daemon", "--home", str(tmp_path / "home")],
+        env={
+            **os.environ,
+            "ALLOYD_REMOTE_LISTEN": "tcp://127.0.0.1:0",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 9
+    assert "needs the server's own keys" in done.stderr
+    assert "alloy keys new" in done.stderr
 
 
 def test_a_key_list_that_is_damaged_lets_nobody_in(far: Far) -> None:

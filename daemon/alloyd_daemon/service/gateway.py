@@ -79,6 +79,8 @@ class Zap(zmq.auth.thread.ThreadAuthenticator):
         self._keys = keys
         self._refusals = RefusalLog()
         self._address = ""
+        self.admitted: set[str] = set()
+        """Every key that was ever let in: some of its connections may still be open."""
         self.configure_curve_callback("*", self)
 
     async def handle_zap_message(self, msg: list[bytes]) -> None:
@@ -91,6 +93,7 @@ class Zap(zmq.auth.thread.ThreadAuthenticator):
         text = key.decode("ascii", "replace")
         try:
             if self._keys.find(text) is not None:
+                self.admitted.add(text)
                 return True
             why = f"the key {text} is not authorized"
         except Exception as wrong:
@@ -175,7 +178,6 @@ class Gateway:
         self._orders = orders
         self._keys = AuthorisedKeys(Path(orders.keys))
         self._refusals = RefusalLog()
-        self._let_in = self._read_keys()
         self._looked = 0.0
         self._buckets = TokenBuckets(orders.rate)
         self._session = wire.new_session()
@@ -242,11 +244,11 @@ class Gateway:
 
     def _look_at_keys(self) -> None:
         """Drop the subscribers when a key was revoked: its next request is refused anyway, but events just flow."""
-        now = self._read_keys()
-        if self._let_in - now:
+        revoked = self._zap.admitted - self._read_keys()
+        if revoked:
             log.info("a key was revoked; every remote subscriber is asked for its key again")
+            self._zap.admitted -= revoked
             self.events.renew()
-        self._let_in = now
 
     def _read_keys(self) -> frozenset[str]:
         try:

@@ -1,0 +1,201 @@
+"""Jobs from elsewhere keep to the folders they were given: over the wire, by links, and against a swap."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alloyd.errors import AccessDenied
+from alloyd.jobs import KinshipSpec, MergeSpec, PlanSpec, ScoreSpec, SearchSpec, Spec, Subject, VerifySpec
+from alloyd.roles import Role
+from alloyd_daemon.confinement import available
+from alloyd_daemon.service.roots import CONFINED, check, confine
+from alloyd_daemon.settings import ScoringSettings, Settings
+from remote.conftest import Far
+from trial_daemon import eventually
+
+LINEAR = "merge_method: linear\nmodels:\n  - {{model: {}, parameters: {{weight: 1}}}}\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder that is open, beside one that is not."""
+    for name in ("open/model", "secret/model"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "task.jsonl").write_text('{"text": "x"}\n')
+    return tmp_path / "open"
+
+
+def merge(root: Path, model: str, out: str = "") -> MergeSpec:
+    return MergeSpec(LINEAR.format(model), str(root), out or str(root / "out"))
+
+
+def outside(root: Path) -> dict[str, Spec]:
+    """A spec of each kind that names what lies outside ``root``."""
+    secret = str(root.parent / "secret" / "model")
+    task = f"{secret}/task.jsonl"
+    search = json.dumps(
+        {
+            "recipe": {
+                "merge_method": "linear",
+                "models": [{"model": "model", "parameters": {"weight": {"low": 0, "high": 1}}}],
+            },
+            "tasks": {"search": [task], "validation": [str(root / "model" / "task.jsonl")]},
+            "budget": {"candidates": 2},
+        }
+    )
+    return {
+        "a model of a merge": merge(root, secret),
+        "a model by ..": merge(root, "../secret/model"),
+        "an adapter": merge(root, f"model+{secret}"),
+        "a base": PlanSpec(LINEAR.format("model") + f"base_model: {secret}\n", str(root)),
+        "a tokenizer": PlanSpec(LINEAR.format("model") + f"tokenizer_source: {secret}\n", str(root)),
+        "a token": PlanSpec(
+            LINEAR.format("model") + f"tokenizer: {{tokens: {{x: {{source: {secret}}}}}}}\n", str(root)
+        ),
+        "a matrix": PlanSpec(
+            LINEAR.format("model") + f"out: {{format: gguf, type: Q4_K_M, imatrix: {secret}/config.json}}\n",
+            str(root),
+        ),
+        "what is not there": merge(root, str(root.parent / "secret" / "nothing")),
+        "an output": merge(root, "model", str(root.parent / "secret" / "out")),
+        "an output that is the root": merge(root, "model", str(root)),
+        "a folder of a recipe": MergeSpec(
+            LINEAR.format("model"), str(root.parent / "secret"), str(root / "out")
+        ),
+        "a checkpoint": VerifySpec(secret),
+        "a subject": ScoreSpec((Subject("m", secret),), (str(root / "model" / "task.jsonl"),)),
+        "a subject's recipe": ScoreSpec(
+            (Subject("m", recipe=LINEAR.format(secret), base_dir=str(root)),),
+            (str(root / "model/task.jsonl"),),
+        ),
+        "a task": ScoreSpec((Subject("m", "model", base_dir=str(root)),), (task,)),
+        "a named task": ScoreSpec((Subject("m", "model", base_dir=str(root)),), (f"perplexity:{task}",)),
+        "an option": ScoreSpec(
+            (Subject("m", "model", base_dir=str(root)),),
+            (str(root / "model/task.jsonl"),),
+            options={"tokenizer": secret},
+        ),
+        "a search's task": SearchSpec(search, str(root)),
+        "a kin": KinshipSpec("model", ("model", secret), str(root)),
+    }
+
+
+def test_every_kind_of_job_that_names_files_is_among_them(root: Path) -> None:
+    assert {type(each) for each in outside(root).values()} == set(CONFINED)
+
+
+def test_what_lies_inside_is_let_through(root: Path) -> None:
+    held = confine(merge(root, "model"), [root], Settings(), root / "home")
+    assert isinstance(held, MergeSpec)
+    assert held.roots == (str(root),)
+    check(held, Settings(), root / "home")
+
+
+@pytest.mark.parametrize("what", sorted(outside(Path("/x/open"))))
+def test_what_lies_outside_is_refused(root: Path, what: str) -> None:
+    with pytest.raises(AccessDenied, match="outside the folders"):
+        confine(outside(root)[what], [root], Settings(), root / "home")
+
+
+@pytest.mark.parametrize("what", ["model", "file in a model", "folder in a model", "output"])
+def test_a_link_that_leads_out_is_refused(root: Path, what: str) -> None:
+    secret = root.parent / "secret"
+    spec = merge(root, "model")
+    if what == "model":
+        (root / "link").symlink_to(secret / "model")
+        spec = merge(root, "link")
+    elif what == "file in a model":
+        (root / "model" / "tokenizer.json").symlink_to(secret / "model" / "config.json")
+    elif what == "folder in a model":
+        (root / "model" / "more").symlink_to(secret)
+    else:
+        (root / "link").symlink_to(secret)
+        spec = merge(root, "model", str(root / "link" / "out"))
+    with pytest.raises(AccessDenied, match="outside the folders"):
+        confine(spec, [root], Settings(), root / "home")
+
+
+def test_a_link_within_is_let_through(root: Path) -> None:
+    (root / "model" / "tokenizer.json").symlink_to("config.json")
+    confine(merge(root, "model"), [root], Settings(), root / "home")
+
+
+def test_no_root_opens_nothing(root: Path) -> None:
+    with pytest.raises(AccessDenied, match="no folder of this machine is open"):
+        confine(merge(root, "model"), [], Settings(), root / "home")
+
+
+def test_a_task_file_that_can_hold_code_must_be_listed(root: Path) -> None:
+    file = root / "task.yaml"
+    file.write_text("task: x\ndoc_to_text: !function code.f\n")
+    spec = ScoreSpec((Subject("m", "model", base_dir=str(root)),), (f"lm_eval:{file}",))
+    with pytest.raises(AccessDenied, match="can hold code"):
+        confine(spec, [root], Settings(), root / "home")
+    listed = Settings(scoring=ScoringSettings(harness_files=(str(file),)))
+    confine(spec, [root], listed, root / "home")
+    named = ScoreSpec((Subject("m", "model", base_dir=str(root)),), ("lm_eval:arc_easy",))
+    confine(named, [root], Settings(), root / "home")
+
+
+@pytest.mark.parametrize("what", ["a model of a merge", "a checkpoint", "an output", "a task"])
+def test_over_the_wire_it_is_refused_and_logged(far: Far, what: str) -> None:
+    far.key("laptop", Role.SUBMIT)
+    with far.client("laptop") as client:
+        with pytest.raises(AccessDenied, match="outside the folders"):
+            client.submit(outside(far.root)[what])
+        assert client.jobs() == []
+    eventually(lambda: "refused the key 'laptop': submit" in far.log)
+
+
+def test_a_local_submission_may_be_confined_too(far: Far) -> None:
+    from alloyd import wire
+    from alloyd.jobs import Job, spec_fields
+
+    spec = spec_fields(VerifySpec(str(far.root.parent)))
+    with far.daemon.client() as client, pytest.raises(AccessDenied, match="outside the folders"):
+        client._ask(wire.Submit(spec, "token", (str(far.root),)), Job)
+
+
+@pytest.mark.skipif(not available(), reason="this kernel has no Landlock")
+def test_the_kernel_holds_a_confined_process_to_its_roots(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "home" / "keys").mkdir(parents=True)
+    secret = tmp_path / "home" / "keys" / "server.key_secret"
+    secret.write_text("secret")
+    (tmp_path / "open" / "link").symlink_to(secret)
+    (tmp_path / "open" / "fine").write_text("fine")
+    code = f"""
+import os, tempfile
+from pathlib import Path
+from alloyd_daemon.confinement import hold_to
+from alloyd_daemon.settings import Settings
+root, home = Path({str(tmp_path / "open")!r}), Path({str(tmp_path / "home")!r})
+assert hold_to([str(root)], home=home, settings=Settings())
+assert (root / "fine").read_text() == "fine"
+(root / "new").write_text("x"); os.rename(root / "new", root / "newer"); (root / "newer").unlink()
+for place in (root / "link", root / ".." / "home" / "keys" / "server.key_secret"):
+    try: place.read_text()
+    except PermissionError: continue
+    raise SystemExit("read " + str(place))
+try: (root.parent / "out").write_text("x")
+except PermissionError: pass
+else: raise SystemExit("wrote outside")
+with tempfile.TemporaryDirectory() as made: Path(made, "x").write_text("x")
+import numpy, json.tool
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
