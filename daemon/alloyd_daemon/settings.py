@@ -106,7 +106,8 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``listen``: ``tcp://address:port`` of requests, empty for none. ``events``: the same of events, by default on the
     next port. ``roots``: folders that remote jobs keep to. ``rate``: requests a second of one key. ``connections``:
-    open at a time, on each of the two ports. ``memory``: of the process that talks to the network.
+    clients at a time, each of which may have one to requests and one to events. ``memory``: address space of the
+    process that talks to the network.
     """
 
     listen: str = ""

@@ -23,7 +23,6 @@ import msgspec
 import zmq
 import zmq.auth.thread
 from msgspec import Struct
-from zmq.utils.monitor import recv_monitor_message
 
 from alloyd import wire
 from alloyd.authorised_keys import AuthorisedKeys
@@ -44,6 +43,8 @@ HANDSHAKE: Final = 5_000
 """Milliseconds in which a connection must have shown its key."""
 BEAT: Final = 5_000
 """Milliseconds after which a silent connection is asked for a sign of life; after three it is closed."""
+SPARE_FILES: Final = 4
+"""Descriptors that this process needs now and then beside its connections."""
 LOOK: Final = 0.5
 """Seconds between two looks at the list of keys."""
 
@@ -103,20 +104,18 @@ class Zap(zmq.auth.thread.ThreadAuthenticator):
 
 
 class Port:
-    """One listening socket, which is deaf to new peers while it has enough of them."""
+    """One listening socket."""
 
-    def __init__(self, context: zmq.Context[Any], kind: int, address: str, most: int, pair: Pair) -> None:
+    def __init__(self, context: zmq.Context[Any], kind: int, address: str, pair: Pair) -> None:
         self._context = context
         self._pair = pair
         self._kind = kind
-        self._most = most
+        self._bound = False
         self.address = address
-        self._open = 0
-        self._begin()
+        self.socket = self._made()
 
-    def _begin(self) -> None:
-        self.socket: zmq.Socket[bytes] = self._context.socket(self._kind)
-        socket = self.socket
+    def _made(self) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(self._kind)
         socket.curve_server = True
         socket.curve_publickey = self._pair.public.encode()
         socket.curve_secretkey = self._pair.secret.encode()
@@ -135,38 +134,26 @@ class Port:
             socket.setsockopt(zmq.MAXMSGSIZE, 512)
             socket.setsockopt(zmq.SNDHWM, WAITING_EVENTS)
             socket.setsockopt(zmq.XPUB_WELCOME_MSG, b"welcome")
-        self.monitor: zmq.Socket[bytes] = socket.get_monitor_socket(
-            zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
-        )
-        self._open = 0
-        self._deaf = True
+        return socket
 
     def listen(self) -> None:
         """Bind; a port of 0 is chosen by the system. Raises ZMQError."""
         self.socket.bind(self.address)
-        self.address = self.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()  # type: ignore[union-attr]
-        self._deaf = False
+        self._bound = True
+        address = self.socket.getsockopt(zmq.LAST_ENDPOINT)
+        assert isinstance(address, bytes)
+        self.address = address.rstrip(b"\0").decode()
 
     def renew(self) -> None:
         """Drop every peer; those that are still let in come back by themselves."""
-        self.socket.disable_monitor()
-        self.monitor.close(0)
         self.socket.close(0)
-        self._begin()
-
-    def count(self) -> None:
-        """Count who came and went."""
-        while self.monitor.poll(0):
-            event = recv_monitor_message(self.monitor)["event"]
-            self._open += 1 if event == zmq.EVENT_ACCEPTED else -1
-        if not self._deaf and self._open >= self._most:
-            log.warning("%s has %d connections and takes no more for now", self.address, self._open)
-            self.socket.unbind(self.address)
-            self._deaf = True
+        self._bound = False
+        self.socket = self._made()
+        self.tend()
 
     def tend(self) -> None:
-        """Listen again once there is room, or once the system gives the port back."""
-        if self._deaf and self._open < self._most:
+        """Listen again, as soon as the system gives the port back."""
+        if not self._bound:
             with contextlib.suppress(zmq.ZMQError):
                 self.listen()
 
@@ -179,14 +166,15 @@ class Gateway:
         self._keys = AuthorisedKeys(Path(orders.keys))
         self._refusals = RefusalLog()
         self._looked = 0.0
+        self._files = 0
         self._buckets = TokenBuckets(orders.rate)
         self._session = wire.new_session()
         pair = server_pair(Path(orders.keys))
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._zap = Zap(self._context, AuthorisedKeys(Path(orders.keys)))
         self._zap.start()
-        self.requests = Port(self._context, zmq.ROUTER, orders.listen, orders.connections, pair)
-        self.events = Port(self._context, zmq.XPUB, orders.events, orders.connections, pair)
+        self.requests = Port(self._context, zmq.ROUTER, orders.listen, pair)
+        self.events = Port(self._context, zmq.XPUB, orders.events, pair)
         self._inner = self._context.socket(zmq.DEALER)
         self._inner.setsockopt(zmq.LINGER, 0)
         self._inner.connect(orders.local_requests)
@@ -216,9 +204,7 @@ class Gateway:
             poller = zmq.Poller()
             for socket in (
                 self.requests.socket,
-                self.requests.monitor,
                 self.events.socket,
-                self.events.monitor,
                 self._inner,
                 self._news,
             ):
@@ -236,11 +222,11 @@ class Gateway:
             if self.events.socket in ready:
                 self.events.socket.recv()
             for port in (self.requests, self.events):
-                port.count()
                 port.tend()
             if time.monotonic() - self._looked >= LOOK:
                 self._looked = time.monotonic()
                 self._look_at_keys()
+                self._look_at_connections()
 
     def _look_at_keys(self) -> None:
         """Drop the subscribers when a key was revoked: its next request is refused anyway, but events just flow."""
@@ -249,6 +235,24 @@ class Gateway:
             log.info("a key was revoked; every remote subscriber is asked for its key again")
             self._zap.admitted -= revoked
             self.events.renew()
+
+    def limit_connections(self) -> None:
+        """Let no more be open than there may be: beyond it peers wait for one to end, or for a handshake to fail.
+
+        The library knows no such limit, so that it is one of the system's: a connection is a file descriptor.
+        """
+        self._files = len(os.listdir("/proc/self/fd")) + SPARE_FILES + 2 * self._orders.connections
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self._files, self._files))
+
+    def _look_at_connections(self) -> None:
+        try:
+            full = len(os.listdir("/proc/self/fd")) >= self._files - 1
+        except OSError:
+            full = True
+        if full:
+            self._refusals.tell(
+                "new connections", f"{2 * self._orders.connections} are open, as many as may be"
+            )
 
     def _read_keys(self) -> frozenset[str]:
         try:
@@ -342,6 +346,7 @@ def main() -> NoReturn:
     try:
         gateway = Gateway(orders)
         gateway.listen()
+        gateway.limit_connections()
     except AlloydError as error:
         _say(Said(error=error.to_dict()))
         os._exit(1)
