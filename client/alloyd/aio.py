@@ -15,13 +15,9 @@ import zmq.asyncio
 
 from . import connecting, spawn, wire
 from . import follow as _follow
-from . import spawn, wire
-from .api import busy, check_version, ended_well, stopped, timed_out
-from .errors import DaemonUnreachable
-from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec, spec_fields
 from .api import busy, check_version, ended_well, patience, stopped, timed_out
 from .errors import DaemonUnreachable, RateLimited
-from .jobs import Event, Job, JobState, Spec, VerifySpec, spec_fields
+from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec, spec_fields
 from .paths import find_home, lock_holder
 from .specs import (
     PathLike,

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from . import __version__, words_service
-from . import __version__, words_remote
+from . import __version__, words_remote, words_service
 from .console import Console
 from .errors import AlloydError, Interrupted, UsageError, did_you_mean
 

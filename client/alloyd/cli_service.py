@@ -71,14 +71,13 @@ def config(options: argparse.Namespace, console: Console) -> int:
 
 def stop(options: argparse.Namespace, console: Console) -> int:
     """Stop the daemon."""
-    stopped = stop_daemon(_home(options), now=options.now)
     if is_far(options):
         with client_of(options, strict=False) as client:
             client.shutdown(now=options.now)
         console.say("told to stop; its jobs go on when a daemon is started there")
         console.result({"stopped": True})
         return 0
-    stopped = _stop(_home(options), now=options.now)
+    stopped = stop_daemon(_home(options), now=options.now)
     console.say("stopped; its jobs go on when a daemon is started" if stopped else "no daemon runs")
     console.result({"stopped": stopped})
     return 0

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .api import Client
 from .cli_service import stop_daemon
+from .connecting import client_of
 from .console import Console
 from .errors import ServiceError, UsageError
 from .paths import find_home, lock_holder
@@ -18,7 +18,7 @@ from .service_unit import MARK, NAME, unit_file, unit_text
 
 def metrics(options: argparse.Namespace, console: Console) -> int:
     """Print the daemon's figures; one is not started for them."""
-    with Client(home=find_home(getattr(options, "home", None)).root, autostart=False) as client:
+    with client_of(options, autostart=False) as client:
         text = client.metrics()
     console.show(text.rstrip("\n"))
     console.result(text)

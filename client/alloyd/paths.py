@@ -49,6 +49,8 @@ class Home:
     def stray(self) -> Path:
         """What a daemon in the background wrote to stderr: nothing, unless it could not start, or crashed."""
         return self.logs / "daemon.stderr"
+
+    @property
     def keys(self) -> Path:
         """The folder of the server's own CURVE keys and of the list of keys that it lets in."""
         return self.root / "keys"

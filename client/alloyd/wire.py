@@ -194,6 +194,8 @@ ROLES: Final[dict[str, Role]] = {
     "log": Role.READ,
     "results": Role.READ,
     "status": Role.READ,
+    "resources": Role.READ,
+    "metrics": Role.READ,
     "config": Role.ADMIN,
     "shutdown": Role.ADMIN,
 }

@@ -22,11 +22,10 @@ from alloyd.paths import Home, endpoints, find_home
 
 from . import settings as settings_file
 from .service.child_process import CHILD
+from .service.gateway_process import GatewayProcess
 from .service.log_file import begin as log_file_of
 from .service.notify import Notifier
 from .service.server import SIGNALS, Server
-from .service.gateway_process import GatewayProcess
-from .service.server import STOP_SIGNALS, Server
 from .service.store import Store, refuse_network
 from .service.worker import Worker
 

@@ -22,21 +22,19 @@ import msgspec
 import zmq
 
 from alloyd import __version__, wire
-from alloyd.errors import AlloydError, ProtocolError, ServiceError, UsageError
-from alloyd.jobs import Job, JobState, Sample
 from alloyd.authorised_keys import AuthorisedKeys
 from alloyd.errors import AccessDenied, AlloydError, ProtocolError, ServiceError, UsageError
-from alloyd.jobs import Job, JobState
+from alloyd.jobs import Job, JobState, Sample
 from alloyd.paths import Home
 from alloyd.search_results import read_results
 
 from ..settings import Loaded
+from .access import Access, Caller, RefusalLog
+from .gateway_process import GatewayProcess
 from .hooks import Hooks
 from .metrics import Metrics
 from .notify import Notifier
 from .processes import resident_memory
-from .access import Access, Caller, RefusalLog
-from .gateway_process import GatewayProcess
 from .roots import confine
 from .store import Store
 from .worker import Worker
