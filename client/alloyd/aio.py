@@ -15,7 +15,6 @@ import zmq.asyncio
 
 from . import connecting, spawn, wire
 from . import follow as _follow
-from .api import busy, check_version, ended_well, patience, stopped, timed_out
 from .errors import DaemonUnreachable, RateLimited
 from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec, spec_fields
 from .paths import find_home, lock_holder
@@ -29,6 +28,7 @@ from .specs import (
     score_spec,
     search_spec,
 )
+from .verdicts import busy, check_version, ended_well, patience, stopped, timed_out
 
 T = TypeVar("T")
 

@@ -7,12 +7,13 @@ import sys
 import time
 
 from . import render
-from .api import Client, timed_out
+from .api import Client
 from .connecting import client_of
 from .console import Console
 from .daemon_log import daemon_log
 from .errors import AlloydError, UsageError, WaitTimedOut
 from .jobs import Job, JobState
+from .verdicts import timed_out
 
 LIVING = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from . import render, render_kinship, render_scores
-from .api import Client, ended_well
+from .api import Client
 from .cli_form import conversion, form_of
 from .connecting import client_of, is_far
 from .console import Console
@@ -23,6 +23,7 @@ from .recipe_file import MAX_BYTES, decode
 from .render_live import Live, live
 from .specs import merge_spec, plan_spec, score_spec
 from .units import format_duration, format_size, parse_size
+from .verdicts import ended_well
 
 
 def merge(options: argparse.Namespace, console: Console) -> int:

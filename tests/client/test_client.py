@@ -19,7 +19,6 @@ import pytest
 
 import alloyd
 from alloyd import AsyncClient, Client, spawn, wire
-from alloyd.api import check_version
 from alloyd.errors import (
     DaemonUnreachable,
     HomeBusy,
@@ -33,6 +32,7 @@ from alloyd.errors import (
 from alloyd.jobs import JobState, VerifySpec
 from alloyd.paths import Home, lock_holder
 from alloyd.specs import merge_spec, recipe_fields
+from alloyd.verdicts import check_version
 from trial_daemon import TrialDaemon, eventually, lines, trial
 
 

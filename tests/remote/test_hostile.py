@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -136,7 +137,7 @@ def test_a_message_without_end_costs_the_gateway_only(far: Far, peers: Peers) ->
     peer.send_multipart([piece] * 600, copy=False)
     most = 0
     for _ in range(100):
-        most = max(most, *(each.memory_info().rss for each in far.daemon.children()))
+        most = max([most, *(each.memory_info().rss for each in far.daemon.children())])
         time.sleep(0.05)
     assert most < 400e6
     peers.drop()
@@ -160,8 +161,13 @@ def test_connections_are_limited_and_those_that_show_no_key_end(far: Far) -> Non
     host, port = far.address.removeprefix("tcp://").split(":")
     with far.client("laptop") as early:
         early.status()
-        held = [socket.create_connection((host, int(port)), timeout=5) for _ in range(30)]
-        eventually(lambda: "as many as may be" in far.log)
+        held: list[socket.socket] = []
+        for _ in range(4):  # on a busy machine the first may be gone before anybody looks
+            held += [socket.create_connection((host, int(port)), timeout=5) for _ in range(20)]
+            with contextlib.suppress(AssertionError):
+                eventually(lambda: "as many as may be" in far.log, seconds=10)
+                break
+        assert "as many as may be" in far.log
         assert len(gateway(far).net_connections()) <= 4 * 2 + 4 + 4
         early.status()  # who is in stays in
         eventually(lambda: answers(far, "laptop"), seconds=40)  # and the others make room
