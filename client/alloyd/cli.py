@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from . import __version__, words_remote, words_service
+from . import __version__, words_queue, words_remote, words_service
 from .console import Console
 from .errors import AlloydError, Interrupted, UsageError, did_you_mean
 
@@ -124,6 +124,8 @@ def parser() -> argparse.ArgumentParser:
         )
         if name != "plan":
             how.add_argument("--detach", action="store_true", help="print the job's id and leave")
+        if name not in ("plan", "verify", "kinship"):
+            words_queue.add_place(one)
         return one
 
     def memory(one: argparse.ArgumentParser) -> None:
@@ -278,6 +280,7 @@ def parser() -> argparse.ArgumentParser:
         one = verb(name, "cli_jobs", text)
         one.add_argument("jobs", metavar="JOB", nargs="+")
 
+    words_queue.add(verb)
     words_remote.add(verb)
     verb("status", "cli_service", "Say how the daemon is.")
     verb("doctor", "cli_service", "Check what alloyd needs on this machine.")

@@ -24,6 +24,7 @@ from .render_live import Live, live
 from .specs import merge_spec, plan_spec, score_spec
 from .units import format_duration, format_size, parse_size
 from .verdicts import ended_well
+from .words_queue import place_of
 
 
 def merge(options: argparse.Namespace, console: Console) -> int:
@@ -126,7 +127,7 @@ def done(client: Client, options: argparse.Namespace, console: Console, spec: Sp
         What it ended with, else.
     """
     since = client.status().last_event
-    job = client.submit(spec)
+    job = client.submit(spec, **place_of(options))
     if options.detach:
         return job
     job = _follow(client, console, job, since, private=options.no_daemon)

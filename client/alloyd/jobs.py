@@ -217,7 +217,12 @@ class Pace(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True):
-    """A job as the daemon knows it. ``reason`` says why it is where it is; times are UTC."""
+    """A job as the daemon knows it. ``reason`` says why it is where it is; times are UTC.
+
+    ``owner`` submitted it: ``local``, or the name of a key. Of queued jobs the one of the highest ``priority`` is
+    first, among equals that of the lowest ``rank``. ``after`` are the jobs that must be done first. A ``quarantined``
+    job has crashed too often to be begun again unasked.
+    """
 
     id: str
     kind: str
@@ -233,13 +238,19 @@ class Job(Struct, frozen=True):
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     progress: Pace | None = None
+    owner: str = "local"
+    priority: int = 0
+    rank: int = 0
+    after: tuple[str, ...] = ()
+    quarantined: bool = False
 
 
 class Event(Struct, frozen=True):
-    """Something that happened to ``job``.
+    """Something that happened to ``job``, or with an empty ``job`` to the daemon or a watched folder.
 
     ``seq`` rises by one with every stored event of a home; 0 marks a progress tick, which is published only.
-    ``kind`` is ``state``, ``planned``, ``note`` or ``progress``; ``body`` is described in docs/protocol.md.
+    ``kind`` is ``state``, ``planned``, ``note`` or ``progress``, and without a job ``daemon`` or ``watch``; ``body`` is
+    described in docs/protocol.md.
     """
 
     seq: int

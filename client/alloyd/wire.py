@@ -18,7 +18,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -35,6 +35,14 @@ LARGEST_NUMBER: Final = 2**63 - 1
 """Of what the store can hold; a larger one, or one as far below zero, is refused as malformed."""
 
 Number = Annotated[int, Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
+
+LARGEST_PRIORITY: Final = 100
+Priority = Annotated[int, Meta(ge=-LARGEST_PRIORITY, le=LARGEST_PRIORITY)]
+"""Of two jobs that wait, the one of the higher priority is begun first."""
+
+Token = Annotated[str, Meta(min_length=1, max_length=1000)]
+KEY: Final = "key:"
+"""What the token of a submission begins with that its caller named: an idempotency key."""
 
 T = TypeVar("T")
 
@@ -59,15 +67,18 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True):
     """Ask who is there."""
 
 
-class Submit(Struct, frozen=True, forbid_unknown_fields=True):
+class Submit(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Add a job. A second request with the same ``token`` answers with the first one's job.
 
-    ``confined``: folders that the job must keep to, whatever its spec names (none: any, for the local user).
+    ``after`` names jobs that must be done first. ``confined``: folders that the job must
+    keep to, whatever its spec names (none: any, for the local user).
     """
 
     spec: dict[str, Any]
-    token: str
-    confined: tuple[str, ...] = ()
+    token: Token
+    priority: Priority = 0
+    after: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
+    confined: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
 
 
 class GetJob(Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,6 +118,19 @@ class Resume(Struct, frozen=True, forbid_unknown_fields=True):
     """Queue a paused or failed job again."""
 
     job: str
+
+
+class Retry(Struct, frozen=True, forbid_unknown_fields=True):
+    """Queue a failed, quarantined or cancelled job again, as if it had never been tried."""
+
+    job: str
+
+
+class Move(Struct, frozen=True, forbid_unknown_fields=True):
+    """Put a job that has not ended first or last in the queue, or give it another priority."""
+
+    job: str
+    to: Literal["top", "bottom"] | Priority
 
 
 class ReadLog(Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,6 +179,8 @@ Request = (
     | Cancel
     | Pause
     | Resume
+    | Retry
+    | Move
     | ReadLog
     | GetResults
     | GetStatus
@@ -172,6 +198,8 @@ REQUESTS: dict[str, type[Request]] = {
     "cancel": Cancel,
     "pause": Pause,
     "resume": Resume,
+    "retry": Retry,
+    "move": Move,
     "log": ReadLog,
     "results": GetResults,
     "status": GetStatus,
@@ -191,6 +219,8 @@ ROLES: Final[dict[str, Role]] = {
     "cancel": Role.SUBMIT,
     "pause": Role.SUBMIT,
     "resume": Role.SUBMIT,
+    "retry": Role.SUBMIT,
+    "move": Role.SUBMIT,
     "log": Role.READ,
     "results": Role.READ,
     "status": Role.READ,
@@ -270,9 +300,9 @@ def new_session() -> str:
     return uuid.uuid4().hex
 
 
-def new_token() -> str:
-    """A name for one submission, so that repeating it does no harm."""
-    return uuid.uuid4().hex
+def token_of(key: str | None) -> str:
+    """A name for one submission, so that repeating it does no harm: of the caller's own ``key``, or a new one."""
+    return uuid.uuid4().hex if key is None else KEY + key
 
 
 def ask(request: Request, session: str) -> tuple[str, list[bytes]]:

@@ -24,6 +24,9 @@ EXAMPLES: list[wire.Request] = [
     wire.Cancel("1"),
     wire.Pause("1"),
     wire.Resume("1"),
+    wire.Retry("1"),
+    wire.Move("1", "top"),
+    wire.Move("1", -5),
     wire.ReadLog("1", -10),
     wire.GetResults("search-1"),
     wire.GetStatus(),
@@ -176,4 +179,4 @@ def test_specs_are_read_strictly() -> None:
 def test_content_frames_are_plain_json() -> None:
     _, frames = wire.ask(wire.Submit({"kind": "verify", "path": "/x"}, "t"), "s")
     spec = {"kind": "verify", "path": "/x"}
-    assert msgspec.json.decode(frames[3]) == {"spec": spec, "token": "t", "confined": []}
+    assert msgspec.json.decode(frames[3]) == {"spec": spec, "token": "t"}

@@ -161,7 +161,7 @@ def test_a_local_submission_may_be_confined_too(far: Far) -> None:
 
     spec = spec_fields(VerifySpec(str(far.root.parent)))
     with far.daemon.client() as client, pytest.raises(AccessDenied, match="outside the folders"):
-        client._ask(wire.Submit(spec, "token", (str(far.root),)), Job)
+        client._ask(wire.Submit(spec, "token", confined=(str(far.root),)), Job)
 
 
 @pytest.mark.skipif(not available(), reason="this kernel has no Landlock")

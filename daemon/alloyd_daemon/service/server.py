@@ -287,7 +287,16 @@ class Server:
             spec = confine(spec, settings.remote_roots(), settings, self._home.root)
         elif request.confined:
             spec = confine(spec, request.confined, settings, self._home.root)
-        return self._paced(self._store.submit(spec, request.token, at_most=self._loaded.settings.jobs.queue))
+        job = self._store.submit(
+            spec,
+            request.token,
+            at_most=self._loaded.settings.jobs.queue,
+            priority=request.priority,
+            after=request.after,
+            confined=request.confined,
+            owner=caller.name,
+        )
+        return self._paced(job)
 
     def _do_job(self, request: wire.GetJob) -> Job:
         return self._paced(self._store.job(request.job))
@@ -306,6 +315,13 @@ class Server:
 
     def _do_resume(self, request: wire.Resume) -> Job:
         return self._paced(self._worker.resume(request.job))
+
+    def _do_retry(self, request: wire.Retry) -> Job:
+        return self._paced(self._worker.retry(request.job))
+
+    def _do_move(self, request: wire.Move) -> Job:
+        self._store.place(request.job, request.to)
+        return self._paced(self._store.job(request.job))
 
     def _do_log(self, request: wire.ReadLog) -> wire.LogPiece:
         name, ended = DAEMON_LOG, False
