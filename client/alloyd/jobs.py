@@ -128,6 +128,22 @@ class OpenTestSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     threads: int | None = None
 
 
+class RebuildSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="rebuild"):
+    """Make the output again whose manifest lies in the folder ``path``, into ``out``, and publish it if it is the same.
+
+    Relative model paths of its recipe start at ``base_dir``. ``imatrix`` is the importance matrix, where it had one.
+    ``memory`` (bytes) and ``threads`` default to the daemon's settings; ``reader`` is ``auto``, ``mmap`` or ``pread``.
+    """
+
+    path: str
+    out: str
+    base_dir: str
+    imatrix: str | None = None
+    memory: int | None = None
+    threads: int | None = None
+    reader: str = "auto"
+
+
 class KinshipSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="kinship"):
     """How alike ``models`` are that were made from ``base``: folders (absolute) or names, which start at ``base_dir``.
 
@@ -143,7 +159,7 @@ class KinshipSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="ki
     roots: tuple[str, ...] = ()
 
 
-Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec | SearchSpec | OpenTestSpec | KinshipSpec
+Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec | SearchSpec | OpenTestSpec | KinshipSpec | RebuildSpec
 SPECS: dict[str, type[Spec]] = {
     "merge": MergeSpec,
     "plan": PlanSpec,
@@ -152,9 +168,10 @@ SPECS: dict[str, type[Spec]] = {
     "search": SearchSpec,
     "open_test": OpenTestSpec,
     "kinship": KinshipSpec,
+    "rebuild": RebuildSpec,
 }
 
-KEPT = ("merge", "score", "search", "open_test")
+KEPT = ("merge", "score", "search", "open_test", "rebuild")
 """Kinds whose work is worth going on with: a stop keeps it, and the same spec again continues it."""
 
 
