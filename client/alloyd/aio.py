@@ -27,6 +27,7 @@ from .specs import (
     open_test_spec,
     plan_spec,
     queueing,
+    rebuild_spec,
     score_spec,
     search_spec,
     submission,
@@ -104,6 +105,11 @@ class AsyncClient:
     ) -> dict[str, Any]:
         """See :meth:`alloyd.Client.plan`."""
         return await self._result(await self.submit(plan_spec(recipe, out, options, far=self.far)))
+
+    async def rebuild(self, path: PathLike, out: PathLike | None = None, **options: Any) -> Job:
+        """See :meth:`alloyd.Client.rebuild`."""
+        how, fields = queueing(options)
+        return await self.submit(rebuild_spec(path, out, fields, far=self.far), **how)
 
     async def verify(self, path: PathLike) -> dict[str, Any]:
         """See :meth:`alloyd.Client.verify`."""

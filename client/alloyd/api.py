@@ -32,6 +32,7 @@ from .specs import (
     open_test_spec,
     plan_spec,
     queueing,
+    rebuild_spec,
     score_spec,
     search_spec,
     submission,
@@ -134,6 +135,14 @@ class Client:
     ) -> dict[str, Any]:
         """What a merge would read, write and need; waits for it. Raises what a merge would, before work."""
         return self._result(self.submit(plan_spec(recipe, out, options, far=self.far)))
+
+    def rebuild(self, path: PathLike, out: PathLike | None = None, **options: Any) -> Job:
+        """Submit the making again of a merged model from the manifest in the folder ``path``, there or into ``out``.
+
+        It is published only if every byte is the same. ``options`` are fields of :class:`alloyd.jobs.RebuildSpec`.
+        """
+        how, fields = queueing(options)
+        return self.submit(rebuild_spec(path, out, fields, far=self.far), **how)
 
     def verify(self, path: PathLike) -> dict[str, Any]:
         """Read a checkpoint again and compare it with its manifest; waits for it. DigestMismatch when it differs."""

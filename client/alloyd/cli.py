@@ -169,6 +169,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--dtype", metavar="NAME", help="the type of its elements: bfloat16, float16, float32")
     one = work("verify", "Read a checkpoint again and compare it with its manifest.")
     one.add_argument("path", metavar="DIR")
+    one = work("rebuild", "Make a merged model again from its manifest, the same bytes or none.")
+    one.add_argument("path", metavar="DIR", help="the folder of the manifest; its weights may be gone")
+    one.add_argument("place", metavar="OUT", nargs="?", help="the folder to make (default: DIR)")
+    memory(one)
+    one.add_argument(
+        "--reader", choices=("auto", "mmap", "pread"), default="auto", help="how sources are read"
+    )
+    one.add_argument("--imatrix", metavar="FILE", help="the importance matrix that it was quantised with")
     one = work("score", "Score models and recipes on tasks, item by item, each against the first.")
     one.add_argument(
         "models",

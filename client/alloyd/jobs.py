@@ -142,6 +142,7 @@ class RebuildSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="ki
     memory: int | None = None
     threads: int | None = None
     reader: str = "auto"
+    roots: tuple[str, ...] = ()
 
 
 class KinshipSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="kinship"):

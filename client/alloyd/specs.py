@@ -15,6 +15,7 @@ from .jobs import (
     MergeSpec,
     OpenTestSpec,
     PlanSpec,
+    RebuildSpec,
     ScoreSpec,
     SearchSpec,
     Spec,
@@ -82,6 +83,15 @@ def plan_spec(
     """The spec of a plan; see :meth:`alloyd.Client.plan`."""
     place = "" if out is None else _place(out, far)
     return _convert({**recipe_fields(recipe, far=far), **options, "out": place, "kind": "plan"}, PlanSpec)
+
+
+def rebuild_spec(
+    path: PathLike, out: PathLike | None, options: Mapping[str, Any], *, far: bool = False
+) -> RebuildSpec:
+    """The spec of a rebuild; see :meth:`alloyd.Client.rebuild`."""
+    there = _place(path, far)
+    places = {"path": there, "out": there if out is None else _place(out, far), "base_dir": _here(far)}
+    return _convert({**options, **places, "kind": "rebuild"}, RebuildSpec)
 
 
 def score_spec(

@@ -43,7 +43,9 @@ def merge(models: list[Path], out: Path, tmp_path: Path, **options: Any) -> dict
         "dtype": "float32",
         "seed": 7,
     }
-    return run(MergeSpec(recipe=json.dumps(recipe), base_dir=str(tmp_path), out=str(out), **options), tmp_path)
+    return run(
+        MergeSpec(recipe=json.dumps(recipe), base_dir=str(tmp_path), out=str(out), **options), tmp_path
+    )
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -136,7 +138,8 @@ def test_a_quantised_output_is_made_again(tmp_path: Path) -> None:
     need("gguf", "llama_cpp")
     out = tmp_path / "out"
     base, math = (Path("zoo/models").absolute() / name for name in ("base", "math"))
-    recipe = {"merge_method": "linear", "models": [{"model": str(each), "parameters": {"weight": 1}} for each in (base, math)]}  # fmt: skip
+    models = [{"model": str(each), "parameters": {"weight": 1}} for each in (base, math)]
+    recipe = {"merge_method": "linear", "models": models}
     form = Form(format="gguf", type="Q8_0")
     run(MergeSpec(recipe=json.dumps(recipe), base_dir="/", out=str(out), form=form), tmp_path)
     before = digests(out)
