@@ -33,6 +33,7 @@ from .specs import (
     submission,
 )
 from .verdicts import busy, check_version, ended_well, patience, stopped, timed_out
+from .watch_schema import Watch, WatchSettings
 
 T = TypeVar("T")
 
@@ -261,6 +262,18 @@ class AsyncClient:
     async def move(self, job: str, to: Literal["top", "bottom"] | int) -> Job:
         """See :meth:`alloyd.Client.move`."""
         return await self._ask(wire.Move(job, to), Job)
+
+    async def watches(self) -> list[Watch]:
+        """See :meth:`alloyd.Client.watches`."""
+        return await self._ask(wire.ListWatches(), list[Watch])
+
+    async def watch_add(self, path: PathLike, **settings: Any) -> Watch:
+        """See :meth:`alloyd.Client.watch_add`."""
+        return await self._ask(wire.WatchAdd(os.path.abspath(path), WatchSettings(**settings)), Watch)
+
+    async def watch_remove(self, path: PathLike) -> bool:
+        """See :meth:`alloyd.Client.watch_remove`."""
+        return await self._ask(wire.WatchRemove(os.path.abspath(path)), bool)
 
     async def shutdown(self, *, now: bool = False) -> None:
         """See :meth:`alloyd.Client.shutdown`."""

@@ -38,6 +38,7 @@ from .specs import (
     submission,
 )
 from .verdicts import busy, check_version, ended_well, patience, stopped, timed_out
+from .watch_schema import Watch, WatchSettings
 
 T = TypeVar("T")
 
@@ -308,6 +309,10 @@ class Client:
         """Who answers."""
         return self._ask(wire.Hello(), wire.Greeting)
 
+    def watches(self) -> list[Watch]:
+        """The watched folders."""
+        return self._ask(wire.ListWatches(), list[Watch])
+
     # Orders
 
     def cancel(self, job: str) -> Job:
@@ -332,6 +337,14 @@ class Client:
     def move(self, job: str, to: Literal["top", "bottom"] | int) -> Job:
         """Put a job first (``top``) or last (``bottom``) in the queue, or give it another priority; the job then."""
         return self._ask(wire.Move(job, to), Job)
+
+    def watch_add(self, path: PathLike, **settings: Any) -> Watch:
+        """Watch a folder, or watch it otherwise; ``settings`` are fields of ``WatchSettings``."""
+        return self._ask(wire.WatchAdd(os.path.abspath(path), WatchSettings(**settings)), Watch)
+
+    def watch_remove(self, path: PathLike) -> bool:
+        """Watch a folder no longer; whether it was watched. What was taken from it is brought to its end."""
+        return self._ask(wire.WatchRemove(os.path.abspath(path)), bool)
 
     def shutdown(self, *, now: bool = False) -> None:
         """Stop the daemon after the blocks in flight, or at once; its jobs go on when it is started again."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from . import __version__, words_queue, words_remote, words_service
+from . import __version__, words_queue, words_remote, words_service, words_watch
 from .console import Console
 from .errors import AlloydError, Interrupted, UsageError, did_you_mean
 
@@ -290,6 +290,7 @@ def parser() -> argparse.ArgumentParser:
 
     words_queue.add(verb)
     words_remote.add(verb)
+    words_watch.add(verb)
     verb("status", "cli_service", "Say how the daemon is.")
     verb("doctor", "cli_service", "Check what alloyd needs on this machine.")
     verb("config", "cli_service", "Show the settings that count, and where each comes from.")

@@ -27,6 +27,7 @@ from . import __version__
 from .errors import AlloydError, ProtocolError, UsageError, did_you_mean
 from .jobs import SPECS, Event, JobState, Spec
 from .roles import Role
+from .watch_schema import WatchSettings
 
 PROTOCOL = "1.0"
 MARK = b"<alloyd>"
@@ -164,6 +165,23 @@ class GetMetrics(Struct, frozen=True, forbid_unknown_fields=True):
     """Ask for the daemon's figures in Prometheus' text format."""
 
 
+class WatchAdd(Struct, frozen=True, forbid_unknown_fields=True):
+    """Watch the folder ``path``, or watch it otherwise."""
+
+    path: str
+    settings: WatchSettings = WatchSettings()
+
+
+class WatchRemove(Struct, frozen=True, forbid_unknown_fields=True):
+    """Watch the folder ``path`` no longer."""
+
+    path: str
+
+
+class ListWatches(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for the watched folders."""
+
+
 class Shutdown(Struct, frozen=True, forbid_unknown_fields=True):
     """Stop the daemon: after the blocks in flight, or at once with ``now``."""
 
@@ -187,6 +205,9 @@ Request = (
     | GetConfig
     | GetResources
     | GetMetrics
+    | WatchAdd
+    | WatchRemove
+    | ListWatches
     | Shutdown
 )
 REQUESTS: dict[str, type[Request]] = {
@@ -206,6 +227,9 @@ REQUESTS: dict[str, type[Request]] = {
     "config": GetConfig,
     "resources": GetResources,
     "metrics": GetMetrics,
+    "watch_add": WatchAdd,
+    "watch_remove": WatchRemove,
+    "watches": ListWatches,
     "shutdown": Shutdown,
 }
 _KINDS = {request: kind for kind, request in REQUESTS.items()}
@@ -226,6 +250,9 @@ ROLES: Final[dict[str, Role]] = {
     "status": Role.READ,
     "resources": Role.READ,
     "metrics": Role.READ,
+    "watch_add": Role.ADMIN,
+    "watch_remove": Role.ADMIN,
+    "watches": Role.READ,
     "config": Role.ADMIN,
     "shutdown": Role.ADMIN,
 }

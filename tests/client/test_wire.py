@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from alloyd import wire
 from alloyd.errors import REGISTRY, AlloydError, Problems, ProtocolError, RecipeError, UsageError
 from alloyd.jobs import Event, MergeSpec, VerifySpec, spec_fields
+from alloyd.watch_schema import WatchSettings
 
 EXAMPLES: list[wire.Request] = [
     wire.Hello(),
@@ -33,6 +34,9 @@ EXAMPLES: list[wire.Request] = [
     wire.GetConfig(),
     wire.GetResources("1"),
     wire.GetMetrics(),
+    wire.WatchAdd("/drop", WatchSettings(settle=1.0)),
+    wire.WatchRemove("/drop"),
+    wire.ListWatches(),
     wire.Shutdown(now=True),
 ]
 
