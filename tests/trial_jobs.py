@@ -15,7 +15,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from alloyd.errors import RecipeError
+from alloyd.errors import DiskFull, RecipeError
 from alloyd.jobs import Finished, MergeSpec, Note, Planned, Progress, Report, VerifySpec
 from alloyd_daemon.job import Context, JobKind
 from alloyd_daemon.plugins import Door
@@ -40,6 +40,8 @@ def merge(spec: MergeSpec, context: Context) -> Generator[Report, None, None]:
                 print("and on stderr", file=sys.stderr)
             elif happening == "refuse":
                 raise RecipeError("the recipe is wrong", hint="Write another.", key="steps")
+            elif happening == "full" and Path(spec.out + ".full").exists():
+                raise DiskFull("no room is left", hint="Make room.", path=spec.out, need=1)
             elif happening == "bug":
                 raise ZeroDivisionError("a bug")
             elif happening == "exit":

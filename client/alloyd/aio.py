@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import msgspec
 import zmq
@@ -16,19 +16,24 @@ import zmq.asyncio
 from . import connecting, spawn, wire
 from . import follow as _follow
 from .errors import DaemonUnreachable, RateLimited
-from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec, spec_fields
+from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec
 from .paths import find_home, lock_holder
 from .specs import (
     PathLike,
+    Queueing,
     extension,
     kinship_spec,
     merge_spec,
     open_test_spec,
     plan_spec,
+    queueing,
+    rebuild_spec,
     score_spec,
     search_spec,
+    submission,
 )
 from .verdicts import busy, check_version, ended_well, patience, stopped, timed_out
+from .watch_schema import Watch, WatchSettings
 
 T = TypeVar("T")
 
@@ -87,19 +92,25 @@ class AsyncClient:
 
     # Work
 
-    async def submit(self, spec: Spec) -> Job:
+    async def submit(self, spec: Spec, **how: Unpack[Queueing]) -> Job:
         """See :meth:`alloyd.Client.submit`."""
-        return await self._ask(wire.Submit(spec_fields(spec), wire.new_token()), Job)
+        return await self._ask(submission(spec, how), Job)
 
     async def merge(self, recipe: PathLike | Mapping[str, Any], out: PathLike, **options: Any) -> Job:
         """See :meth:`alloyd.Client.merge`."""
-        return await self.submit(merge_spec(recipe, out, options, far=self.far))
+        how, fields = queueing(options)
+        return await self.submit(merge_spec(recipe, out, fields, far=self.far), **how)
 
     async def plan(
         self, recipe: PathLike | Mapping[str, Any], out: PathLike | None = None, **options: Any
     ) -> dict[str, Any]:
         """See :meth:`alloyd.Client.plan`."""
         return await self._result(await self.submit(plan_spec(recipe, out, options, far=self.far)))
+
+    async def rebuild(self, path: PathLike, out: PathLike | None = None, **options: Any) -> Job:
+        """See :meth:`alloyd.Client.rebuild`."""
+        how, fields = queueing(options)
+        return await self.submit(rebuild_spec(path, out, fields, far=self.far), **how)
 
     async def verify(self, path: PathLike) -> dict[str, Any]:
         """See :meth:`alloyd.Client.verify`."""
@@ -116,7 +127,8 @@ class AsyncClient:
         **options: Any,
     ) -> Job:
         """See :meth:`alloyd.Client.score`."""
-        return await self.submit(score_spec(models, tasks, options, far=self.far))
+        how, fields = queueing(options)
+        return await self.submit(score_spec(models, tasks, fields, far=self.far), **how)
 
     async def kinship(self, base: PathLike, models: Sequence[PathLike], **options: Any) -> dict[str, Any]:
         """See :meth:`alloyd.Client.kinship`."""
@@ -124,15 +136,18 @@ class AsyncClient:
 
     async def search(self, spec: PathLike | Mapping[str, Any], **options: Any) -> Job:
         """See :meth:`alloyd.Client.search`."""
-        return await self.submit(search_spec(spec, options, far=self.far))
+        how, fields = queueing(options)
+        return await self.submit(search_spec(spec, fields, far=self.far), **how)
 
     async def extend_search(self, job: str, **options: Any) -> Job:
         """See :meth:`alloyd.Client.extend_search`."""
-        return await self.submit(extension(await self.job(job), options))
+        how, fields = queueing(options)
+        return await self.submit(extension(await self.job(job), fields), **how)
 
     async def open_test(self, job: str, **options: Any) -> Job:
         """See :meth:`alloyd.Client.open_test`."""
-        return await self.submit(open_test_spec((await self.job(job)).id, options))
+        how, fields = queueing(options)
+        return await self.submit(open_test_spec((await self.job(job)).id, fields), **how)
 
     async def results(self, job: str) -> dict[str, Any]:
         """See :meth:`alloyd.Client.results`."""
@@ -239,6 +254,26 @@ class AsyncClient:
     async def resume(self, job: str) -> Job:
         """See :meth:`alloyd.Client.resume`."""
         return await self._ask(wire.Resume(job), Job)
+
+    async def retry(self, job: str) -> Job:
+        """See :meth:`alloyd.Client.retry`."""
+        return await self._ask(wire.Retry(job), Job)
+
+    async def move(self, job: str, to: Literal["top", "bottom"] | int) -> Job:
+        """See :meth:`alloyd.Client.move`."""
+        return await self._ask(wire.Move(job, to), Job)
+
+    async def watches(self) -> list[Watch]:
+        """See :meth:`alloyd.Client.watches`."""
+        return await self._ask(wire.ListWatches(), list[Watch])
+
+    async def watch_add(self, path: PathLike, **settings: Any) -> Watch:
+        """See :meth:`alloyd.Client.watch_add`."""
+        return await self._ask(wire.WatchAdd(os.path.abspath(path), WatchSettings(**settings)), Watch)
+
+    async def watch_remove(self, path: PathLike) -> bool:
+        """See :meth:`alloyd.Client.watch_remove`."""
+        return await self._ask(wire.WatchRemove(os.path.abspath(path)), bool)
 
     async def shutdown(self, *, now: bool = False) -> None:
         """See :meth:`alloyd.Client.shutdown`."""

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import msgspec
 import zmq
@@ -21,20 +21,24 @@ from .jobs import (
     Sample,
     Spec,
     VerifySpec,
-    spec_fields,
 )
 from .paths import find_home, lock_holder
 from .specs import (
     PathLike,
+    Queueing,
     extension,
     kinship_spec,
     merge_spec,
     open_test_spec,
     plan_spec,
+    queueing,
+    rebuild_spec,
     score_spec,
     search_spec,
+    submission,
 )
 from .verdicts import busy, check_version, ended_well, patience, stopped, timed_out
+from .watch_schema import Watch, WatchSettings
 
 T = TypeVar("T")
 
@@ -109,22 +113,37 @@ class Client:
 
     # Work
 
-    def submit(self, spec: Spec) -> Job:
-        """Add a job. One of the same spec that waits, runs or is paused is continued, unless it is a plan or check."""
-        return self._ask(wire.Submit(spec_fields(spec), wire.new_token()), Job)
+    def submit(self, spec: Spec, **how: Unpack[Queueing]) -> Job:
+        """Add a job. One of the same spec that waits, runs or is paused is continued, unless it is a plan or check.
+
+        Of the jobs that wait, that of the highest ``priority`` (-100 to 100) is begun first. It waits for the jobs
+        ``after`` to be done, and fails if one of them is not. A second submission of the same ``key`` answers with the
+        first one's job, whatever has become of that. ``confined``: folders that what the spec names must lie in. The
+        other verbs that submit a job take the same keywords.
+        """
+        return self._ask(submission(spec, how), Job)
 
     def merge(self, recipe: PathLike | Mapping[str, Any], out: PathLike, **options: Any) -> Job:
         """Submit a merge of ``recipe`` (a file, YAML text, or a mapping) into the folder ``out``.
 
         ``options`` are fields of :class:`alloyd.MergeSpec`: ``memory`` (bytes), ``threads``, ``force``, ``lenient``...
         """
-        return self.submit(merge_spec(recipe, out, options, far=self.far))
+        how, fields = queueing(options)
+        return self.submit(merge_spec(recipe, out, fields, far=self.far), **how)
 
     def plan(
         self, recipe: PathLike | Mapping[str, Any], out: PathLike | None = None, **options: Any
     ) -> dict[str, Any]:
         """What a merge would read, write and need; waits for it. Raises what a merge would, before work."""
         return self._result(self.submit(plan_spec(recipe, out, options, far=self.far)))
+
+    def rebuild(self, path: PathLike, out: PathLike | None = None, **options: Any) -> Job:
+        """Submit the making again of a merged model from the manifest in the folder ``path``, there or into ``out``.
+
+        It is published only if every byte is the same. ``options`` are fields of :class:`alloyd.jobs.RebuildSpec`.
+        """
+        how, fields = queueing(options)
+        return self.submit(rebuild_spec(path, out, fields, far=self.far), **how)
 
     def verify(self, path: PathLike) -> dict[str, Any]:
         """Read a checkpoint again and compare it with its manifest; waits for it. DigestMismatch when it differs."""
@@ -143,7 +162,8 @@ class Client:
         A model is a checkpoint folder, a GGUF file, or a recipe as :meth:`merge` takes it; a mapping names several.
         A task is a JSONL file or ``EVALUATOR:SOURCE``. ``options`` are fields of :class:`alloyd.ScoreSpec`.
         """
-        return self.submit(score_spec(models, tasks, options, far=self.far))
+        how, fields = queueing(options)
+        return self.submit(score_spec(models, tasks, fields, far=self.far), **how)
 
     def kinship(self, base: PathLike, models: Sequence[PathLike], **options: Any) -> dict[str, Any]:
         """How alike ``models`` are that were made from ``base``: cosines, correlations and distances of what they
@@ -159,18 +179,21 @@ class Client:
         ``options`` are fields of :class:`alloyd.SearchSpec` and stand in place of what the spec says: ``seed``,
         ``candidates``, ``items``, ``seconds``, ``optimiser``, ``mode``, ``runner``, ``memory``, ``threads``.
         """
-        return self.submit(search_spec(spec, options, far=self.far))
+        how, fields = queueing(options)
+        return self.submit(search_spec(spec, fields, far=self.far), **how)
 
     def extend_search(self, job: str, **options: Any) -> Job:
         """Go on with a search that has ended, with a larger budget: ``candidates``, ``items`` or ``seconds`` in all.
 
         The new job begins with all that the old one found, and keeps its seed, optimiser and tasks.
         """
-        return self.submit(extension(self.job(job), options))
+        how, fields = queueing(options)
+        return self.submit(extension(self.job(job), fields), **how)
 
     def open_test(self, job: str, **options: Any) -> Job:
         """Submit the one opening of a search's locked test: its winner and its baselines on the test split."""
-        return self.submit(open_test_spec(self.job(job).id, options))
+        how, fields = queueing(options)
+        return self.submit(open_test_spec(self.job(job).id, fields), **how)
 
     def results(self, job: str) -> dict[str, Any]:
         """All that is known of a search, as docs/search.md describes it; of one that runs, until now.
@@ -286,6 +309,10 @@ class Client:
         """Who answers."""
         return self._ask(wire.Hello(), wire.Greeting)
 
+    def watches(self) -> list[Watch]:
+        """The watched folders."""
+        return self._ask(wire.ListWatches(), list[Watch])
+
     # Orders
 
     def cancel(self, job: str) -> Job:
@@ -299,6 +326,25 @@ class Client:
     def resume(self, job: str) -> Job:
         """Queue a paused or failed job again; the job as it is now."""
         return self._ask(wire.Resume(job), Job)
+
+    def retry(self, job: str) -> Job:
+        """Queue a failed, quarantined or cancelled job again, as if it had never been tried; the job as it is now.
+
+        One that waits for room is tried at once.
+        """
+        return self._ask(wire.Retry(job), Job)
+
+    def move(self, job: str, to: Literal["top", "bottom"] | int) -> Job:
+        """Put a job first (``top``) or last (``bottom``) in the queue, or give it another priority; the job then."""
+        return self._ask(wire.Move(job, to), Job)
+
+    def watch_add(self, path: PathLike, **settings: Any) -> Watch:
+        """Watch a folder, or watch it otherwise; ``settings`` are fields of ``WatchSettings``."""
+        return self._ask(wire.WatchAdd(os.path.abspath(path), WatchSettings(**settings)), Watch)
+
+    def watch_remove(self, path: PathLike) -> bool:
+        """Watch a folder no longer; whether it was watched. What was taken from it is brought to its end."""
+        return self._ask(wire.WatchRemove(os.path.abspath(path)), bool)
 
     def shutdown(self, *, now: bool = False) -> None:
         """Stop the daemon after the blocks in flight, or at once; its jobs go on when it is started again."""

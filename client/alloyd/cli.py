@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from . import __version__, words_remote, words_service
+from . import __version__, words_queue, words_remote, words_service, words_watch
 from .console import Console
 from .errors import AlloydError, Interrupted, UsageError, did_you_mean
 
@@ -124,6 +124,8 @@ def parser() -> argparse.ArgumentParser:
         )
         if name != "plan":
             how.add_argument("--detach", action="store_true", help="print the job's id and leave")
+        if name not in ("plan", "verify", "kinship"):
+            words_queue.add_place(one)
         return one
 
     def memory(one: argparse.ArgumentParser) -> None:
@@ -167,6 +169,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--dtype", metavar="NAME", help="the type of its elements: bfloat16, float16, float32")
     one = work("verify", "Read a checkpoint again and compare it with its manifest.")
     one.add_argument("path", metavar="DIR")
+    one = work("rebuild", "Make a merged model again from its manifest, the same bytes or none.")
+    one.add_argument("path", metavar="DIR", help="the folder of the manifest; its weights may be gone")
+    one.add_argument("place", metavar="OUT", nargs="?", help="the folder to make (default: DIR)")
+    memory(one)
+    one.add_argument(
+        "--reader", choices=("auto", "mmap", "pread"), default="auto", help="how sources are read"
+    )
+    one.add_argument("--imatrix", metavar="FILE", help="the importance matrix that it was quantised with")
     one = work("score", "Score models and recipes on tasks, item by item, each against the first.")
     one.add_argument(
         "models",
@@ -278,7 +288,9 @@ def parser() -> argparse.ArgumentParser:
         one = verb(name, "cli_jobs", text)
         one.add_argument("jobs", metavar="JOB", nargs="+")
 
+    words_queue.add(verb)
     words_remote.add(verb)
+    words_watch.add(verb)
     verb("status", "cli_service", "Say how the daemon is.")
     verb("doctor", "cli_service", "Check what alloyd needs on this machine.")
     verb("config", "cli_service", "Show the settings that count, and where each comes from.")

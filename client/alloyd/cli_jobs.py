@@ -1,4 +1,4 @@
-"""The verbs about jobs that exist: ps, show, logs, events, wait, cancel, pause, resume."""
+"""The verbs about jobs that exist: ps, show, logs, events, wait, cancel, pause, resume, retry, move."""
 
 from __future__ import annotations
 
@@ -126,11 +126,23 @@ def resume(options: argparse.Namespace, console: Console) -> int:
     return _order(options, console, "resume")
 
 
-def _order(options: argparse.Namespace, console: Console, verb: str) -> int:
+def retry(options: argparse.Namespace, console: Console) -> int:
+    """Begin failed, quarantined or cancelled jobs anew."""
+    return _order(options, console, "retry")
+
+
+def move(options: argparse.Namespace, console: Console) -> int:
+    """Change the place of jobs in the queue."""
+    if options.to == "top":  # the first that is named is the last to be put before all others
+        options.jobs = options.jobs[::-1]
+    return _order(options, console, "move", options.to)
+
+
+def _order(options: argparse.Namespace, console: Console, verb: str, *how: str | int) -> int:
     done: list[Job] = []
     with _client(options) as client:
         for name in options.jobs:
-            job: Job = getattr(client, verb)(name)
+            job: Job = getattr(client, verb)(name, *how)
             done.append(job)
             console.show(f"{job.id} {job.state.value}" + (f" ({job.reason})" if job.reason else ""))
     console.result(done)

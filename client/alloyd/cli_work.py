@@ -1,4 +1,4 @@
-"""The verbs that make a job and wait for it: merge, convert, plan, verify, score."""
+"""The verbs that make a job and wait for it: merge, convert, plan, verify, rebuild, score."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from .errors import AlloydError, Interrupted, JobError, UsageError
 from .jobs import KEPT, Event, Job, JobState, Spec, VerifySpec
 from .recipe_file import MAX_BYTES, decode
 from .render_live import Live, live
-from .specs import merge_spec, plan_spec, score_spec
+from .specs import merge_spec, plan_spec, rebuild_spec, score_spec
 from .units import format_duration, format_size, parse_size
 from .verdicts import ended_well
+from .words_queue import place_of
 
 
 def merge(options: argparse.Namespace, console: Console) -> int:
@@ -61,6 +62,19 @@ def verify(options: argparse.Namespace, console: Console) -> int:
     return work(
         options, console, VerifySpec(options.path if is_far(options) else os.path.abspath(options.path))
     )
+
+
+def rebuild(options: argparse.Namespace, console: Console) -> int:
+    """Print the path of the model that was made again."""
+    settings: dict[str, Any] = {
+        "threads": options.threads,
+        "reader": options.reader,
+        "imatrix": None if options.imatrix is None else os.path.abspath(options.imatrix),
+    }
+    if options.memory is not None:
+        settings["memory"] = parse_size(options.memory)
+    spec = rebuild_spec(options.path, options.place, settings, far=is_far(options))
+    return work(options, console, spec)
 
 
 def score(options: argparse.Namespace, console: Console) -> int:
@@ -126,7 +140,7 @@ def done(client: Client, options: argparse.Namespace, console: Console, spec: Sp
         What it ended with, else.
     """
     since = client.status().last_event
-    job = client.submit(spec)
+    job = client.submit(spec, **place_of(options))
     if options.detach:
         return job
     job = _follow(client, console, job, since, private=options.no_daemon)
@@ -250,7 +264,7 @@ def _tell_result(options: argparse.Namespace, console: Console, job: Job) -> Non
                 console.show(str(each["name"]))
             for line in render.plan_lines(each, full=True):
                 console.show(line)
-    elif job.kind == "merge":
+    elif job.kind in ("merge", "rebuild"):
         seconds = result.get("seconds") or 0.0
         written = result.get("bytes_written") or 0
         if result.get("already_there"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-JOB_VERBS = ("show", "logs", "events", "wait", "cancel", "pause", "resume")
+from . import words_queue
+
+JOB_VERBS = ("show", "logs", "events", "wait", "cancel", "pause", "resume", *words_queue.JOB_VERBS)
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:

@@ -18,7 +18,10 @@ AlloydError                    E_ALLOYD            1
 ├── JobError                   E_JOB               8   a job that failed, is unknown, or is in the wrong state
 │   ├── JobNotFound            E_JOB_NOT_FOUND     8
 │   ├── JobCancelled           E_CANCELLED       130   cancelled on request
+│   ├── DependencyFailed       E_DEPENDENCY        8   a job that this one was to follow did not end well
+│   ├── Quarantined            E_QUARANTINED       8   the same job crashed too often; it waits for a retry
 │   ├── ChildDied              E_CHILD_DIED        8   the process that did the work ended unexpectedly
+│   │   └── OutOfMemory        E_OUT_OF_MEMORY     8   the kernel killed it for want of memory
 │   ├── EngineRefused          E_ENGINE            8   the library that runs a model said no
 │   ├── Interrupted            E_INTERRUPTED     130   left by Ctrl-C; what was staged is kept
 │   └── WaitTimedOut           E_TIMEOUT         124   the job had not ended when the wait was over
@@ -225,11 +228,29 @@ class JobCancelled(JobError):
     exit_status = 130
 
 
+class DependencyFailed(JobError):
+    """A job that this one was to follow failed or was cancelled; ``facts['after']`` names it."""
+
+    code = "E_DEPENDENCY"
+
+
+class Quarantined(JobError):
+    """The same job's process died too often; it is not begun again until it is retried."""
+
+    code = "E_QUARANTINED"
+
+
 class ChildDied(JobError):
     """The process that did a job's work ended unexpectedly."""
 
     code = "E_CHILD_DIED"
     retryable = True
+
+
+class OutOfMemory(ChildDied):
+    """The kernel killed a job's process for want of memory; ``facts['memory']`` is the budget it had, in bytes."""
+
+    code = "E_OUT_OF_MEMORY"
 
 
 class EngineRefused(JobError):

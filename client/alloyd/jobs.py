@@ -128,6 +128,23 @@ class OpenTestSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     threads: int | None = None
 
 
+class RebuildSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="rebuild"):
+    """Make the output again whose manifest lies in the folder ``path``, into ``out``, and publish it if it is the same.
+
+    Relative model paths of its recipe start at ``base_dir``. ``imatrix`` is the importance matrix, where it had one.
+    ``memory`` (bytes) and ``threads`` default to the daemon's settings; ``reader`` is ``auto``, ``mmap`` or ``pread``.
+    """
+
+    path: str
+    out: str
+    base_dir: str
+    imatrix: str | None = None
+    memory: int | None = None
+    threads: int | None = None
+    reader: str = "auto"
+    roots: tuple[str, ...] = ()
+
+
 class KinshipSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="kinship"):
     """How alike ``models`` are that were made from ``base``: folders (absolute) or names, which start at ``base_dir``.
 
@@ -143,7 +160,7 @@ class KinshipSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="ki
     roots: tuple[str, ...] = ()
 
 
-Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec | SearchSpec | OpenTestSpec | KinshipSpec
+Spec = MergeSpec | PlanSpec | VerifySpec | ScoreSpec | SearchSpec | OpenTestSpec | KinshipSpec | RebuildSpec
 SPECS: dict[str, type[Spec]] = {
     "merge": MergeSpec,
     "plan": PlanSpec,
@@ -152,9 +169,10 @@ SPECS: dict[str, type[Spec]] = {
     "search": SearchSpec,
     "open_test": OpenTestSpec,
     "kinship": KinshipSpec,
+    "rebuild": RebuildSpec,
 }
 
-KEPT = ("merge", "score", "search", "open_test")
+KEPT = ("merge", "score", "search", "open_test", "rebuild")
 """Kinds whose work is worth going on with: a stop keeps it, and the same spec again continues it."""
 
 
@@ -217,7 +235,12 @@ class Pace(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True):
-    """A job as the daemon knows it. ``reason`` says why it is where it is; times are UTC."""
+    """A job as the daemon knows it. ``reason`` says why it is where it is; times are UTC.
+
+    ``owner`` submitted it: ``local``, or the name of a key. Of queued jobs the one of the highest ``priority`` is
+    first, among equals that of the lowest ``rank``. ``after`` are the jobs that must be done first. A ``quarantined``
+    job has crashed too often to be begun again unasked.
+    """
 
     id: str
     kind: str
@@ -233,13 +256,19 @@ class Job(Struct, frozen=True):
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     progress: Pace | None = None
+    owner: str = "local"
+    priority: int = 0
+    rank: int = 0
+    after: tuple[str, ...] = ()
+    quarantined: bool = False
 
 
 class Event(Struct, frozen=True):
-    """Something that happened to ``job``.
+    """Something that happened to ``job``, or with an empty ``job`` to the daemon or a watched folder.
 
     ``seq`` rises by one with every stored event of a home; 0 marks a progress tick, which is published only.
-    ``kind`` is ``state``, ``planned``, ``note`` or ``progress``; ``body`` is described in docs/protocol.md.
+    ``kind`` is ``state``, ``planned``, ``note`` or ``progress``, and without a job ``daemon`` or ``watch``; ``body`` is
+    described in docs/protocol.md.
     """
 
     seq: int

@@ -5,14 +5,64 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypedDict, TypeVar
 
 from . import recipe_file, task_name, wire
 from .errors import UsageError
-from .jobs import Job, KinshipSpec, MergeSpec, OpenTestSpec, PlanSpec, ScoreSpec, SearchSpec
+from .jobs import (
+    Job,
+    KinshipSpec,
+    MergeSpec,
+    OpenTestSpec,
+    PlanSpec,
+    RebuildSpec,
+    ScoreSpec,
+    SearchSpec,
+    Spec,
+    spec_fields,
+)
 
+LONGEST_KEY: Final = 200
 T = TypeVar("T")
 PathLike = str | os.PathLike[str]
+
+
+class Queueing(TypedDict, total=False):
+    """How a job stands in the queue; see :meth:`alloyd.Client.submit`."""
+
+    priority: int
+    after: Sequence[str]
+    key: str | None
+    confined: Sequence[str]
+
+
+def queueing(options: Mapping[str, Any]) -> tuple[Queueing, dict[str, Any]]:
+    """Of a verb's options those that say how its job stands in the queue, and the rest: fields of its spec."""
+    how = Queueing(**{key: options[key] for key in options if key in Queueing.__annotations__})  # type: ignore[typeddict-item]
+    return how, {key: each for key, each in options.items() if key not in how}
+
+
+def submission(spec: Spec, how: Queueing) -> wire.Submit:
+    """The request that puts ``spec`` into the queue.
+
+    Raises
+    ------
+    UsageError
+        A priority, key or list of jobs that cannot be.
+    """
+    key, after = how.get("key"), how.get("after", ())
+    if isinstance(after, str):
+        raise UsageError(f"after is a list of jobs, not '{after}'", hint=f"after=['{after}']")
+    priority = how.get("priority", 0)
+    if abs(priority) > wire.LARGEST_PRIORITY:
+        raise UsageError(
+            f"there is no priority {priority}",
+            hint=f"They go from {-wire.LARGEST_PRIORITY} to {wire.LARGEST_PRIORITY}; 0 is usual.",
+        )
+    if key is not None and not 0 < len(key) <= LONGEST_KEY:
+        raise UsageError(f"a key has 1 to {LONGEST_KEY} characters", hint="Such as nightly-2026-03-01.")
+    fields = spec_fields(spec)
+    return wire.Submit(fields, wire.token_of(key), priority, tuple(after), tuple(how.get("confined", ())))
 
 
 def merge_spec(
@@ -33,6 +83,15 @@ def plan_spec(
     """The spec of a plan; see :meth:`alloyd.Client.plan`."""
     place = "" if out is None else _place(out, far)
     return _convert({**recipe_fields(recipe, far=far), **options, "out": place, "kind": "plan"}, PlanSpec)
+
+
+def rebuild_spec(
+    path: PathLike, out: PathLike | None, options: Mapping[str, Any], *, far: bool = False
+) -> RebuildSpec:
+    """The spec of a rebuild; see :meth:`alloyd.Client.rebuild`."""
+    there = _place(path, far)
+    places = {"path": there, "out": there if out is None else _place(out, far), "base_dir": _here(far)}
+    return _convert({**options, **places, "kind": "rebuild"}, RebuildSpec)
 
 
 def score_spec(

@@ -18,7 +18,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -27,6 +27,7 @@ from . import __version__
 from .errors import AlloydError, ProtocolError, UsageError, did_you_mean
 from .jobs import SPECS, Event, JobState, Spec
 from .roles import Role
+from .watch_schema import WatchSettings
 
 PROTOCOL = "1.0"
 MARK = b"<alloyd>"
@@ -35,6 +36,14 @@ LARGEST_NUMBER: Final = 2**63 - 1
 """Of what the store can hold; a larger one, or one as far below zero, is refused as malformed."""
 
 Number = Annotated[int, Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
+
+LARGEST_PRIORITY: Final = 100
+Priority = Annotated[int, Meta(ge=-LARGEST_PRIORITY, le=LARGEST_PRIORITY)]
+"""Of two jobs that wait, the one of the higher priority is begun first."""
+
+Token = Annotated[str, Meta(min_length=1, max_length=1000)]
+KEY: Final = "key:"
+"""What the token of a submission begins with that its caller named: an idempotency key."""
 
 T = TypeVar("T")
 
@@ -59,15 +68,18 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True):
     """Ask who is there."""
 
 
-class Submit(Struct, frozen=True, forbid_unknown_fields=True):
+class Submit(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Add a job. A second request with the same ``token`` answers with the first one's job.
 
-    ``confined``: folders that the job must keep to, whatever its spec names (none: any, for the local user).
+    ``after`` names jobs that must be done first. ``confined``: folders that the job must
+    keep to, whatever its spec names (none: any, for the local user).
     """
 
     spec: dict[str, Any]
-    token: str
-    confined: tuple[str, ...] = ()
+    token: Token
+    priority: Priority = 0
+    after: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
+    confined: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
 
 
 class GetJob(Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +121,19 @@ class Resume(Struct, frozen=True, forbid_unknown_fields=True):
     job: str
 
 
+class Retry(Struct, frozen=True, forbid_unknown_fields=True):
+    """Queue a failed, quarantined or cancelled job again, as if it had never been tried."""
+
+    job: str
+
+
+class Move(Struct, frozen=True, forbid_unknown_fields=True):
+    """Put a job that has not ended first or last in the queue, or give it another priority."""
+
+    job: str
+    to: Literal["top", "bottom"] | Priority
+
+
 class ReadLog(Struct, frozen=True, forbid_unknown_fields=True):
     """Ask for a piece of a job's log from byte ``offset``; below 0 counts from the end."""
 
@@ -140,6 +165,23 @@ class GetMetrics(Struct, frozen=True, forbid_unknown_fields=True):
     """Ask for the daemon's figures in Prometheus' text format."""
 
 
+class WatchAdd(Struct, frozen=True, forbid_unknown_fields=True):
+    """Watch the folder ``path``, or watch it otherwise."""
+
+    path: str
+    settings: WatchSettings = WatchSettings()
+
+
+class WatchRemove(Struct, frozen=True, forbid_unknown_fields=True):
+    """Watch the folder ``path`` no longer."""
+
+    path: str
+
+
+class ListWatches(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for the watched folders."""
+
+
 class Shutdown(Struct, frozen=True, forbid_unknown_fields=True):
     """Stop the daemon: after the blocks in flight, or at once with ``now``."""
 
@@ -155,12 +197,17 @@ Request = (
     | Cancel
     | Pause
     | Resume
+    | Retry
+    | Move
     | ReadLog
     | GetResults
     | GetStatus
     | GetConfig
     | GetResources
     | GetMetrics
+    | WatchAdd
+    | WatchRemove
+    | ListWatches
     | Shutdown
 )
 REQUESTS: dict[str, type[Request]] = {
@@ -172,12 +219,17 @@ REQUESTS: dict[str, type[Request]] = {
     "cancel": Cancel,
     "pause": Pause,
     "resume": Resume,
+    "retry": Retry,
+    "move": Move,
     "log": ReadLog,
     "results": GetResults,
     "status": GetStatus,
     "config": GetConfig,
     "resources": GetResources,
     "metrics": GetMetrics,
+    "watch_add": WatchAdd,
+    "watch_remove": WatchRemove,
+    "watches": ListWatches,
     "shutdown": Shutdown,
 }
 _KINDS = {request: kind for kind, request in REQUESTS.items()}
@@ -191,11 +243,16 @@ ROLES: Final[dict[str, Role]] = {
     "cancel": Role.SUBMIT,
     "pause": Role.SUBMIT,
     "resume": Role.SUBMIT,
+    "retry": Role.SUBMIT,
+    "move": Role.SUBMIT,
     "log": Role.READ,
     "results": Role.READ,
     "status": Role.READ,
     "resources": Role.READ,
     "metrics": Role.READ,
+    "watch_add": Role.ADMIN,
+    "watch_remove": Role.ADMIN,
+    "watches": Role.READ,
     "config": Role.ADMIN,
     "shutdown": Role.ADMIN,
 }
@@ -270,9 +327,9 @@ def new_session() -> str:
     return uuid.uuid4().hex
 
 
-def new_token() -> str:
-    """A name for one submission, so that repeating it does no harm."""
-    return uuid.uuid4().hex
+def token_of(key: str | None) -> str:
+    """A name for one submission, so that repeating it does no harm: of the caller's own ``key``, or a new one."""
+    return uuid.uuid4().hex if key is None else KEY + key
 
 
 def ask(request: Request, session: str) -> tuple[str, list[bytes]]:

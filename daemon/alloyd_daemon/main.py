@@ -26,7 +26,8 @@ from .service.gateway_process import GatewayProcess
 from .service.log_file import begin as log_file_of
 from .service.notify import Notifier
 from .service.server import SIGNALS, Server
-from .service.store import Store, refuse_network
+from .service.store import Store
+from .service.store_file import refuse_network
 from .service.worker import Worker
 
 LARGEST_STRAY = 1_000_000
@@ -139,7 +140,7 @@ def _serve(
     store = Store(home.store)
     try:
         store.recover()
-        worker = Worker(store, home, loaded.settings, child=child)
+        worker = Worker(store, home, loaded.settings, child=child, impatient=once)
         if once:
             worker.prepare(spare)
         server = Server(

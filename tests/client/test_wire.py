@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from alloyd import wire
 from alloyd.errors import REGISTRY, AlloydError, Problems, ProtocolError, RecipeError, UsageError
 from alloyd.jobs import Event, MergeSpec, VerifySpec, spec_fields
+from alloyd.watch_schema import WatchSettings
 
 EXAMPLES: list[wire.Request] = [
     wire.Hello(),
@@ -24,12 +25,18 @@ EXAMPLES: list[wire.Request] = [
     wire.Cancel("1"),
     wire.Pause("1"),
     wire.Resume("1"),
+    wire.Retry("1"),
+    wire.Move("1", "top"),
+    wire.Move("1", -5),
     wire.ReadLog("1", -10),
     wire.GetResults("search-1"),
     wire.GetStatus(),
     wire.GetConfig(),
     wire.GetResources("1"),
     wire.GetMetrics(),
+    wire.WatchAdd("/drop", WatchSettings(settle=1.0)),
+    wire.WatchRemove("/drop"),
+    wire.ListWatches(),
     wire.Shutdown(now=True),
 ]
 
@@ -176,4 +183,4 @@ def test_specs_are_read_strictly() -> None:
 def test_content_frames_are_plain_json() -> None:
     _, frames = wire.ask(wire.Submit({"kind": "verify", "path": "/x"}, "t"), "s")
     spec = {"kind": "verify", "path": "/x"}
-    assert msgspec.json.decode(frames[3]) == {"spec": spec, "token": "t", "confined": []}
+    assert msgspec.json.decode(frames[3]) == {"spec": spec, "token": "t"}

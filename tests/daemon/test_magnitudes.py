@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,7 +17,7 @@ from alloyd_daemon.engine.findings import answered
 from alloyd_daemon.stages.brackets import Bracketed, bracket, quick_cuts
 from alloyd_daemon.stages.cuts import EVERY_LEAF, Cut
 from alloyd_daemon.stages.magnitudes import magnitude_cuts, sure_cuts
-from alloyd_kernels.dtypes import F32, LEAF
+from alloyd_kernels.dtypes import BF16, F32, LEAF
 from alloyd_kernels.magnitudes.cpu import RUN
 from alloyd_kernels.magnitudes.reference import bracket_counts, magnitude_bits
 from alloyd_kernels.sparsify.reference import top_k
@@ -24,10 +25,17 @@ from alloyd_kernels.sparsify.reference import top_k
 Values = npt.NDArray[np.float32]
 
 
-def find(steps: Generator[Any, Any, Any], tensors: list[Values], *, blocks: int = 2 * LEAF) -> Any:
-    """Run stages over tensors (the base first) in memory, blocks in reverse order on two workers."""
+def find(
+    steps: Generator[Any, Any, Any], tensors: list[Values], *, blocks: int = 2 * LEAF, short: bool = False
+) -> Any:
+    """Run stages over tensors (the base first) in memory, blocks in reverse order on two workers.
+
+    ``short`` keeps them as bf16, which must hold their values.
+    """
     count = len(tensors[0])
-    codes = np.full(len(tensors), F32, dtype=np.int64)
+    codes = np.full(len(tensors), BF16 if short else F32, dtype=np.int64)
+    held = [each.astype(ml_dtypes.bfloat16) for each in tensors] if short else tensors
+    width = 2 if short else 4
     scratch = [Scratch(len(tensors)), Scratch(len(tensors))]
     result = None
     stages = answered(steps, None, ())
@@ -36,7 +44,7 @@ def find(steps: Generator[Any, Any, Any], tensors: list[Values], *, blocks: int 
             sweep = stages.send(result).begin(count, 2)
             for number, first in enumerate(reversed(range(0, count, blocks))):
                 size = min(blocks, count - first)
-                addresses = np.array([each.ctypes.data + 4 * first for each in tensors], dtype=np.uint64)
+                addresses = np.array([each.ctypes.data + width * first for each in held], dtype=np.uint64)
                 sweep.measure(Block(first, size, addresses, codes), number % 2, scratch[number % 2])
             result = sweep.resolve()
     except StopIteration as end:
@@ -78,6 +86,17 @@ def test_cuts_equal_a_stable_sort(kind: str, count: int, density: float) -> None
     for way in (magnitude_cuts(0, {1: k}, count), sure_cuts(0, {1: k})):
         cut = find(way, tensors)[1]
         np.testing.assert_array_equal(mask_of(cut, delta), wanted)
+
+
+@pytest.mark.parametrize("kind", ["smooth", "ties", "equal", "sorted", "sparse"])
+@pytest.mark.parametrize("density", [1e-9, 0.1, 0.5, 0.93])
+def test_cuts_of_bf16_equal_a_stable_sort(kind: str, density: float) -> None:
+    count = 5 * LEAF + 321
+    tensors = [each.astype(ml_dtypes.bfloat16).astype(np.float32) for each in tensors_of(kind, count, count)]
+    delta = tensors[1] - tensors[0]
+    k = max(1, int(density * count))
+    cut = find(magnitude_cuts(0, {1: k}, count), tensors, short=True)[1]
+    np.testing.assert_array_equal(mask_of(cut, delta), top_k(delta, k))
 
 
 def test_several_sources_get_their_own_cuts() -> None:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alloyd.jobs import Note, Progress
+from alloyd_daemon.service.deaths import _changed
+from alloyd_daemon.service.pace import PaceMeter
 from alloyd_daemon.service.pipe import LARGEST, Begin, Frames, Halt, Halted, frame
-from alloyd_daemon.service.worker import PaceMeter, _changed
 
 
 def test_speed_is_that_of_the_last_seconds() -> None:

@@ -33,6 +33,7 @@ MAY_IMPORT = {
         "skopt",
         "sklearn",
         "threadpoolctl",
+        "watchdog",
     },
 }
 DOORS = (

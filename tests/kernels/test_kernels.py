@@ -375,6 +375,7 @@ def test_ranks_are_those_of_a_sort(bits: list[int], data: st.DataObject) -> None
 def test_a_few_task_vectors_in_registers_give_the_bits_of_many_in_memory(
     n: int, normalize: bool, data: st.DataObject
 ) -> None:
+    code = data.draw(st.sampled_from([F32, BF16]))
     count = data.draw(st.sampled_from([1, 17, TILE + 5]))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
     values = rng.integers(-3, 4, (n + 2, count)).astype(np.float32) * rng.choice([0.0, 0.1, 1.0], (n + 2, 1))
@@ -382,7 +383,7 @@ def test_a_few_task_vectors_in_registers_give_the_bits_of_many_in_memory(
     values = np.where(rng.random(values.shape) < odd, rng.choice([np.inf, -np.inf, np.nan]), values)
     outputs = []
     for sources in (n, n + 1):  # one more that drops everything changes nothing but the way
-        tensors = Tensors(list(values[: sources + 1].astype(np.float64)), [F32] * (sources + 1), F32)
+        tensors = Tensors(list(values[: sources + 1].astype(np.float64)), [code] * (sources + 1), F32)
         kinds = np.array([KEEP, CUT, CUT, DROP, DROP])[:sources]
         kinds[n:] = DROP
         thresholds = np.full(sources, int(np.float32(0.15).view(np.int32)), dtype=np.int64)

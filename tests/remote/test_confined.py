@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from alloyd.errors import AccessDenied
-from alloyd.jobs import KinshipSpec, MergeSpec, PlanSpec, ScoreSpec, SearchSpec, Spec, Subject, VerifySpec
+from alloyd.jobs import (
+    KinshipSpec,
+    MergeSpec,
+    PlanSpec,
+    RebuildSpec,
+    ScoreSpec,
+    SearchSpec,
+    Spec,
+    Subject,
+    VerifySpec,
+)
 from alloyd.roles import Role
 from alloyd_daemon.confinement import available
 from alloyd_daemon.service.roots import CONFINED, check, confine
@@ -71,6 +81,10 @@ def outside(root: Path) -> dict[str, Spec]:
             LINEAR.format("model"), str(root.parent / "secret"), str(root / "out")
         ),
         "a checkpoint": VerifySpec(secret),
+        "a manifest": RebuildSpec(secret, str(root / "out"), str(root)),
+        "a place to rebuild": RebuildSpec(
+            str(root / "model"), str(root.parent / "secret" / "out"), str(root)
+        ),
         "a subject": ScoreSpec((Subject("m", secret),), (str(root / "model" / "task.jsonl"),)),
         "a subject's recipe": ScoreSpec(
             (Subject("m", recipe=LINEAR.format(secret), base_dir=str(root)),),
@@ -161,7 +175,7 @@ def test_a_local_submission_may_be_confined_too(far: Far) -> None:
 
     spec = spec_fields(VerifySpec(str(far.root.parent)))
     with far.daemon.client() as client, pytest.raises(AccessDenied, match="outside the folders"):
-        client._ask(wire.Submit(spec, "token", (str(far.root),)), Job)
+        client._ask(wire.Submit(spec, "token", confined=(str(far.root),)), Job)
 
 
 @pytest.mark.skipif(not available(), reason="this kernel has no Landlock")

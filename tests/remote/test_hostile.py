@@ -56,7 +56,7 @@ def peers() -> Iterator[Peers]:
 
 
 def gateway(far: Far) -> psutil.Process:
-    found = [each for each in far.daemon.children() if any("gateway" in word for word in each.cmdline())]
+    found = [each for each in far.daemon.children() if "alloyd_daemon.service.gateway" in each.cmdline()]
     assert len(found) == 1
     return found[0]
 

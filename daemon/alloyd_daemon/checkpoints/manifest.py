@@ -10,8 +10,11 @@ from itertools import groupby
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from alloyd.errors import DigestMismatch
+from alloyd.jobs import SHARD_SIZE
+from alloyd.recipe_schema import Form
 
 from .digest import PIECE, bytes_digest, model_digest, tensor_digest
 from .layout import Layout, Run
@@ -64,7 +67,9 @@ class SourceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it: ``files`` has the BLAKE3 of every other file, ``digest`` is over all tensors; ``piece`` in bytes.
 
-    ``tensors`` are the merged ones; ``stored`` is there where the files hold them in another form.
+    ``tensors`` are the merged ones; ``stored`` is there where the files hold them in another form. ``form`` and
+    ``shard_size`` are what was asked for beside the recipe, where that was not the default; an importance matrix is
+    known by its digest in ``stored.form``, not by its path.
     """
 
     recipe: str
@@ -77,6 +82,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     piece: int = PIECE
     version: int = VERSION
     stored: Stored | msgspec.UnsetType = msgspec.UNSET
+    form: Form | msgspec.UnsetType = msgspec.UNSET
+    shard_size: int | msgspec.UnsetType = msgspec.UNSET
 
 
 def render_manifest(
@@ -89,6 +96,8 @@ def render_manifest(
     stored: Iterable[tuple[Run, bytes]] = (),
     sources: Sequence[SourceEntry],
     side_files: Mapping[str, bytes],
+    form: Form | None = None,
+    shard_size: int = SHARD_SIZE,
 ) -> bytes:
     """The bytes of ``alloyd_manifest.json``.
 
@@ -109,6 +118,8 @@ def render_manifest(
         In recipe order.
     side_files:
         Every other file that is published (config.json, tokenizer, card, recipe), name to bytes.
+    form, shard_size:
+        What the output was asked to be stored as, and the most bytes of one of its files.
     """
     files = {name: bytes_digest(side_files[name]) for name in sorted(side_files) if name != MANIFEST}
     manifest = Manifest(
@@ -122,6 +133,8 @@ def render_manifest(
             each.name: TensorEntry(each.dtype, each.shape, digests[each.name]) for each in layout.tensors
         },
         stored=_stored(layout, stored) if layout.encodes else msgspec.UNSET,
+        form=structs.replace(form, imatrix=None) if form not in (None, Form()) else msgspec.UNSET,
+        shard_size=shard_size if shard_size != SHARD_SIZE else msgspec.UNSET,
     )
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 

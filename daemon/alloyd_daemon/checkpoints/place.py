@@ -13,7 +13,10 @@ from alloyd.errors import OutputError, OutputExists
 from .mounts import is_mount_point
 
 STATE: Final = ".alloyd"
-_MODEL_ENDINGS: Final = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", "config.json")
+_MODEL_ENDINGS: Final = (
+    *(".safetensors", ".safetensors.index.json", ".bin", ".gguf"),
+    *("config.json", "alloyd_manifest.json"),
+)
 _BESIDE_A_MODEL: Final = (
     *_MODEL_ENDINGS,
     *(".json", ".jsonl", ".model", ".tiktoken", ".jinja", ".txt", ".md", ".py", ".yaml", ".yml", ".toml"),

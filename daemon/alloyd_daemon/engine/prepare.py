@@ -57,6 +57,7 @@ class Prepared:
     home: Path
     form: recipes.Form
     format: OutputFormat
+    shard_size: int
 
     @property
     def rate(self) -> str:
@@ -212,7 +213,18 @@ def _prepare_one(
         ],
     )
     return Prepared(
-        recipe, spec.recipe, plan, tuple(checkpoints), prints, doors, out, memory, home, form, stored
+        recipe,
+        spec.recipe,
+        plan,
+        tuple(checkpoints),
+        prints,
+        doors,
+        out,
+        memory,
+        home,
+        form,
+        stored,
+        spec.shard_size,
     )
 
 

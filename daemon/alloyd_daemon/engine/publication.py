@@ -52,5 +52,7 @@ def side_files(one: Prepared, merged: Merged, sink: StagedSink) -> tuple[dict[st
             for place, model in enumerate(plan.outline.models)
         ],
         side_files=files | dict(plan.layout.sides),
+        form=one.form,
+        shard_size=one.shard_size,
     )
     return files, licence_warnings(parents)

@@ -19,13 +19,22 @@ import msgspec
 from alloyd import recipe as recipes
 from alloyd import search_reader, task_name
 from alloyd.errors import AccessDenied, AlloydError
-from alloyd.jobs import KinshipSpec, MergeSpec, PlanSpec, ScoreSpec, SearchSpec, Spec, VerifySpec
+from alloyd.jobs import (
+    KinshipSpec,
+    MergeSpec,
+    PlanSpec,
+    RebuildSpec,
+    ScoreSpec,
+    SearchSpec,
+    Spec,
+    VerifySpec,
+)
 from alloyd.recipe import ModelRef, Recipe
 
 from ..recipes.models import resolve
 from ..settings import Settings
 
-CONFINED: Final = (MergeSpec, PlanSpec, VerifySpec, ScoreSpec, SearchSpec, KinshipSpec)
+CONFINED: Final = (MergeSpec, PlanSpec, VerifySpec, ScoreSpec, SearchSpec, KinshipSpec, RebuildSpec)
 """Specs that name files; each has ``roots``. An opening of a test names a search, whose spec was looked at."""
 MOST_FILES: Final = 20_000
 """Of a model's folder, beyond which it is not looked through."""
@@ -148,6 +157,8 @@ def _anchored(spec: Any, start: Path, roots: tuple[str, ...]) -> Spec:
             changes["out"] = seen(spec.out)
         case VerifySpec():
             changes["path"] = seen(spec.path)
+        case RebuildSpec():
+            changes["path"], changes["out"] = seen(spec.path), seen(spec.out)
         case ScoreSpec():
             changes["subjects"] = tuple(
                 msgspec.structs.replace(each, base_dir=str(start / each.base_dir)) for each in spec.subjects
@@ -177,6 +188,18 @@ def _named(spec: Spec, settings: Settings, home: Path, most: int | None) -> Iter
                 yield from _in_recipe(spec.recipe, base, settings)
         case VerifySpec():
             yield Named("the checkpoint", spec.path)
+        case RebuildSpec():
+            base = Path(spec.base_dir)
+            yield Named("the folder of the recipe", str(base))
+            yield Named("the manifest", spec.path)
+            yield Named("the output", spec.out, output=True)
+            yield Named("the output", f"{spec.out}.parts", output=True)
+            if spec.imatrix is not None:
+                yield Named("the importance matrix", str(base / spec.imatrix))
+            if most is None:  # the recipe is read by the job, not by the daemon
+                from ..engine.rebuilding import read_manifest
+
+                yield from _in_recipe(read_manifest(Path(spec.path)).recipe, base, settings)
         case ScoreSpec():
             for subject in spec.subjects:
                 if subject.recipe and short(subject.recipe):

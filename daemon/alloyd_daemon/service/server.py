@@ -27,6 +27,7 @@ from alloyd.errors import AccessDenied, AlloydError, ProtocolError, ServiceError
 from alloyd.jobs import Job, JobState, Sample
 from alloyd.paths import Home
 from alloyd.search_results import read_results
+from alloyd.watch_schema import Watch
 
 from ..settings import Loaded
 from .access import Access, Caller, RefusalLog
@@ -37,6 +38,7 @@ from .notify import Notifier
 from .processes import resident_memory
 from .roots import confine
 from .store import Store
+from .watch_process import WatchProcess
 from .worker import Worker
 
 HEARTBEAT = 1.0
@@ -69,11 +71,13 @@ class Server:
         notifier: Notifier | None = None,
         reopen: Callable[[], None] = lambda: None,
         gateway: GatewayProcess | None = None,
+        watch: WatchProcess | None = None,
     ) -> None:
         self._store = store
         self._worker = worker
         self._home = home
         self._loaded = loaded
+        self._watch = watch or WatchProcess(home)
         self._wakeup = wakeup
         self._leash = leash
         self._gateway = gateway
@@ -129,6 +133,7 @@ class Server:
         """Close the sockets and remove them from the file system."""
         self._hooks.kill()
         self._metrics.close()
+        self._watch.stop()
         self._context.destroy()
         for place in self._sockets:
             place.unlink(missing_ok=True)
@@ -139,6 +144,7 @@ class Server:
             log.info("stopping; running jobs finish their block and are queued again")
             self._publish("stopping", {"now": now})
             self._notifier.stopping()
+            self._watch.stop()
             self._worker.stop()
         if now:
             self._worker.kill()
@@ -150,6 +156,8 @@ class Server:
             wait = self._worker.step()
             if self._gateway is not None:
                 wait = min(wait, self._gateway.step())
+            if not self._worker.stopping:
+                self._watch.step()
             self._publish_news()
             self._metrics.step(malformed=self._malformed)
             self._hooks.step()
@@ -287,7 +295,16 @@ class Server:
             spec = confine(spec, settings.remote_roots(), settings, self._home.root)
         elif request.confined:
             spec = confine(spec, request.confined, settings, self._home.root)
-        return self._paced(self._store.submit(spec, request.token, at_most=self._loaded.settings.jobs.queue))
+        job = self._store.submit(
+            spec,
+            request.token,
+            at_most=self._loaded.settings.jobs.queue,
+            priority=request.priority,
+            after=request.after,
+            confined=request.confined,
+            owner=caller.name,
+        )
+        return self._paced(job)
 
     def _do_job(self, request: wire.GetJob) -> Job:
         return self._paced(self._store.job(request.job))
@@ -306,6 +323,13 @@ class Server:
 
     def _do_resume(self, request: wire.Resume) -> Job:
         return self._paced(self._worker.resume(request.job))
+
+    def _do_retry(self, request: wire.Retry) -> Job:
+        return self._paced(self._worker.retry(request.job))
+
+    def _do_move(self, request: wire.Move) -> Job:
+        self._store.place(request.job, request.to)
+        return self._paced(self._store.job(request.job))
 
     def _do_log(self, request: wire.ReadLog) -> wire.LogPiece:
         name, ended = DAEMON_LOG, False
@@ -355,6 +379,17 @@ class Server:
 
     def _do_metrics(self, _: wire.GetMetrics) -> str:
         return self._metrics.text(malformed=self._malformed)
+
+    def _do_watch_add(self, request: wire.WatchAdd) -> Watch:
+        if self._worker.stopping:
+            raise ServiceError("the daemon is stopping", hint="Try again in a moment.")
+        return self._watch.add(request.path, request.settings)
+
+    def _do_watch_remove(self, request: wire.WatchRemove) -> bool:
+        return self._watch.remove(request.path)
+
+    def _do_watches(self, _: wire.ListWatches) -> list[Watch]:
+        return self._watch.watches()
 
     def _do_shutdown(self, request: wire.Shutdown) -> None:
         self.stop(now=request.now)

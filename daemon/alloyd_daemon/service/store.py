@@ -1,4 +1,4 @@
-"""Jobs and their events in SQLite: the service's SQL, all of it at the top of this file.
+"""Jobs and their events in SQLite: the service's SQL, all of it at the top of this file and in :mod:`store_schema`.
 
 A change of state and the event that tells of it are one transaction, on disk (synchronous=FULL) before anybody hears
 of it. Times are UTC. Progress is not stored.
@@ -6,62 +6,34 @@ of it. Times are UTC. Progress is not stored.
 
 from __future__ import annotations
 
-import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import msgspec
-
-from alloyd.errors import AlloydError, JobError, JobNotFound, ServiceError, StoreError
-from alloyd.file_systems import network_file_system
+from alloyd.errors import (
+    AlloydError,
+    JobError,
+    JobNotFound,
+    ServiceError,
+    StoreError,
+)
 from alloyd.jobs import KEPT, Event, Job, JobState, Spec, spec_fields
+from alloyd.wire import KEY
 
 from ..faults import reach
-from .store_rows import as_text, cancelled, job_of
+from .refusals import cancelled, cannot_follow, in_quarantine, key_of_another
+from .store_file import UNUSABLE, open_store
+from .store_rows import Lack, Waiting, as_text, event_of, job_of, waiting_of
+from .store_schema import MIGRATIONS
 
-APPLICATION = 0x616C6C6F  # "allo"
-
-MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE jobs (
-        number   INTEGER PRIMARY KEY AUTOINCREMENT,
-        kind     TEXT NOT NULL,
-        state    TEXT NOT NULL,
-        wanted   TEXT NOT NULL DEFAULT '',  -- 'pause' or 'cancel' while a running job is asked to stop
-        discard  INTEGER NOT NULL DEFAULT 0, -- a cancelled job's staging is still to be removed
-        reason   TEXT NOT NULL DEFAULT '',
-        token    TEXT NOT NULL UNIQUE,
-        spec     TEXT NOT NULL,
-        out      TEXT NOT NULL,
-        created  TEXT NOT NULL,
-        started  TEXT,
-        ended    TEXT,
-        attempts INTEGER NOT NULL DEFAULT 0,
-        deaths   INTEGER NOT NULL DEFAULT 0, -- children that died one after the other without getting further
-        furthest INTEGER NOT NULL DEFAULT -1, -- the most progress that a dead child had reported
-        summary  TEXT,
-        result   TEXT,
-        error    TEXT
-    );
-    CREATE INDEX jobs_by_state ON jobs (state, number);
-    CREATE TABLE events (
-        seq  INTEGER PRIMARY KEY AUTOINCREMENT,
-        job  INTEGER NOT NULL REFERENCES jobs (number),
-        kind TEXT NOT NULL,
-        at   TEXT NOT NULL,
-        body TEXT NOT NULL
-    );
-    CREATE INDEX events_by_job ON events (job, seq);
-    """,
-)
-
-_UNUSABLE = "Check its disk and rights; if it is damaged, move it away (finished merges are not in it)."
-INSERT_JOB = "INSERT INTO jobs (kind, state, token, spec, out, created) VALUES (?, 'queued', ?, ?, ?, ?)"
+INSERT_JOB = """
+    INSERT INTO jobs (kind, state, token, spec, out, created, owner, priority, after, confined, memory)
+    VALUES (:kind, 'queued', :token, :spec, :out, :at, :owner, :priority, :after, :confined, :memory)
+"""
+RANK_BY_AGE = "UPDATE jobs SET rank = number WHERE number = ?"
 INSERT_EVENT = "INSERT INTO events (job, kind, at, body) VALUES (?, ?, ?, ?)"
 JOB_BY_NUMBER = "SELECT * FROM jobs WHERE number = ?"
 JOB_BY_TOKEN = "SELECT * FROM jobs WHERE token = ?"
@@ -69,27 +41,48 @@ SAME_JOB = """
     SELECT * FROM jobs WHERE kind = ? AND spec = ? AND state IN ('queued', 'running', 'paused')
     AND wanted != 'cancel' ORDER BY number DESC LIMIT 1
 """
+IN_QUARANTINE = "SELECT * FROM jobs WHERE quarantined = 1 AND kind = ? AND spec = ? LIMIT 1"
 NEWEST_JOBS = "SELECT * FROM jobs ORDER BY number DESC LIMIT ?"
 NEWEST_JOBS_IN = (
     "SELECT * FROM jobs WHERE state IN (SELECT value FROM json_each(?)) ORDER BY number DESC LIMIT ?"
 )
-OLDEST_QUEUED = (
-    "SELECT * FROM jobs WHERE state = 'queued' AND kind IN (SELECT value FROM json_each(?)) ORDER BY number"
-)
+QUEUE = """
+    SELECT number, kind, memory, after, lacks, discard FROM jobs WHERE state = 'queued' ORDER BY priority DESC, rank
+"""
+FIRST_IN_QUEUE = """
+    SELECT priority, rank FROM jobs WHERE state = 'queued' AND number != ? ORDER BY priority DESC, rank LIMIT 1
+"""
+LAST_IN_QUEUE = """
+    SELECT priority, rank FROM jobs WHERE state = 'queued' AND number != ? ORDER BY priority, rank DESC LIMIT 1
+"""
+UNFINISHED = """
+    SELECT number, kind, state FROM jobs WHERE number IN (SELECT value FROM json_each(?)) AND state != 'done'
+    ORDER BY number
+"""
 TO_DISCARD = "SELECT * FROM jobs WHERE discard = 1 ORDER BY number"
 RUNNING = "SELECT * FROM jobs WHERE state = 'running' ORDER BY number"
 COUNT_BY_STATE = "SELECT state, COUNT(*) FROM jobs GROUP BY state"
-EVENTS = "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-EVENTS_OF_JOB = "SELECT * FROM events WHERE seq > ? AND job = ? ORDER BY seq LIMIT ?"
-LAST_EVENT = "SELECT COALESCE(MAX(seq), 0) FROM events"
+EVENTS = """
+    SELECT events.*, jobs.kind AS job_kind FROM events LEFT JOIN jobs ON jobs.number = events.job
+    WHERE seq > ? ORDER BY seq LIMIT ?
+"""
+EVENTS_OF_JOB = """
+    SELECT events.*, jobs.kind AS job_kind FROM events JOIN jobs ON jobs.number = events.job
+    WHERE seq > ? AND job = ? ORDER BY seq LIMIT ?
+"""
+# Not the greatest that is there: events may be removed, but their numbers are never given again.
+LAST_EVENT = "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
 SET_STATE = """
     UPDATE jobs SET state = :state, reason = :reason, wanted = '', discard = :discard,
         started = CASE WHEN :state = 'running' THEN COALESCE(started, :at) ELSE started END,
         ended = CASE WHEN :state IN ('done', 'failed', 'cancelled') THEN :at ELSE NULL END,
         attempts = attempts + (:state = 'running'),
+        quarantined = :quarantined, lacks = :lacks,
         result = :result, error = :error
     WHERE number = :number
 """
+SET_PLACE = "UPDATE jobs SET priority = ?, rank = ? WHERE number = ?"
+FORGET_LACK = "UPDATE jobs SET lacks = NULL WHERE number = ?"
 SET_WANTED = "UPDATE jobs SET wanted = ?, reason = ? WHERE number = ?"
 SET_SUMMARY = "UPDATE jobs SET summary = ? WHERE number = ?"
 SET_DEATHS = "UPDATE jobs SET deaths = ?, furthest = ? WHERE number = ?"
@@ -97,26 +90,15 @@ CLEAR_DISCARD = "UPDATE jobs SET discard = 0 WHERE number = ?"
 
 # From each state, the states a job may go to.
 MOVES: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED}),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.FAILED, JobState.CANCELLED}),
     JobState.RUNNING: frozenset(
         {JobState.QUEUED, JobState.PAUSED, JobState.DONE, JobState.FAILED, JobState.CANCELLED}
     ),
     JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
     JobState.FAILED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
     JobState.DONE: frozenset(),
-    JobState.CANCELLED: frozenset(),
+    JobState.CANCELLED: frozenset({JobState.QUEUED}),
 }
-
-
-def refuse_network(folder: Path) -> None:
-    """Raise StoreError when ``folder`` lies on a network file system."""
-    name = network_file_system(folder)
-    if name:
-        raise StoreError(
-            f"the home {folder} lies on a network file system ({name}), where a job store is not safe",
-            hint="Choose a local folder with --home or ALLOYD_HOME.",
-            path=str(folder),
-        )
 
 
 class Store:
@@ -137,80 +119,7 @@ class Store:
     ) -> None:
         self.path = path
         self._now = now
-        refuse_network(path.parent)
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
-        except sqlite3.Error as wrong:
-            text = f"the job store {path} cannot be opened: {wrong}"
-            raise StoreError(text, hint=_UNUSABLE, path=str(path)) from wrong
-        try:
-            os.chmod(path, 0o600)
-            self._db.row_factory = sqlite3.Row
-            self._open(tuple(migrations))
-        except sqlite3.Error as wrong:
-            self._db.close()
-            raise self._damaged(str(wrong)) from wrong
-        except BaseException:
-            self._db.close()
-            raise
-
-    def _open(self, migrations: tuple[str, ...]) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
-        if application != APPLICATION and (application or version or tables):
-            raise StoreError(
-                f"{self.path} is a database of another program",
-                hint="Choose another home with --home or ALLOYD_HOME.",
-                path=str(self.path),
-            )
-        if version > len(migrations):
-            raise StoreError(
-                f"the job store {self.path} is of version {version}; this program knows up to {len(migrations)}",
-                hint="Use the newer program that wrote it, or another home.",
-                path=str(self.path),
-            )
-        (sound,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if sound != "ok":
-            raise self._damaged(sound)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        if version == len(migrations):
-            return
-        if version:
-            self._back_up(version)
-        with self._writing("migrate"):
-            for script in migrations[version:]:
-                for statement in _statements(script):
-                    self._db.execute(statement)
-            self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-            self._db.execute(f"PRAGMA user_version = {len(migrations)}")
-
-    def _back_up(self, version: int) -> None:
-        """Copy the store to ``<name>.v<version>``, whole or not at all, before it is migrated."""
-        final = self.path.with_name(f"{self.path.name}.v{version}")
-        beside = final.with_name(final.name + ".new")
-        beside.unlink(missing_ok=True)
-        copy = sqlite3.connect(beside)
-        try:
-            self._db.backup(copy)
-        finally:
-            copy.close()
-        os.chmod(beside, 0o600)
-        handle = os.open(beside, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.replace(beside, final)
-
-    def _damaged(self, what: str) -> StoreError:
-        return StoreError(
-            f"the job store {self.path} is damaged or cannot be read: {what}",
-            hint="Look for room on its disk; if it is damaged, move it away or restore a backup beside it.",
-            path=str(self.path),
-        )
+        self._db = open_store(path, migrations)
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
@@ -226,7 +135,7 @@ class Store:
                 raise
         except sqlite3.Error as wrong:
             text = f"the job store {self.path} cannot be written: {wrong}"
-            raise StoreError(text, hint=_UNUSABLE, path=str(self.path)) from wrong
+            raise StoreError(text, hint=UNUSABLE, path=str(self.path)) from wrong
         reach(f"store-{what}")
 
     def close(self) -> None:
@@ -235,25 +144,50 @@ class Store:
 
     # Jobs
 
-    def submit(self, spec: Spec, token: str, *, at_most: int) -> Job:
+    def submit(
+        self,
+        spec: Spec,
+        token: str,
+        *,
+        at_most: int,
+        owner: str = "local",
+        priority: int = 0,
+        after: Sequence[str] = (),
+        confined: Sequence[str] = (),
+    ) -> Job:
         """Add a job; the same ``token``, or work of the same spec that is kept and has not ended, is that job.
+
+        A token that is its owner's own key is the same only for that owner. ``after`` names the jobs to be done first.
 
         Raises
         ------
         ServiceError
             ``at_most`` jobs wait already.
+        UsageError
+            The owner's key was used for another spec.
+        Quarantined
+            A job of this spec has crashed too often.
+        JobNotFound, DependencyFailed, JobError
+            There is no such job to follow, or it did not end well; or the same work waits already, but not for it.
         """
         fields = spec_fields(spec)
-        kind = str(fields["kind"])
-        text = as_text(fields)
+        kind, text = str(fields["kind"]), as_text(fields)
+        key = token.removeprefix(KEY) if token.startswith(KEY) else None
+        if key is not None:
+            token = f"{KEY}{owner}:{key}"
         with self._writing("submit"):
             row = self._db.execute(JOB_BY_TOKEN, (token,)).fetchone()
-            if row is None and kind in KEPT:
-                row = self._db.execute(SAME_JOB, (kind, text)).fetchone()
-                if row is not None and row["state"] == JobState.PAUSED:
-                    self._set(row, JobState.QUEUED, "submitted again")
             if row is not None:
-                return job_of(self._db.execute(JOB_BY_NUMBER, (row["number"],)).fetchone())
+                if key is not None and (row["kind"], row["spec"]) != (kind, text):
+                    raise key_of_another(key, job_of(row).id)
+                return job_of(row)
+            first = self._to_follow(after)
+            row = self._db.execute(SAME_JOB, (kind, text)).fetchone() if kind in KEPT else None
+            if row is not None:
+                return self._continued(row, priority, first)
+            shut = self._db.execute(IN_QUARANTINE, (kind, text)).fetchone()
+            if shut is not None:
+                raise in_quarantine(job_of(shut).id)
             waiting = self.counts().get(JobState.QUEUED, 0)
             if waiting >= at_most:
                 raise ServiceError(
@@ -262,10 +196,46 @@ class Store:
                     waiting=waiting,
                 )
             at = self._time()
-            cursor = self._db.execute(INSERT_JOB, (kind, token, text, fields.get("out", ""), at))
-            number = cursor.lastrowid
-            self._db.execute(INSERT_EVENT, (number, "state", at, as_text({"state": "queued", "reason": ""})))
+            values = {
+                "kind": kind,
+                "token": token,
+                "spec": text,
+                "out": fields.get("out", ""),
+                "at": at,
+                "owner": owner,
+                "priority": priority,
+                "after": as_text(first),
+                "confined": as_text(list(confined)),
+                "memory": fields.get("memory"),
+            }
+            number = self._db.execute(INSERT_JOB, values).lastrowid
+            self._db.execute(RANK_BY_AGE, (number,))
+            self._event(number, "state", {"state": "queued", "reason": ""}, at)
             return job_of(self._db.execute(JOB_BY_NUMBER, (number,)).fetchone())
+
+    def _to_follow(self, names: Sequence[str]) -> list[str]:
+        """The ids of the jobs of these ``names``, oldest first, none of which has ended badly."""
+        rows = {row["number"]: row for row in map(self._row, names)}
+        for row in rows.values():
+            state = JobState(row["state"])
+            if state in (JobState.FAILED, JobState.CANCELLED) or row["wanted"] == "cancel":
+                raise cannot_follow(job_of(row).id, state)
+        return [job_of(rows[number]).id for number in sorted(rows)]
+
+    def _continued(self, row: sqlite3.Row, priority: int, after: Sequence[str]) -> Job:
+        """The job that does the same work already, which may come to wait at a better place."""
+        job = job_of(row)
+        if not set(after) <= set(job.after) and job.state is not JobState.RUNNING:
+            raise JobError(
+                f"{job.id} does this already, and does not wait for the same jobs",
+                hint=f"'alloy cancel {job.id}', then ask again.",
+                job=job.id,
+            )
+        if job.state is JobState.PAUSED:
+            self._set(row, JobState.QUEUED, "submitted again")
+        if priority > job.priority:
+            self._db.execute(SET_PLACE, (priority, row["rank"], row["number"]))
+        return job_of(self._db.execute(JOB_BY_NUMBER, (row["number"],)).fetchone())
 
     def job(self, name: str) -> Job:
         """The job called ``name``: its id (``merge-12``) or its number (``12``).
@@ -286,9 +256,14 @@ class Store:
             rows = self._db.execute(NEWEST_JOBS, (limit,)).fetchall()
         return [job_of(row) for row in reversed(rows)]
 
-    def queued(self, kinds: Sequence[str]) -> list[Job]:
-        """The queued jobs of ``kinds``, oldest first."""
-        return [job_of(row) for row in self._db.execute(OLDEST_QUEUED, (as_text(list(kinds)),))]
+    def queue(self) -> list[Waiting]:
+        """The queued jobs, in the order in which they are to be begun."""
+        return [waiting_of(row) for row in self._db.execute(QUEUE)]
+
+    def unfinished(self, jobs: Sequence[int]) -> list[tuple[str, JobState]]:
+        """Which of the jobs of these numbers are not done, and where each stands."""
+        rows = self._db.execute(UNFINISHED, (as_text(list(jobs)),))
+        return [(f"{row['kind']}-{row['number']}", JobState(row["state"])) for row in rows]
 
     def to_discard(self) -> list[Job]:
         """The cancelled jobs whose staging is still to be removed."""
@@ -318,8 +293,12 @@ class Store:
         result: dict[str, Any] | None = None,
         error: AlloydError | None = None,
         discard: bool = False,
+        lacks: Lack | None = None,
+        quarantined: bool = False,
     ) -> None:
         """Put a job into ``state`` and record the event.
+
+        ``lacks``: what it waits for, in the queue. ``quarantined``: its spec is refused until it is queued again.
 
         Raises
         ------
@@ -327,15 +306,52 @@ class Store:
             A job in its present state cannot go there.
         """
         with self._writing(state.value):
-            self._set(self._row(name), state, reason, result=result, error=error, discard=discard)
+            self._set(
+                self._row(name),
+                state,
+                reason,
+                result=result,
+                error=error,
+                discard=discard,
+                lacks=lacks,
+                quarantined=quarantined,
+            )
+
+    def place(self, name: str, to: Literal["top", "bottom"] | int) -> None:
+        """Put a job before or behind all others in the queue, or give it another priority.
+
+        Raises
+        ------
+        JobError
+            It has ended.
+        """
+        with self._writing("place"):
+            row = self._row(name)
+            job = job_of(row)
+            if job.state.ended:
+                raise JobError(
+                    f"{job.id} is {job.state.value} and waits no more", job=job.id, state=job.state.value
+                )
+            if isinstance(to, int):
+                priority, rank, said = to, row["number"], f"has priority {to}"
+            else:
+                end, step = (FIRST_IN_QUEUE, -1) if to == "top" else (LAST_IN_QUEUE, 1)
+                other = self._db.execute(end, (row["number"],)).fetchone()
+                priority, rank, said = job.priority, job.rank, f"moved to the {to}"
+                # A job whose own priority puts it there already stays as it is.
+                if other is not None and step * (job.priority - other["priority"]) >= 0:
+                    priority, rank = other["priority"], other["rank"] + step
+            self._db.execute(SET_PLACE, (priority, rank, row["number"]))
+            self._event(
+                row["number"], "state", {"state": job.state.value, "reason": said, "priority": priority}
+            )
 
     def want(self, name: str, wanted: str, *, reason: str) -> None:
         """Remember, across a death of the daemon, that a running job was asked to ``pause`` or ``cancel``."""
         with self._writing("want"):
             row = self._row(name)
             self._db.execute(SET_WANTED, (wanted, reason, row["number"]))
-            body = {"state": row["state"], "reason": reason}
-            self._db.execute(INSERT_EVENT, (row["number"], "state", self._time(), as_text(body)))
+            self._event(row["number"], "state", {"state": row["state"], "reason": reason})
 
     def plan(self, name: str, summary: dict[str, Any]) -> None:
         """Keep what a job planned; the same summary again (after a resume) is no news."""
@@ -344,15 +360,12 @@ class Store:
             text = as_text(summary)
             if row["summary"] != text:
                 self._db.execute(SET_SUMMARY, (text, row["number"]))
-                self._db.execute(INSERT_EVENT, (row["number"], "planned", self._time(), text))
+                self._event(row["number"], "planned", summary)
 
     def note(self, name: str, level: str, text: str) -> None:
         """Keep a sentence for the user with its job."""
         with self._writing("note"):
-            number = self._row(name)["number"]
-            self._db.execute(
-                INSERT_EVENT, (number, "note", self._time(), as_text({"level": level, "text": text}))
-            )
+            self._event(self._row(name)["number"], "note", {"level": level, "text": text})
 
     def died(self, name: str, deaths: int, furthest: int) -> None:
         """Remember how many children of this job died in a row, and how far they got."""
@@ -363,6 +376,31 @@ class Store:
         """The staging of a cancelled job is gone."""
         with self._writing("discarded"):
             self._db.execute(CLEAR_DISCARD, (self._row(name)["number"],))
+
+    def retry(self, name: str) -> None:
+        """Queue a job that has failed or was cancelled again, as if it had never been tried; one that waits no longer
+        waits for room.
+
+        Raises
+        ------
+        JobError
+            It is done, runs, or is paused.
+        """
+        with self._writing("retry"):
+            row = self._row(name)
+            state = JobState(row["state"])
+            if state in (JobState.FAILED, JobState.CANCELLED):
+                # Staging that is still to be removed is removed first.
+                self._set(row, JobState.QUEUED, "retried on request", discard=bool(row["discard"]))
+                self._db.execute(SET_DEATHS, (0, -1, row["number"]))
+            elif state is JobState.QUEUED:
+                self._db.execute(FORGET_LACK, (row["number"],))
+            else:
+                raise JobError(
+                    f"{job_of(row).id} is {state.value} and cannot be retried",
+                    job=job_of(row).id,
+                    state=state.value,
+                )
 
     def recover(self) -> None:
         """After a daemon's death: what ran is queued again, or paused or cancelled if that had been asked."""
@@ -378,27 +416,19 @@ class Store:
 
     # Events
 
+    def tell(self, kind: str, body: dict[str, Any]) -> None:
+        """Keep an event of no job: of the daemon, or of a watched folder."""
+        with self._writing("tell"):
+            self._event(None, kind, body)
+
     def events(self, since: int, job: str = "", limit: int = 1000) -> list[Event]:
         """Stored events after ``since``, oldest first, at most ``limit``; of one job when it is named."""
         limit = max(0, min(limit, 10_000))
         if job:
-            rows = self._db.execute(EVENTS_OF_JOB, (since, self._row(job)["number"], limit)).fetchall()
+            rows = self._db.execute(EVENTS_OF_JOB, (since, self._row(job)["number"], limit))
         else:
-            rows = self._db.execute(EVENTS, (since, limit)).fetchall()
-        kinds: dict[int, str] = {}
-        for row in rows:
-            if row["job"] not in kinds:
-                kinds[row["job"]] = self._db.execute(JOB_BY_NUMBER, (row["job"],)).fetchone()["kind"]
-        return [
-            Event(
-                seq=row["seq"],
-                job=f"{kinds[row['job']]}-{row['job']}",
-                kind=row["kind"],
-                at=datetime.fromisoformat(row["at"]),
-                body=msgspec.json.decode(row["body"]),
-            )
-            for row in rows
-        ]
+            rows = self._db.execute(EVENTS, (since, limit))
+        return [event_of(row) for row in rows]
 
     def last_event(self) -> int:
         """The number of the newest event, 0 when there is none."""
@@ -423,6 +453,8 @@ class Store:
         result: dict[str, Any] | None = None,
         error: AlloydError | None = None,
         discard: bool = False,
+        lacks: Lack | None = None,
+        quarantined: bool = False,
     ) -> None:
         """Change the state and record the event, inside the caller's transaction."""
         before = JobState(row["state"])
@@ -440,6 +472,8 @@ class Store:
                 "state": state.value,
                 "reason": reason,
                 "discard": int(discard),
+                "quarantined": int(quarantined),
+                "lacks": None if lacks is None else as_text(lacks),
                 "at": at,
                 "result": None if result is None else as_text(result),
                 "error": None if failure is None else as_text(failure),
@@ -450,19 +484,10 @@ class Store:
             body["result"] = result
         if failure is not None:
             body["error"] = failure
-        self._db.execute(INSERT_EVENT, (row["number"], "state", at, as_text(body)))
+        self._event(row["number"], "state", body, at)
+
+    def _event(self, job: int | None, kind: str, body: dict[str, Any], at: str | None = None) -> None:
+        self._db.execute(INSERT_EVENT, (job, kind, at or self._time(), as_text(body)))
 
     def _time(self) -> str:
         return self._now().isoformat()
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of ``script`` one by one, because ``executescript`` would commit the open transaction."""
-    pending = ""
-    for piece in re.split(r"(?<=;)", script):
-        pending += piece
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""
-    if pending.strip():
-        yield pending

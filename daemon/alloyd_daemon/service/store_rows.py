@@ -1,20 +1,44 @@
-"""Rows of the store as jobs: how their columns are written, and read again."""
+"""Rows of the store as jobs and events: how their columns are written, and read again."""
 
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct
 
-from alloyd.errors import JobCancelled
-from alloyd.jobs import Job, JobState
+from alloyd.jobs import Event, Job, JobState
 
 
-def cancelled(name: str) -> JobCancelled:
-    """The error that a cancelled job carries."""
-    return JobCancelled(f"{name} was cancelled", job=name)
+class Lack(Struct, frozen=True):
+    """What a job that gave way waits for: ``need`` bytes of memory, or of the disk that ``path`` lies on.
+
+    ``free`` is what there was of it.
+    """
+
+    what: Literal["memory", "disk"]
+    need: int
+    free: int
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A queued job, as far as it matters for when it is begun.
+
+    ``memory`` is what its spec asks for, ``after`` are the numbers of the jobs that come first, ``discarding`` tells
+    that what it staged before is still to be removed.
+    """
+
+    id: str
+    kind: str
+    memory: int | None
+    after: tuple[int, ...]
+    lacks: Lack | None
+    discarding: bool
 
 
 def as_text(value: object) -> str:
@@ -45,4 +69,34 @@ def job_of(row: sqlite3.Row) -> Job:
         summary=fields("summary"),
         result=fields("result"),
         error=fields("error"),
+        owner=row["owner"],
+        priority=row["priority"],
+        rank=row["rank"],
+        after=msgspec.json.decode(row["after"], type=tuple[str, ...]),
+        quarantined=bool(row["quarantined"]),
+    )
+
+
+def waiting_of(row: sqlite3.Row) -> Waiting:
+    """The queued job that a row holds."""
+    return Waiting(
+        id=f"{row['kind']}-{row['number']}",
+        kind=row["kind"],
+        memory=row["memory"],
+        after=tuple(
+            int(name.rpartition("-")[2]) for name in msgspec.json.decode(row["after"], type=list[str])
+        ),
+        lacks=None if row["lacks"] is None else msgspec.json.decode(row["lacks"], type=Lack),
+        discarding=bool(row["discard"]),
+    )
+
+
+def event_of(row: sqlite3.Row) -> Event:
+    """The event that a row holds, joined with its job's kind."""
+    return Event(
+        seq=row["seq"],
+        job="" if row["job"] is None else f"{row['job_kind']}-{row['job']}",
+        kind=row["kind"],
+        at=datetime.fromisoformat(row["at"]),
+        body=msgspec.json.decode(row["body"]),
     )

@@ -5,95 +5,47 @@ Single-threaded: the server's loop calls :meth:`Worker.step` and hands over ever
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import os
-import signal
 import subprocess
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from alloyd.errors import AlloydError, ChildDied, JobError, SourceChanged
-from alloyd.jobs import SPECS, Event, Finished, Job, JobState, Note, Pace, Planned, Progress
+from alloyd.errors import AlloydError, ChildDied, JobError, OutOfMemory, SourceChanged
+from alloyd.jobs import KEPT, Event, Finished, Job, JobState, Note, Pace, Planned, Progress
 from alloyd.paths import Home
 from alloyd.units import parse_size
 
 from ..settings import Settings
+from . import disk_full
+from .admission import Admission, Running, out_of_room
 from .child_process import CHILD, spawn
+from .deaths import Death, cause
 from .log_file import bound
-from .pipe import Answer, Begin, Failed, Frames, Halt, Halted, frame, write_all
+from .machine import Machine
+from .pipe import Answer, Begin, Failed, Halt, Halted
+from .refusals import cancelled, cannot_follow
 from .resources import Sampler
+from .running_child import Child, take_pipes
 from .store import Store
-from .store_rows import cancelled
+from .store_rows import Lack
 
-# Kinds that need little memory never wait behind a merge.
-LIGHT = ("plan", "verify")
-LIGHT_AT_ONCE = 4
 MOST_DEATHS = 4
 """One more than a search gives one of its candidates, so that the candidate fails and not the search."""
-# The default pipe holds 64 KiB; a recipe must fit without the daemon waiting for its child to read.
-PIPE_SIZE = 2**20
 LOG_CHECK = 1.0
 
 log = logging.getLogger("alloyd")
 
 
-class PaceMeter:
-    """Speed over the last seconds, from progress reports and a monotonic clock."""
-
-    WINDOW = 15.0
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
-        self._total = -1
-        self.pace: Pace | None = None
-
-    def take(self, report: Progress, at: float) -> Pace:
-        """The pace after ``report`` at monotonic second ``at``; ``rate`` is ``None`` in the first half second."""
-        if report.total != self._total or (self._seen and report.done < self._seen[-1][1]):
-            self._seen.clear()
-            self._total = report.total
-        self._seen.append((at, report.done))
-        while len(self._seen) > 2 and self._seen[1][0] <= at - self.WINDOW:
-            self._seen.popleft()
-        begun, done = self._seen[0]
-        rate = (report.done - done) / (at - begun) if at - begun >= 0.5 else None
-        # The first steps hold the loading of libraries and models, and would promise hours.
-        known = rate is not None and 100 * report.done >= report.total
-        eta = (report.total - report.done) / rate if rate and known else None
-        self.pace = Pace(report.done, report.total, report.unit, report.what, rate, eta)
-        return self.pace
-
-
-@dataclass(slots=True, eq=False)
-class Child:
-    """A running child: its job, its process, and what it was asked and has said."""
-
-    job: Job
-    act: Literal["run", "discard"]
-    process: subprocess.Popen[bytes]
-    orders: int
-    reports: int
-    begun: float
-    oom_kills: int
-    frames: Frames = field(default_factory=Frames)
-    meter: PaceMeter = field(default_factory=PaceMeter)
-    asked: Literal["", "pause", "cancel", "requeue"] = ""
-    said: Finished | Failed | Halted | None = None
-    furthest: int = -1
-    deadline: float | None = None
-
-
 class Worker:
-    """Starts queued jobs, hears their children, and turns what they say into states of the store."""
+    """Starts queued jobs, hears their children, and turns what they say into states of the store.
+
+    An ``impatient`` one lets a job whose disk is full fail at once: somebody waits for this one job.
+    """
 
     def __init__(
         self,
@@ -102,6 +54,8 @@ class Worker:
         settings: Settings,
         *,
         child: Sequence[str] = CHILD,
+        machine: Machine | None = None,
+        impatient: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -109,6 +63,9 @@ class Worker:
         self._settings = settings
         self._command = tuple(child)
         self._clock = clock
+        self._machine = machine or Machine()
+        self._impatient = impatient
+        self._admission = Admission(settings, self._machine, clock=clock)
         self._children: list[Child] = []
         self._ticks: dict[str, Event] = {}
         self._spare: subprocess.Popen[bytes] | None = None
@@ -141,12 +98,9 @@ class Worker:
         return None if child is None else child.meter.pace
 
     def waits_for(self, job: Job) -> str:
-        """Why a job is where it is: for a queued one, which jobs run before it."""
-        ahead = [each.job.id for each in self._children if (each.job.kind in LIGHT) == (job.kind in LIGHT)]
-        room = LIGHT_AT_ONCE if job.kind in LIGHT else self._settings.jobs.parallel
-        if job.state is not JobState.QUEUED or len(ahead) < room:
-            return job.reason
-        return f"waits for {', '.join(ahead)}"
+        """Why a job is where it is: for a queued one, what it waits for."""
+        waits = self._admission.reason(job.id) if job.state is JobState.QUEUED else ""
+        return waits or job.reason
 
     def step(self) -> float:
         """Bury the dead, cut off who was asked to stop too long ago, start what can start.
@@ -160,7 +114,7 @@ class Worker:
                 self._bury(child)
         for child in self._children:
             if child.deadline is not None and now >= child.deadline:
-                _kill(child)
+                child.kill()
         if not self.stopping:
             self._start_discards()
             self._start_queued()
@@ -186,7 +140,7 @@ class Worker:
                 self._take(child, msgspec.msgpack.decode(body, type=Answer))
         except (ValueError, msgspec.DecodeError) as wrong:
             log.error("%s said something unreadable: %s", child.job.id, wrong)
-            _kill(child)
+            child.kill()
 
     # Requests
 
@@ -240,6 +194,19 @@ class Worker:
             )
         return self._store.job(job.id)
 
+    def retry(self, name: str) -> Job:
+        """Begin a failed, quarantined or cancelled job anew; one that waits for room is tried at once.
+
+        Raises
+        ------
+        JobError
+            It is done, runs, or is paused.
+        """
+        job = self._store.job(name)
+        self._store.retry(job.id)
+        self._admission.forgive(job.id)
+        return self._store.job(job.id)
+
     def stop(self) -> None:
         """Ask every child to stop at the end of its block; its job will be queued again."""
         self.stopping = True
@@ -259,7 +226,7 @@ class Worker:
         for child in self._children:
             if not child.asked:
                 child.asked = "requeue"
-            _kill(child)
+            child.kill()
 
     # Inside
 
@@ -269,8 +236,7 @@ class Worker:
     def _halt(self, child: Child, asked: Literal["pause", "cancel", "requeue"]) -> None:
         child.asked = asked
         child.deadline = self._clock() + self._settings.jobs.stop_grace
-        with contextlib.suppress(BrokenPipeError):
-            write_all(child.orders, frame(Halt("cancel" if asked == "cancel" else "pause")))
+        child.tell(Halt("cancel" if asked == "cancel" else "pause"))
 
     def _start_discards(self) -> None:
         busy = {child.job.id for child in self._children}
@@ -284,41 +250,45 @@ class Worker:
                 self._store.discarded(job.id)
 
     def _start_queued(self) -> None:
-        light = sum(child.job.kind in LIGHT for child in self._children)
-        heavy = sum(child.job.kind not in LIGHT and child.act == "run" for child in self._children)
-        for job in self._store.queued(tuple(SPECS)):
-            if job.kind in LIGHT and light < LIGHT_AT_ONCE:
-                light += 1
-            elif job.kind not in LIGHT and heavy < self._settings.jobs.parallel:
-                heavy += 1
-            else:
-                continue
-            self._store.move(job.id, JobState.RUNNING)
+        running = [
+            Running(child.job.id, child.job.kind, child.memory)
+            for child in self._children
+            if child.act == "run"
+        ]
+        queue = self._store.queue()
+        for name in [each.id for each in queue if each.after and self._cannot_follow(each.id, each.after)]:
+            queue = [each for each in queue if each.id != name]
+        for name in self._admission.choose(queue, running, self._unfinished):
+            self._store.move(name, JobState.RUNNING)
             try:
-                self._start(self._store.job(job.id), "run")
+                self._start(self._store.job(name), "run")
             except OSError as wrong:
-                error = ChildDied(f"no process could be started for {job.id}: {wrong}", job=job.id)
-                self._store.move(job.id, JobState.FAILED, error=error)
+                error = ChildDied(f"no process could be started for {name}: {wrong}", job=name)
+                self._store.move(name, JobState.FAILED, error=error)
+
+    def _unfinished(self, jobs: Sequence[int]) -> list[str]:
+        return [name for name, _ in self._store.unfinished(jobs)]
+
+    def _cannot_follow(self, name: str, after: Sequence[int]) -> bool:
+        """Fail a queued job if one that it was to follow has ended badly; whether that was so."""
+        for first, state in self._store.unfinished(after):
+            if state.ended:
+                error = cannot_follow(first, state, job=name)
+                self._store.move(name, JobState.FAILED, reason=error.message, error=error)
+                return True
+        return False
 
     def _start(self, job: Job, act: Literal["run", "discard"]) -> None:
         process = self._spare or spawn(self._command)
         self._spare = None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        # The descriptors are kept bare: the server polls them, and nothing may close them behind its back.
-        orders, reports = os.dup(process.stdin.fileno()), os.dup(process.stdout.fileno())
-        process.stdin.close()
-        process.stdout.close()
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(orders, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-        child = Child(job, act, process, orders, reports, time.time(), _oom_kills())
+        orders, reports = take_pipes(process)
+        memory = self._admission.memory_of(job.spec.get("memory"))
+        child = Child(job, act, process, orders, reports, time.time(), memory, self._machine.memory_kills())
         self._children.append(child)
         settings = msgspec.to_builtins(self._settings)
         root, file = str(self._home.root), str(self._home.log(job.id))
-        begin = Begin(act, job.kind, job.spec, root, job.id, settings, file)
         log.info("%s %s", job.id, act, extra={"job": job.id, "child": process.pid})
-        with contextlib.suppress(BrokenPipeError):
-            write_all(orders, frame(begin))
+        child.tell(Begin(act, job.kind, job.spec, root, job.id, settings, file))
 
     def _bound_logs(self, now: float) -> None:
         """Cut the logs of children that print for ever; a second of printing is the most that a disk must hold."""
@@ -336,6 +306,9 @@ class Worker:
             self._ticks[name] = Event(0, name, "progress", datetime.now(UTC), msgspec.to_builtins(pace))
         elif isinstance(report, Planned):
             self._store.plan(name, report.summary)
+            peak = report.summary.get("peak_memory")
+            if isinstance(peak, int):  # what it surely needs at most is less than what it may take
+                child.memory = min(child.memory, peak)
         elif isinstance(report, Note):
             self._store.note(name, report.level, report.text)
         else:
@@ -346,7 +319,7 @@ class Worker:
         self._children.remove(child)
         self._ticks.pop(child.job.id, None)
         os.close(child.orders)
-        _kill(child)  # what it may have left running in its group
+        child.kill()  # what it may have left running in its group
         child.process.wait()
         name, said = child.job.id, child.said
         facts = {"job": name, "said": type(said).__name__, "status": child.process.returncode}
@@ -354,7 +327,7 @@ class Worker:
         if child.act == "discard":
             if not isinstance(said, Halted) and not self.stopping:
                 reason = (
-                    said.error.get("message", "") if isinstance(said, Failed) else self._death(child).message
+                    said.error.get("message", "") if isinstance(said, Failed) else self._cause(child).message
                 )
                 self._store.note(name, "warning", f"what it staged could not be removed: {reason}")
             if isinstance(said, Halted) or not self.stopping:
@@ -367,7 +340,7 @@ class Worker:
             reason = "cancelled on request"
             self._store.move(name, JobState.CANCELLED, reason=reason, error=cancelled(name), discard=left)
         elif isinstance(said, Failed):
-            self._store.move(name, JobState.FAILED, error=AlloydError.from_dict(said.error))
+            self._failed(child, said)
         elif child.asked == "pause":
             self._store.move(name, JobState.PAUSED, reason="paused on request")
         elif child.asked == "requeue":
@@ -378,90 +351,41 @@ class Worker:
         else:
             self._died(child)
 
+    def _failed(self, child: Child, said: Failed) -> None:
+        """A job ended with an error: that of a full disk lets it wait for room, any other is its end."""
+        name = child.job.id
+        lack = None
+        if child.job.kind in KEPT and not self._impatient:
+            lack = disk_full.wanting(said.error, self._machine)
+        if lack is None:
+            self._store.move(name, JobState.FAILED, error=AlloydError.from_dict(said.error))
+        elif child.asked == "pause":
+            self._store.move(name, JobState.PAUSED, reason="paused on request, while its disk was full")
+        else:
+            self._admission.gave_way(name)
+            self._store.move(name, JobState.QUEUED, reason=out_of_room(lack, lack.free), lacks=lack)
+
     def _died(self, child: Child) -> None:
         """A child ended without a word: try again, unless that makes no sense or has not helped."""
-        name, error = child.job.id, self._death(child)
+        name, error = child.job.id, self._cause(child)
         deaths, furthest = self._store.deaths(name)
         deaths = 1 if child.furthest > furthest else deaths + 1
         self._store.died(name, deaths, max(furthest, child.furthest))
-        if isinstance(error, SourceChanged) or deaths >= MOST_DEATHS:
+        if isinstance(error, SourceChanged):
             self._store.move(name, JobState.FAILED, error=error)
+        elif deaths >= MOST_DEATHS:
+            reason = f"in quarantine: its process died {deaths} times without progress"
+            self._store.move(name, JobState.FAILED, reason=reason, error=error, quarantined=True)
         else:
             self._store.note(name, "warning", error.message)
             reason = f"its process died; {deaths} of {MOST_DEATHS} times without progress"
-            self._store.move(name, JobState.QUEUED, reason=reason)
+            lack = None
+            if isinstance(error, OutOfMemory) and child.memory <= self._machine.memory():
+                lack = Lack("memory", child.memory, self._machine.available())
+            self._store.move(name, JobState.QUEUED, reason=reason, lacks=lack)
 
-    def _death(self, child: Child) -> AlloydError:
+    def _cause(self, child: Child) -> AlloydError:
         """Why a child without a last word is dead."""
-        name, code = child.job.id, child.process.returncode
-        again = f"then 'alloy resume {name}'; 'alloy logs {name}' tells more"
-        if code == -signal.SIGBUS:
-            sources = _sources(self._store.job(name))
-            changed = [path for path, size in sources.items() if _changed(Path(path), child.begun, size)]
-            which = ", ".join(changed) or f"one of {', '.join(sources) or 'the inputs'}"
-            return SourceChanged(
-                f"source changed or unreadable: {which}",
-                hint=f"A file lost bytes while it was mapped, or its disk failed. Restore it, {again}.",
-                job=name,
-                path=changed[0] if changed else None,
-            )
-        if code == -signal.SIGKILL:
-            by = "from outside (SIGKILL)"
-            if _oom_kills() > child.oom_kills:
-                by = "by the kernel for want of memory (SIGKILL)"
-            return ChildDied(
-                f"the process of {name} was killed {by}",
-                hint=f"If memory was short, free some or give the job less with --memory, {again}.",
-                job=name,
-                signal="SIGKILL",
-            )
-        if code < 0:
-            known = {each.value: each.name for each in signal.Signals}
-            how = known.get(-code, f"signal {-code}")
-            return ChildDied(f"the process of {name} crashed ({how})", hint=f"'alloy logs {name}' shows where.",
-                             job=name, signal=how)  # fmt: skip
-        return ChildDied(
-            f"the process of {name} ended with status {code} and no result",
-            hint=f"'alloy logs {name}' shows why.",
-            job=name,
-            status=code,
-        )
-
-
-def _kill(child: Child) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.process.pid, signal.SIGKILL)
-
-
-def _oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started."""
-    try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    except OSError:
-        pass
-    return 0
-
-
-def _sources(job: Job) -> dict[str, int]:
-    """The paths a job reads, as far as its spec and plan tell, each with the least bytes it must hold."""
-    models = [model for model in (job.summary or {}).get("models", []) if isinstance(model, dict)]
-    found = {str(model["path"]): int(model.get("bytes") or 0) for model in models if model.get("path")}
-    for path in (job.spec.get("path"), *(each.get("path") for each in job.spec.get("subjects", []))):
-        if path:
-            found.setdefault(str(path), 0)
-    return found
-
-
-def _changed(path: Path, when: float, size: int) -> bool:
-    """Whether ``path``, or a checkpoint file in it, is gone, was changed after ``when`` (Unix seconds), or is short."""
-    try:
-        files = list(path.glob("*.safetensors")) if path.is_dir() else [path]
-        facts = [file.stat() for file in files] or [path.stat()]
-        # Times are not enough: a file being cut off gets its new time only after its pages are gone.
-        return sum(each.st_size for each in facts) < size or any(
-            max(each.st_mtime, each.st_ctime) >= when for each in facts
-        )
-    except OSError:
-        return True
+        job, killed = self._store.job(child.job.id), self._machine.memory_kills() > child.memory_kills
+        budget = self._admission.memory_of(job.spec.get("memory"))
+        return cause(Death(job, child.process.returncode, child.begun, budget, killed))

@@ -1,0 +1,96 @@
+"""The job `rebuild`: make an output again from its manifest, and publish it only if every digest is the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from msgspec import UNSET, structs
+
+from alloyd.errors import DigestMismatch, SourceNotFound, UsageError
+from alloyd.jobs import SHARD_SIZE, Finished, MergeSpec, Note, RebuildSpec, Report
+from alloyd.recipe_schema import Form
+
+from ..checkpoints.checkpoint import open_checkpoint
+from ..checkpoints.manifest import Manifest
+from ..checkpoints.verify import verify
+from ..engine.document import discard_documents, make
+from ..engine.prepare import again, prepare
+from ..engine.rebuilding import check_same, read_manifest
+from ..gguf.checkpoint import is_gguf
+from ..job import JOBS, Context, JobKind
+
+
+def run(spec: RebuildSpec, context: Context) -> Generator[Report, None, None]:
+    """Rebuild; the result is that of a merge. Where the output is there, whole, nothing is done.
+
+    Raises
+    ------
+    SourceNotFound
+        There is no manifest.
+    DigestMismatch
+        The manifest is damaged; or what was made is not what it describes, naming the sources that are not the same.
+    """
+    wanted = read_manifest(Path(spec.path))
+    if os.path.realpath(spec.out) == os.path.realpath(spec.path) and (yield from _whole(Path(spec.path))):
+        yield Note("info", f"{spec.path} is whole; nothing was written")
+        yield Finished({"out": spec.out, "bytes_written": 0, "seconds": 0.0, "already_there": True})
+        return
+    merging = _merge_of(spec, wanted)
+    results: list[dict[str, Any]] = []
+    prepared = prepare(merging, home=context.home, settings=context.settings)
+    for planned in prepared:
+        one = planned
+        if not all(checkpoint.prints for checkpoint in planned.checkpoints):
+            one = again(planned, merging, context.settings)
+        last = planned is prepared[-1]
+        accept = (lambda made: check_same(made, wanted, spec.path)) if last else None
+        results.append((yield from make(one, context.settings, force=merging.force, accept=accept)))
+    yield Finished({**results[-1], "before": results[:-1]})
+
+
+def _whole(folder: Path) -> Generator[Report, None, bool]:
+    """Whether the output is there and is what its manifest says."""
+    try:
+        if not is_gguf(folder):
+            open_checkpoint(folder)
+        yield from verify(folder)
+    except DigestMismatch:
+        return False
+    except SourceNotFound:
+        return False
+    return True
+
+
+def _merge_of(spec: RebuildSpec, wanted: Manifest) -> MergeSpec:
+    form = None if wanted.form is UNSET else wanted.form
+    weighted = wanted.stored is not UNSET and "imatrix" in wanted.stored.form
+    if weighted and spec.imatrix is None:
+        raise UsageError(
+            f"{spec.path} was quantised with an importance matrix, which its manifest knows by its digest only",
+            hint="Say --imatrix FILE.",
+        )
+    if spec.imatrix is not None:
+        form = structs.replace(form or Form(), imatrix=spec.imatrix)
+    return MergeSpec(
+        recipe=wanted.recipe,
+        base_dir=spec.base_dir,
+        out=spec.out,
+        memory=spec.memory,
+        threads=spec.threads,
+        shard_size=SHARD_SIZE if wanted.shard_size is UNSET else wanted.shard_size,
+        reader=spec.reader,
+        lenient=True,
+        force=os.path.realpath(spec.out) == os.path.realpath(spec.path),
+        form=form,
+    )
+
+
+def discard(spec: RebuildSpec, _: Context) -> None:
+    """Remove what a cancelled rebuild staged."""
+    discard_documents(Path(spec.out), read_manifest(Path(spec.path)).recipe, lenient=True)
+
+
+JOBS.register("rebuild", JobKind(spec=RebuildSpec, run=run, discard=discard))

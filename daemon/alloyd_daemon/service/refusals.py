@@ -1,0 +1,39 @@
+"""What is said of jobs that will not be run: cancelled, in quarantine, after a job that did not end well."""
+
+from __future__ import annotations
+
+from alloyd.errors import DependencyFailed, JobCancelled, Quarantined, UsageError
+from alloyd.jobs import JobState
+
+
+def cancelled(name: str) -> JobCancelled:
+    """The error that a cancelled job carries."""
+    return JobCancelled(f"{name} was cancelled", job=name)
+
+
+def cannot_follow(first: str, state: JobState, *, job: str = "") -> DependencyFailed:
+    """Why ``job``, or one that is only asked for, cannot be begun after ``first``."""
+    what = "failed" if state is JobState.FAILED else "was cancelled"
+    again = f"'alloy retry {first}'" + (f", then 'alloy retry {job}'." if job else ", then ask again.")
+    return DependencyFailed(
+        f"{job or 'the job'} was to follow {first}, which {what}", hint=again, job=job or None, after=first
+    )
+
+
+def in_quarantine(name: str) -> Quarantined:
+    """Why a job that has been asked for is not begun: the same one, ``name``, crashed too often."""
+    return Quarantined(
+        f"{name} is the same job, and its process has crashed too often",
+        hint=f"'alloy show {name}' says how; 'alloy retry {name}' tries it again.",
+        job=name,
+    )
+
+
+def key_of_another(key: str, name: str) -> UsageError:
+    """Why a key is refused: it stands for the job ``name``, which is another."""
+    return UsageError(
+        f"the key '{key}' was used for {name}, which is another job",
+        hint="A key belongs to one job for good; use another.",
+        key=key,
+        job=name,
+    )

@@ -1,0 +1,105 @@
+"""The watcher's process as the daemon keeps it: started while a folder is watched, started again when it died."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from alloyd.paths import Home
+from alloyd.watch_schema import Watch, WatchSettings, check
+
+from ..watch.identity import identity
+from ..watch.ledger import FILE, Ledger
+
+WATCHER = (sys.executable, "-P", "-m", "alloyd_daemon.watch")
+SLOWEST = 60.0
+STEADY = 30.0
+
+log = logging.getLogger("alloyd")
+
+
+class WatchProcess:
+    """Folders that are watched, and the process that does it; ``clock`` is monotonic."""
+
+    def __init__(
+        self, home: Home, *, command: Sequence[str] = WATCHER, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._home = home
+        self._command = (*command, str(home.root))
+        self._clock = clock
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ledger: Ledger | None = None
+        self._begun = 0.0
+        self._not_before = 0.0
+        self._pause = 0.5
+        self._wanted = (home.root / FILE).exists() and bool(self._open().folders())
+
+    def _open(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger(self._home.root / FILE)
+        return self._ledger
+
+    def add(self, path: str, settings: WatchSettings) -> Watch:
+        """Watch a folder, or watch it otherwise. Raises UsageError for what cannot be watched."""
+        check(path, settings)
+        path = os.path.normpath(path)
+        self._open().add(path, settings, *identity(path))
+        self._wanted = True
+        self.step()
+        self._poke()
+        return next(each for each in self.watches() if each.path == path)
+
+    def remove(self, path: str) -> bool:
+        """Watch a folder no longer; whether it was."""
+        found = self._open().remove(os.path.normpath(path))
+        self._poke()
+        return found
+
+    def watches(self) -> list[Watch]:
+        """Every watched folder."""
+        return self._open().watches() if (self._home.root / FILE).exists() else []
+
+    def step(self) -> None:
+        """See that the watcher lives; one that dies at once is started again ever more slowly."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                return
+            log.warning("the watcher ended with status %s", self._process.returncode)
+            steady = self._clock() - self._begun > STEADY
+            self._pause = 0.5 if steady else min(SLOWEST, 2 * self._pause)
+            self._not_before = self._clock() + self._pause
+            self._drop()
+        if self._wanted and self._clock() >= self._not_before:
+            self._begun = self._clock()
+            with contextlib.suppress(OSError):
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0
+                )
+
+    def stop(self) -> None:
+        """End the watcher; it loses nothing."""
+        self._wanted = False
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._drop()
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    def _poke(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._process.stdin.fileno(), b"!")
+
+    def _drop(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process = None

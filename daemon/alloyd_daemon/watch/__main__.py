@@ -1,0 +1,40 @@
+"""``python -m alloyd_daemon.watch HOME``: the watcher, a child of the daemon that ends when its stdin does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+
+from .bell import Bell
+from .drops import Drops
+from .ledger import FILE, Ledger
+from .link import Link
+from .watcher import Watcher
+
+
+def main(home: Path) -> None:
+    """Watch until the daemon is gone; a byte on stdin says that the folders were changed."""
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s watch: %(message)s", level=logging.INFO, stream=sys.stderr
+    )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.set_blocking(0, True)
+    bell = Bell()
+    link = Link(home)
+    with Ledger(home / FILE) as ledger:
+        watcher = Watcher(ledger, Drops(ledger, link, link.model_places()), bell)
+        while True:
+            wait = watcher.step()
+            ready, _, _ = select.select([0, bell.descriptor], [], [], min(wait, 60.0))
+            if 0 in ready and not os.read(0, 4096):
+                return
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
+    # watchdog's threads may wait for the kernel; nothing is lost by leaving them.
+    os._exit(0)

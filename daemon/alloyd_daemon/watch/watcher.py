@@ -1,0 +1,201 @@
+"""The loop over watched folders: look, let things settle, claim what is whole, follow what was claimed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from alloyd.errors import AlloydError
+from alloyd.file_systems import network_file_system
+from alloyd.watch_schema import Waiting, Watch
+
+from . import identity, ignored
+from .bell import Bell
+from .drops import Drops
+from .identity import Unknown
+from .ledger import Folder, Ledger
+from .settle import Settling
+
+SETTLE = 2.0
+SETTLE_POLLED = 10.0
+POLL = 10.0
+FOLLOW = 0.25
+"""Seconds between two questions to the daemon while jobs of a folder wait or run."""
+SHOWN = 50
+BACK_OFF = (1.0, 60.0)
+
+log = logging.getLogger("alloyd.watch")
+
+
+class _Eye:
+    """One folder as it was last seen."""
+
+    def __init__(self, folder: Folder, polled: bool) -> None:
+        settle = folder.settings.settle
+        self.settling = Settling((SETTLE_POLLED if polled else SETTLE) if settle is None else settle)
+        self.polled = polled
+        self.due = 0.0
+        self.trouble: dict[str, tuple[float, float, str]] = {}  # name -> not before, wait, why
+        self.status: tuple[object, ...] = ()
+
+
+class Watcher:
+    """Takes a step whenever something rings or is due; ``clock`` is monotonic."""
+
+    def __init__(
+        self, ledger: Ledger, drops: Drops, bell: Bell, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ledger = ledger
+        self._drops = drops
+        self._bell = bell
+        self._clock = clock
+        self._eyes: dict[str, tuple[Folder, _Eye]] = {}
+        self._follow_due = 0.0
+
+    def step(self) -> float:
+        """Do what is due; seconds until something is again, if nothing rings before."""
+        rung = self._bell.rung()
+        waits = [3600.0]
+        folders = self._ledger.folders()
+        for gone in self._eyes.keys() - {each.id for each in folders}:
+            del self._eyes[gone]
+            self._bell.leave(gone)
+        for folder in folders:
+            eye = self._eye(folder)
+            now = self._clock()
+            if folder.id in rung or eye.due <= now:
+                eye.due = now + self._look(folder, eye)
+            waits.append(eye.due - self._clock())
+            if self._ledger.open_claims(folder.id):
+                waits.append(FOLLOW)
+        return max(0.01, min(waits))
+
+    def _eye(self, folder: Folder) -> _Eye:
+        known = self._eyes.get(folder.id)
+        if known is not None and known[0].settings == folder.settings and known[0].removed == folder.removed:
+            return known[1]
+        polled = folder.settings.mode == "polling" or (
+            folder.settings.mode == "auto" and bool(network_file_system(Path(folder.path)))
+        )
+        eye = _Eye(folder, polled)
+        self._eyes[folder.id] = (folder, eye)
+        return eye
+
+    def _look(self, folder: Folder, eye: _Eye) -> float:
+        """Look at a folder once; seconds until the next look."""
+        waiting: list[Waiting] = []
+        message, state = "", "ok"
+        wait = min(POLL, folder.settings.rescan) if eye.polled else folder.settings.rescan
+        try:
+            if not folder.marked and not folder.removed:
+                folder = identity.mark(folder, self._ledger)
+            identity.check(folder, self._ledger)
+            if not eye.polled and not folder.removed:
+                why = self._bell.listen(folder.id, folder.path)
+                if why:
+                    message, eye.polled = f"polling: {why}", True
+            wait = min(wait, self._drive(folder, eye, waiting))
+            if not folder.removed:
+                wait = min(wait, self._recipes(folder, eye, waiting))
+        except Unknown as unknown:
+            state, message, wait = "unknown", str(unknown), min(wait, POLL)
+            self._bell.leave(folder.id)
+        except OSError as wrong:
+            state, message, wait = "unknown", f"{folder.path}: {wrong.strerror or wrong}", min(wait, POLL)
+        if folder.removed and not self._ledger.open_claims(folder.id):
+            identity.unmark(folder)
+            self._ledger.drop(folder.id)
+        self._tell(folder, eye, state, message, waiting)
+        return wait
+
+    def _drive(self, folder: Folder, eye: _Eye, waiting: list[Waiting]) -> float:
+        """Go on with every claim of a folder; one that cannot go on now is left alone for a while."""
+        wait = 3600.0
+        for claim in self._ledger.open_claims(folder.id):
+            wait = min(
+                wait, FOLLOW, self._try(eye, claim.id, claim.name, waiting, self._drops.drive, folder, claim)
+            )
+        return wait
+
+    def _recipes(self, folder: Folder, eye: _Eye, waiting: list[Waiting]) -> float:
+        """Claim the files that have settled, oldest first, no more than may be in flight."""
+        now = self._clock()
+        ignore = ignored.read_mergeignore(Path(folder.path))
+        found: list[tuple[float, str]] = []
+        wait, names = 3600.0, set()
+        with os.scandir(folder.path) as entries:
+            for entry in entries:
+                name = entry.name
+                if ignored.passed_over(name) or not ignored.may_be_recipe(name) or ignore(name):
+                    continue
+                try:
+                    facts = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISDIR(facts.st_mode):
+                    continue
+                names.add(name)
+                signature = (facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_dev)
+                left = eye.settling.look(name, signature, now)
+                if left:
+                    waiting.append(Waiting(name, "was changed a moment ago"))
+                    wait = min(wait, left)
+                else:
+                    found.append((facts.st_mtime, name))
+        eye.settling.keep(names)
+        room = folder.settings.in_flight - len(self._ledger.open_claims(folder.id))
+        for _, name in sorted(found):
+            if room <= 0:
+                waiting.append(
+                    Waiting(name, f"{folder.settings.in_flight} of this folder's jobs are in flight")
+                )
+                continue
+            wait = min(wait, FOLLOW, self._try(eye, name, name, waiting, self._drops.begin, folder, name))
+            room = folder.settings.in_flight - len(self._ledger.open_claims(folder.id))
+        return wait
+
+    def _try(
+        self, eye: _Eye, key: str, name: str, waiting: list[Waiting], do: Callable[..., None], *what: object
+    ) -> float:
+        """Do something that may fail for now; then not again before a while, which doubles each time."""
+        now = self._clock()
+        before, pause, why = eye.trouble.get(key, (0.0, BACK_OFF[0] / 2, ""))
+        if now < before:
+            waiting.append(Waiting(name, why))
+            return before - now
+        try:
+            do(*what)
+        except (AlloydError, OSError) as wrong:
+            pause = min(BACK_OFF[1], 2 * pause)
+            why = getattr(wrong, "message", "") or str(wrong)
+            eye.trouble[key] = (now + pause, pause, why)
+            waiting.append(Waiting(name, why))
+            log.warning("%s: %s", name, why)
+            return pause
+        eye.trouble.pop(key, None)
+        return 3600.0
+
+    def _tell(self, folder: Folder, eye: _Eye, state: str, message: str, waiting: list[Waiting]) -> None:
+        """Keep how the folder is: when that changed, or now and then."""
+        mode = "polling" if eye.polled else "inotify"
+        shown = (mode, state, message, len(waiting), tuple(waiting[:SHOWN]))
+        if (shown, int(self._clock() / 30)) == eye.status:
+            return
+        eye.status = (shown, int(self._clock() / 30))
+        status = Watch(
+            "",
+            folder.settings,
+            mode,
+            state,
+            message,
+            datetime.now(UTC),
+            {},
+            len(waiting),
+            tuple(waiting[:SHOWN]),
+        )
+        self._ledger.tell(folder.id, status)
