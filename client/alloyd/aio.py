@@ -25,6 +25,7 @@ from .specs import (
     kinship_spec,
     merge_spec,
     open_test_spec,
+    place_for,
     plan_spec,
     queueing,
     rebuild_spec,
@@ -114,9 +115,7 @@ class AsyncClient:
 
     async def verify(self, path: PathLike) -> dict[str, Any]:
         """See :meth:`alloyd.Client.verify`."""
-        return await self._result(
-            await self.submit(VerifySpec(os.fspath(path) if self.far else os.path.abspath(path)))
-        )
+        return await self._result(await self.submit(VerifySpec(place_for(path, self.far))))
 
     async def score(
         self,
@@ -269,11 +268,11 @@ class AsyncClient:
 
     async def watch_add(self, path: PathLike, **settings: Any) -> Watch:
         """See :meth:`alloyd.Client.watch_add`."""
-        return await self._ask(wire.WatchAdd(os.path.abspath(path), WatchSettings(**settings)), Watch)
+        return await self._ask(wire.WatchAdd(place_for(path, self.far), WatchSettings(**settings)), Watch)
 
     async def watch_remove(self, path: PathLike) -> bool:
         """See :meth:`alloyd.Client.watch_remove`."""
-        return await self._ask(wire.WatchRemove(os.path.abspath(path)), bool)
+        return await self._ask(wire.WatchRemove(place_for(path, self.far)), bool)
 
     async def shutdown(self, *, now: bool = False) -> None:
         """See :meth:`alloyd.Client.shutdown`."""

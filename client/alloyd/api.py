@@ -14,14 +14,7 @@ import zmq
 from . import connecting, spawn, wire
 from . import follow as _follow
 from .errors import AlloydError, DaemonUnreachable, RateLimited
-from .jobs import (
-    Event,
-    Job,
-    JobState,
-    Sample,
-    Spec,
-    VerifySpec,
-)
+from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec
 from .paths import find_home, lock_holder
 from .specs import (
     PathLike,
@@ -30,6 +23,7 @@ from .specs import (
     kinship_spec,
     merge_spec,
     open_test_spec,
+    place_for,
     plan_spec,
     queueing,
     rebuild_spec,
@@ -147,7 +141,7 @@ class Client:
 
     def verify(self, path: PathLike) -> dict[str, Any]:
         """Read a checkpoint again and compare it with its manifest; waits for it. DigestMismatch when it differs."""
-        return self._result(self.submit(VerifySpec(os.fspath(path) if self.far else os.path.abspath(path))))
+        return self._result(self.submit(VerifySpec(place_for(path, self.far))))
 
     def score(
         self,
@@ -340,11 +334,11 @@ class Client:
 
     def watch_add(self, path: PathLike, **settings: Any) -> Watch:
         """Watch a folder, or watch it otherwise; ``settings`` are fields of ``WatchSettings``."""
-        return self._ask(wire.WatchAdd(os.path.abspath(path), WatchSettings(**settings)), Watch)
+        return self._ask(wire.WatchAdd(place_for(path, self.far), WatchSettings(**settings)), Watch)
 
     def watch_remove(self, path: PathLike) -> bool:
         """Watch a folder no longer; whether it was watched. What was taken from it is brought to its end."""
-        return self._ask(wire.WatchRemove(os.path.abspath(path)), bool)
+        return self._ask(wire.WatchRemove(place_for(path, self.far)), bool)
 
     def shutdown(self, *, now: bool = False) -> None:
         """Stop the daemon after the blocks in flight, or at once; its jobs go on when it is started again."""

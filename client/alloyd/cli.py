@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__, words_queue, words_remote, words_service, words_watch
 from .console import Console
@@ -27,6 +27,10 @@ examples:
 A daemon is started when none runs; --no-daemon does without. Ctrl-C stops work at its next block and keeps what
 it has written; the same command goes on there. Exit statuses: docs/errors.md.
 """
+
+
+HERE = ("keys", "profile", "service", "doctor", "split", "leaks", "completion")
+"""Verbs that have nothing to ask of a daemon elsewhere."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,6 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             known = [name for name in options.parser._option_string_actions if name.startswith("--")]
             hint = did_you_mean(extra[0].partition("=")[0], known) if extra[0].startswith("-") else ""
             raise UsageError(f"'alloy {options.verb}' does not know '{extra[0]}'", hint=hint)
+        if options.verb in HERE and getattr(options, "connect", None):
+            raise UsageError(
+                f"'alloy {options.verb}' is about this machine, and cannot go to '{options.connect}'",
+                hint="Run it there, or leave --connect out.",
+            )
         module = importlib.import_module(f".{options.module}", __package__)
         do: Callable[[argparse.Namespace, Console], int] = getattr(module, options.verb)
         return do(options, console)
@@ -114,6 +123,12 @@ def parser() -> argparse.ArgumentParser:
     def verb(name: str, module: str, text: str) -> argparse.ArgumentParser:
         one = verbs.add_parser(name, parents=[everywhere], help=text, description=text, allow_abbrev=False)
         one.set_defaults(module=module, parser=one)
+        return one
+
+    def nested(group: Any, name: str, text: str) -> argparse.ArgumentParser:
+        one: argparse.ArgumentParser = group.add_parser(
+            name, parents=[everywhere], help=text, description=text, allow_abbrev=False
+        )
         return one
 
     def work(name: str, text: str) -> argparse.ArgumentParser:
@@ -289,8 +304,8 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("jobs", metavar="JOB", nargs="+")
 
     words_queue.add(verb)
-    words_remote.add(verb)
-    words_watch.add(verb)
+    words_remote.add(verb, nested)
+    words_watch.add(verb, nested)
     verb("status", "cli_service", "Say how the daemon is.")
     verb("doctor", "cli_service", "Check what alloyd needs on this machine.")
     verb("config", "cli_service", "Show the settings that count, and where each comes from.")

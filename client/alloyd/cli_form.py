@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from .connecting import is_far
 from .errors import RecipeError, UsageError, did_you_mean
 from .recipe_schema import DTYPES, ModelRef
+from .specs import place_for
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -29,7 +31,11 @@ def form_of(options: argparse.Namespace) -> dict[str, Any] | None:
         )
     if options.gguf is not None:
         form: dict[str, Any] = {"format": "gguf", "type": options.gguf}
-        return form if options.imatrix is None else form | {"imatrix": os.path.abspath(options.imatrix)}
+        return (
+            form
+            if options.imatrix is None
+            else form | {"imatrix": place_for(options.imatrix, is_far(options))}
+        )
     if options.bitsandbytes is not None:
         return {"format": "bitsandbytes", "type": options.bitsandbytes}
     return None

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 
-from .api import Client
+from .connecting import client_of
 from .console import Console
 from .errors import UsageError
+from .specs import place_for
 from .watch_schema import Watch
 
 
 def watch(options: argparse.Namespace, console: Console) -> int:
     """Add, list or remove a watched folder."""
-    with Client(home=getattr(options, "home", None)) as client:
+    with client_of(options) as client:
         if options.action == "list":
             found = client.watches()
             for each in found:
@@ -24,8 +24,8 @@ def watch(options: argparse.Namespace, console: Console) -> int:
         elif options.action == "add":
             one = client.watch_add(
                 options.folder,
-                out=os.path.abspath(options.out) if options.out else "",
-                roots=tuple(os.path.abspath(each) for each in options.root),
+                out=place_for(options.out, client.far) if options.out else "",
+                roots=tuple(place_for(each, client.far) for each in options.root),
                 priority=options.priority,
                 settle=options.settle,
                 rescan=options.rescan,
@@ -38,10 +38,10 @@ def watch(options: argparse.Namespace, console: Console) -> int:
         else:
             if not client.watch_remove(options.folder):
                 raise UsageError(
-                    f"{os.path.abspath(options.folder)} is not watched",
+                    f"{place_for(options.folder, client.far)} is not watched",
                     hint="'alloy watch list' lists folders.",
                 )
-            console.result({"removed": os.path.abspath(options.folder)})
+            console.result({"removed": place_for(options.folder, client.far)})
     return 0
 
 

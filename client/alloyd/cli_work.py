@@ -21,10 +21,9 @@ from .errors import AlloydError, Interrupted, JobError, UsageError
 from .jobs import KEPT, Event, Job, JobState, Spec, VerifySpec
 from .recipe_file import MAX_BYTES, decode
 from .render_live import Live, live
-from .specs import merge_spec, plan_spec, rebuild_spec, score_spec
+from .specs import merge_spec, place_for, plan_spec, queueing, rebuild_spec, score_spec
 from .units import format_duration, format_size, parse_size
 from .verdicts import ended_well
-from .words_queue import place_of
 
 
 def merge(options: argparse.Namespace, console: Console) -> int:
@@ -59,9 +58,7 @@ def plan(options: argparse.Namespace, console: Console) -> int:
 
 def verify(options: argparse.Namespace, console: Console) -> int:
     """Say whether a checkpoint is what its manifest says."""
-    return work(
-        options, console, VerifySpec(options.path if is_far(options) else os.path.abspath(options.path))
-    )
+    return work(options, console, VerifySpec(place_for(options.path, is_far(options))))
 
 
 def rebuild(options: argparse.Namespace, console: Console) -> int:
@@ -69,7 +66,7 @@ def rebuild(options: argparse.Namespace, console: Console) -> int:
     settings: dict[str, Any] = {
         "threads": options.threads,
         "reader": options.reader,
-        "imatrix": None if options.imatrix is None else os.path.abspath(options.imatrix),
+        "imatrix": None if options.imatrix is None else place_for(options.imatrix, is_far(options)),
     }
     if options.memory is not None:
         settings["memory"] = parse_size(options.memory)
@@ -140,7 +137,8 @@ def done(client: Client, options: argparse.Namespace, console: Console, spec: Sp
         What it ended with, else.
     """
     since = client.status().last_event
-    job = client.submit(spec, **place_of(options))
+    how, _ = queueing(vars(options))
+    job = client.submit(spec, **how)
     if options.detach:
         return job
     job = _follow(client, console, job, since, private=options.no_daemon)

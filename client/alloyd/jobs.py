@@ -126,6 +126,7 @@ class OpenTestSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     search: str
     memory: int | None = None
     threads: int | None = None
+    roots: tuple[str, ...] = ()
 
 
 class RebuildSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="rebuild"):

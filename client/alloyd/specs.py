@@ -21,6 +21,7 @@ from .jobs import (
     Spec,
     spec_fields,
 )
+from .priority import LARGEST_PRIORITY
 
 LONGEST_KEY: Final = 200
 T = TypeVar("T")
@@ -54,10 +55,10 @@ def submission(spec: Spec, how: Queueing) -> wire.Submit:
     if isinstance(after, str):
         raise UsageError(f"after is a list of jobs, not '{after}'", hint=f"after=['{after}']")
     priority = how.get("priority", 0)
-    if abs(priority) > wire.LARGEST_PRIORITY:
+    if abs(priority) > LARGEST_PRIORITY:
         raise UsageError(
             f"there is no priority {priority}",
-            hint=f"They go from {-wire.LARGEST_PRIORITY} to {wire.LARGEST_PRIORITY}; 0 is usual.",
+            hint=f"They go from {-LARGEST_PRIORITY} to {LARGEST_PRIORITY}; 0 is usual.",
         )
     if key is not None and not 0 < len(key) <= LONGEST_KEY:
         raise UsageError(f"a key has 1 to {LONGEST_KEY} characters", hint="Such as nightly-2026-03-01.")
@@ -69,7 +70,7 @@ def merge_spec(
     recipe: PathLike | Mapping[str, Any], out: PathLike, options: Mapping[str, Any], *, far: bool = False
 ) -> MergeSpec:
     """The spec of a merge; see :meth:`alloyd.Client.merge`. ``far``: for the daemon of another machine."""
-    fields = {**recipe_fields(recipe, far=far), **options, "out": _place(out, far), "kind": "merge"}
+    fields = {**recipe_fields(recipe, far=far), **options, "out": place_for(out, far), "kind": "merge"}
     return _convert(fields, MergeSpec)
 
 
@@ -81,7 +82,7 @@ def plan_spec(
     far: bool = False,
 ) -> PlanSpec:
     """The spec of a plan; see :meth:`alloyd.Client.plan`."""
-    place = "" if out is None else _place(out, far)
+    place = "" if out is None else place_for(out, far)
     return _convert({**recipe_fields(recipe, far=far), **options, "out": place, "kind": "plan"}, PlanSpec)
 
 
@@ -89,8 +90,8 @@ def rebuild_spec(
     path: PathLike, out: PathLike | None, options: Mapping[str, Any], *, far: bool = False
 ) -> RebuildSpec:
     """The spec of a rebuild; see :meth:`alloyd.Client.rebuild`."""
-    there = _place(path, far)
-    places = {"path": there, "out": there if out is None else _place(out, far), "base_dir": _here(far)}
+    there = place_for(path, far)
+    places = {"path": there, "out": there if out is None else place_for(out, far), "base_dir": _here(far)}
     return _convert({**options, **places, "kind": "rebuild"}, RebuildSpec)
 
 
@@ -221,7 +222,8 @@ def _here(far: bool) -> str:
     return "" if far else os.getcwd()
 
 
-def _place(path: PathLike, far: bool) -> str:
+def place_for(path: PathLike, far: bool) -> str:
+    """A path as a daemon is told it: absolute, but for one ``far`` away, where it means what it means there."""
     return os.fspath(path) if far else os.path.abspath(path)
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from .errors import UsageError
+from .priority import LARGEST_PRIORITY
 
 
 class WatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +76,7 @@ def check(path: str, settings: WatchSettings) -> None:
         if each and not os.path.isabs(each):
             raise UsageError(f"{name} must be an absolute path, not '{each}'", path=each)
     for name, low, high in (
-        ("priority", -100, 100),
+        ("priority", -LARGEST_PRIORITY, LARGEST_PRIORITY),
         ("settle", 0, 3600),
         ("rescan", 1, 86400),
         ("in_flight", 1, 256),

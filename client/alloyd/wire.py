@@ -26,6 +26,7 @@ from msgspec import Meta, Struct
 from . import __version__
 from .errors import AlloydError, ProtocolError, UsageError, did_you_mean
 from .jobs import SPECS, Event, JobState, Spec
+from .priority import LARGEST_PRIORITY
 from .roles import Role
 from .watch_schema import WatchSettings
 
@@ -37,7 +38,6 @@ LARGEST_NUMBER: Final = 2**63 - 1
 
 Number = Annotated[int, Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
 
-LARGEST_PRIORITY: Final = 100
 Priority = Annotated[int, Meta(ge=-LARGEST_PRIORITY, le=LARGEST_PRIORITY)]
 """Of two jobs that wait, the one of the higher priority is begun first."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from .specs import Queueing, queueing
-from .wire import LARGEST_PRIORITY
+from .priority import LARGEST_PRIORITY
 
 Verb = Callable[[str, str, str], argparse.ArgumentParser]
 JOB_VERBS: Final = ("retry", "move")
@@ -17,7 +17,7 @@ def add_place(one: argparse.ArgumentParser) -> None:
     """The options that say where the job of a verb stands in the queue."""
     one.add_argument(
         "--priority",
-        type=_priority,
+        type=priority,
         default=0,
         metavar="N",
         help=f"higher is begun first: {-LARGEST_PRIORITY} to {LARGEST_PRIORITY} (default: 0)",
@@ -26,12 +26,6 @@ def add_place(one: argparse.ArgumentParser) -> None:
         "--after", action="append", default=[], metavar="JOB", help="begin when JOB is done; again for more"
     )
     one.add_argument("--key", metavar="KEY", help="the same KEY again is the same job, and is not done twice")
-
-
-def place_of(options: argparse.Namespace) -> Queueing:
-    """What :func:`add_place` was told."""
-    how, _ = queueing(vars(options))
-    return how
 
 
 def add(verb: Verb) -> None:
@@ -48,16 +42,16 @@ def add(verb: Verb) -> None:
     where.add_argument(
         "--priority",
         dest="to",
-        type=_priority,
+        type=priority,
         metavar="N",
         help=f"among those of this priority: {-LARGEST_PRIORITY} to {LARGEST_PRIORITY}",
     )
 
 
-def _priority(text: str) -> Any:
-    number = int(text)
-    if abs(number) > LARGEST_PRIORITY:
+def priority(text: str) -> int:
+    """A priority as it is written on the command line."""
+    if not re.fullmatch(r"-?[0-9]{1,3}", text) or abs(int(text)) > LARGEST_PRIORITY:
         raise argparse.ArgumentTypeError(
-            f"priorities go from {-LARGEST_PRIORITY} to {LARGEST_PRIORITY}, not {number}"
+            f"priorities go from {-LARGEST_PRIORITY} to {LARGEST_PRIORITY}, not '{text}'"
         )
-    return number
+    return int(text)

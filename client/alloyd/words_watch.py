@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import Any
+
+from .words_queue import priority
 
 
-def add(verb: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
-    """Register the verb ``watch`` with its own verbs."""
+def add(
+    verb: Callable[[str, str, str], argparse.ArgumentParser],
+    nested: Callable[[Any, str, str], argparse.ArgumentParser],
+) -> None:
+    """Register the verb ``watch``, and by ``nested`` what may be said behind it."""
     one = verb("watch", "cli_watch", "Run recipes and search specs that are dropped into a folder.")
     actions = one.add_subparsers(dest="action", metavar="add|list|rm", required=True)
-    more = actions.add_parser("add", help="watch a folder, or watch it otherwise", allow_abbrev=False)
+    more = nested(actions, "add", "watch a folder, or watch it otherwise")
     more.add_argument("folder", metavar="DIR")
     more.add_argument("--out", metavar="FOLDER", help="where outputs go (default: DIR/out)")
     more.add_argument(
@@ -21,7 +27,7 @@ def add(verb: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
         help="a folder that recipes may name; again for more",
     )
     more.add_argument(
-        "--priority", type=int, default=0, metavar="N", help="of its jobs: -100 to 100 (default: 0)"
+        "--priority", type=priority, default=0, metavar="N", help="of its jobs: -100 to 100 (default: 0)"
     )
     more.add_argument(
         "--settle", type=float, metavar="S", help="seconds without a change before a file is taken"
@@ -39,11 +45,6 @@ def add(verb: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
         default="skip",
         help="what becomes of content that was done before",
     )
-    actions.add_parser("list", help="show watched folders and what waits in them", allow_abbrev=False)
-    less = actions.add_parser("rm", help="watch a folder no longer", allow_abbrev=False)
+    nested(actions, "list", "show watched folders and what waits in them")
+    less = nested(actions, "rm", "watch a folder no longer")
     less.add_argument("folder", metavar="DIR")
-    for each in actions.choices.values():
-        each.add_argument("--home", default=argparse.SUPPRESS, help="the daemon's folder")
-        each.add_argument(
-            "--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object a line"
-        )

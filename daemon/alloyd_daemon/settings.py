@@ -251,8 +251,8 @@ def check_endpoint(endpoint: str) -> None:
     """Refuse an endpoint that would let others in."""
     if endpoint.startswith("tcp://"):
         raise ServiceError(
-            f"the endpoint {endpoint} is open to the network and needs CURVE keys, which this version does not have",
-            hint="Leave daemon.endpoint empty and reach the machine over ssh.",
+            f"the endpoint {endpoint} is open to the network, and this socket is for the local user alone",
+            hint="Leave daemon.endpoint empty, and serve remote keys by [remote] listen: docs/remote.md.",
             endpoint=endpoint,
         )
     if endpoint and not endpoint.startswith("ipc:///"):

@@ -35,11 +35,13 @@ from ..recipes.models import resolve
 from ..settings import Settings
 
 CONFINED: Final = (MergeSpec, PlanSpec, VerifySpec, ScoreSpec, SearchSpec, KinshipSpec, RebuildSpec)
-"""Specs that name files; each has ``roots``. An opening of a test names a search, whose spec was looked at."""
+"""Specs that name files. An opening of a test names a search; its process is held to the roots all the same."""
 MOST_FILES: Final = 20_000
 """Of a model's folder, beyond which it is not looked through."""
 READ_AT_ONCE: Final = 16_384
 """Characters of recipe or search spec that the daemon reads before it answers; a longer one is read by the job."""
+SEEN_AT_ONCE: Final = 4_000
+"""Files of all folders that the daemon looks at before it answers; more are looked at by the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +68,19 @@ class Bounds:
             tuple(os.path.realpath(each) for each in settings.model_roots()),
         )
 
-    def check(self, named: Named) -> None:
+    def check(self, named: Named, *, most: int | None = None) -> int:
         """Raise AccessDenied unless ``named`` lies in the bounds, with what it links to and what its files link to.
 
-        An output's parent folder must lie there too, for a merge is staged beside its place.
+        An output's parent folder must lie there too, for a merge is staged beside its place. Returns how many files
+        were looked at; after ``most`` the others are left unseen.
         """
+        seen = 0
         try:
             real = os.path.realpath(named.path)
             inside = self._holds(real, writing=named.output)
             if named.output:
                 inside = inside and self._holds(os.path.realpath(os.path.dirname(real)), writing=True)
-            outside = "" if not inside else self._link_out(real)
+            outside, seen = self._link_out(real, most) if inside else ("", 0)
         except (OSError, ValueError) as wrong:
             raise _denied(f"{named.what} '{named.path!a}' cannot be resolved: {wrong}", named.path) from None
         if not inside:
@@ -89,23 +93,26 @@ class Bounds:
                 f"{outside}",
                 outside,
             )
+        return seen
 
     def _holds(self, real: str, *, writing: bool = False) -> bool:
         held = self.roots if writing else (*self.roots, *self.models)
         return any(real == root or real.startswith(root.rstrip("/") + "/") for root in held)
 
-    def _link_out(self, real: str) -> str:
-        """A link in the folder ``real``, or below, that leads out; empty without one."""
-        left = MOST_FILES
+    def _link_out(self, real: str, most: int | None) -> tuple[str, int]:
+        """A link in the folder ``real``, or below, that leads out (empty without one), and how many files were seen."""
+        seen = 0
         for folder, folders, files in os.walk(real):
             for name in (*folders, *files):
+                if seen == most:
+                    return "", seen
                 path = os.path.join(folder, name)
-                left -= 1
+                seen += 1
                 if os.path.islink(path) and not self._holds(os.path.realpath(path)):
-                    return path
-            if left < 0:
+                    return path, seen
+            if seen > MOST_FILES:
                 raise OSError(f"it holds more than {MOST_FILES} files")
-        return ""
+        return "", seen
 
 
 def confine(spec: Spec, roots: Sequence[str | Path], settings: Settings, home: Path) -> Spec:
@@ -116,8 +123,6 @@ def confine(spec: Spec, roots: Sequence[str | Path], settings: Settings, home: P
     AccessDenied
         It names a path outside of them, or code; or there are none.
     """
-    if not isinstance(spec, CONFINED):
-        return spec
     if not roots:
         raise AccessDenied(
             "no folder of this machine is open to you",
@@ -139,8 +144,10 @@ def check(spec: Spec, settings: Settings, home: Path, *, most: int | None = None
     if not isinstance(spec, CONFINED) or not spec.roots:
         return
     bounds = Bounds.of(spec.roots, settings)
+    left = None if most is None else SEEN_AT_ONCE
     for named in _named(spec, settings, home, most):
-        bounds.check(named)
+        seen = bounds.check(named, most=left)
+        left = None if left is None else max(0, left - seen)
 
 
 def _anchored(spec: Any, start: Path, roots: tuple[str, ...]) -> Spec:

@@ -24,13 +24,13 @@ import zmq
 from alloyd import __version__, wire
 from alloyd.authorised_keys import AuthorisedKeys
 from alloyd.errors import AccessDenied, AlloydError, ProtocolError, ServiceError, UsageError
-from alloyd.jobs import Job, JobState, Sample
+from alloyd.jobs import Job, JobState, OpenTestSpec, Sample
 from alloyd.paths import Home
 from alloyd.search_results import read_results
 from alloyd.watch_schema import Watch
 
 from ..settings import Loaded
-from .access import Access, Caller, RefusalLog
+from .access import Access, Caller, RefusalLog, check_path
 from .gateway_process import GatewayProcess
 from .hooks import Hooks
 from .metrics import Metrics
@@ -277,6 +277,8 @@ class Server:
         self._access.check(caller, kind)
         if isinstance(request, wire.Submit):
             return self._do_submit(request, caller)
+        if isinstance(request, wire.WatchAdd):
+            return self._do_watch_add(request, caller)
         do: Callable[[Any], object] = getattr(self, f"_do_{kind}")
         return do(request)
 
@@ -291,17 +293,19 @@ class Server:
         if size > LARGEST_SPEC:
             raise UsageError(f"the job is {size} bytes long; at most {LARGEST_SPEC} are taken")
         settings = self._loaded.settings
+        roots: Sequence[str | Path] = request.confined
         if not caller.local:
-            spec = confine(spec, settings.remote_roots(), settings, self._home.root)
-        elif request.confined:
-            spec = confine(spec, request.confined, settings, self._home.root)
+            roots = settings.remote_roots()
+        elif isinstance(spec, OpenTestSpec) and not roots:
+            roots = self._store.job(spec.search).spec.get("roots", ())  # as its search was
+        if roots or not caller.local:
+            spec = confine(spec, roots, settings, self._home.root)
         job = self._store.submit(
             spec,
             request.token,
             at_most=self._loaded.settings.jobs.queue,
             priority=request.priority,
             after=request.after,
-            confined=request.confined,
             owner=caller.name,
         )
         return self._paced(job)
@@ -380,9 +384,13 @@ class Server:
     def _do_metrics(self, _: wire.GetMetrics) -> str:
         return self._metrics.text(malformed=self._malformed)
 
-    def _do_watch_add(self, request: wire.WatchAdd) -> Watch:
+    def _do_watch_add(self, request: wire.WatchAdd, caller: Caller) -> Watch:
         if self._worker.stopping:
             raise ServiceError("the daemon is stopping", hint="Try again in a moment.")
+        wanted = request.settings
+        for path in (request.path, wanted.out, *wanted.roots):
+            if path:
+                check_path(path, caller, self._loaded.settings, output=path not in wanted.roots)
         return self._watch.add(request.path, request.settings)
 
     def _do_watch_remove(self, request: wire.WatchRemove) -> bool:

@@ -30,8 +30,8 @@ from .store_rows import Lack, Waiting, as_text, event_of, job_of, waiting_of
 from .store_schema import MIGRATIONS
 
 INSERT_JOB = """
-    INSERT INTO jobs (kind, state, token, spec, out, created, owner, priority, after, confined, memory)
-    VALUES (:kind, 'queued', :token, :spec, :out, :at, :owner, :priority, :after, :confined, :memory)
+    INSERT INTO jobs (kind, state, token, spec, out, created, owner, priority, after, memory)
+    VALUES (:kind, 'queued', :token, :spec, :out, :at, :owner, :priority, :after, :memory)
 """
 RANK_BY_AGE = "UPDATE jobs SET rank = number WHERE number = ?"
 INSERT_EVENT = "INSERT INTO events (job, kind, at, body) VALUES (?, ?, ?, ?)"
@@ -153,7 +153,6 @@ class Store:
         owner: str = "local",
         priority: int = 0,
         after: Sequence[str] = (),
-        confined: Sequence[str] = (),
     ) -> Job:
         """Add a job; the same ``token``, or work of the same spec that is kept and has not ended, is that job.
 
@@ -205,7 +204,6 @@ class Store:
                 "owner": owner,
                 "priority": priority,
                 "after": as_text(first),
-                "confined": as_text(list(confined)),
                 "memory": fields.get("memory"),
             }
             number = self._db.execute(INSERT_JOB, values).lastrowid

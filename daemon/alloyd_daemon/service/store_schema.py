@@ -47,7 +47,6 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN rank INTEGER NOT NULL DEFAULT 0; -- among jobs of one priority, the lowest is first
     ALTER TABLE jobs ADD COLUMN after TEXT NOT NULL DEFAULT '[]'; -- ids of the jobs that must be done first
-    ALTER TABLE jobs ADD COLUMN confined TEXT NOT NULL DEFAULT '[]'; -- folders that its spec must keep to
     ALTER TABLE jobs ADD COLUMN quarantined INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN memory INTEGER; -- bytes that its spec asks for
     ALTER TABLE jobs ADD COLUMN lacks TEXT; -- what there was too little of when it gave way, while it waits for more
