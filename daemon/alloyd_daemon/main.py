@@ -65,7 +65,7 @@ def main(
         refuse_network(home.root)
         lock = take_lock(home)
         try:
-            _serve(home, loaded, options.once, ready, child, spare, detached=options.detach)
+            _serve(home, loaded, options.once, ready, child, spare)
         finally:
             os.close(lock)
         return 0
@@ -128,10 +128,8 @@ def _serve(
     ready: int,
     child: Sequence[str],
     spare: subprocess.Popen[bytes] | None,
-    *,
-    detached: bool,
 ) -> None:
-    log_file = log_file_of(home, loaded.settings.daemon, aloud=not detached)
+    log_file = log_file_of(home, loaded.settings.daemon)
     wakeup = _hear_signals()
     notifier = Notifier()
     requests, events = endpoints(home, loaded.settings.daemon.endpoint)

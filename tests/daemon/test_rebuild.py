@@ -97,6 +97,11 @@ def test_what_is_whole_is_left_alone_and_what_is_damaged_is_replaced(
     weights.write_bytes(data)
     assert not run(spec, tmp_path)["already_there"]
     assert digests(out) == before
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert not run(spec, tmp_path)["already_there"]
+    (out / "config.json").unlink()
+    assert not run(spec, tmp_path)["already_there"]
+    assert digests(out) == before
 
 
 def test_a_source_that_changed_is_named_and_nothing_is_published(tmp_path: Path, models: list[Path]) -> None:

@@ -1,4 +1,4 @@
-"""One document of a recipe, from its plan to a published folder; goes on where an earlier run stopped."""
+"""The documents of a recipe, from plans to published folders; goes on where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from alloyd import recipe as recipes
 from alloyd.errors import OutputExists, SourceChanged
-from alloyd.jobs import Note, Planned, Report
+from alloyd.jobs import MergeSpec, Note, Planned, Report
 
 from ..checkpoints.fingerprint import check_unchanged
 from ..checkpoints.manifest import MANIFEST, Manifest, parse_manifest
@@ -20,19 +20,35 @@ from ..settings import Settings
 from .findings import open_findings
 from .merge import Merged, merge
 from .outputs import SIDE_BYTES
-from .prepare import Prepared
+from .prepare import Prepared, again, prepare
 from .publication import side_files
 from .rates import remember
 
+Accept = Callable[[Manifest], None]
 
-def make(
-    one: Prepared, settings: Settings, *, force: bool, accept: Callable[[Manifest], None] | None = None
+
+def make_all(
+    spec: MergeSpec, *, home: Path, settings: Settings, accept: Accept | None = None
 ) -> Generator[Report, None, dict[str, Any]]:
-    """Merge a document into ``one.out`` and return the job's result.
+    """Merge every document of the recipe; returns the result of the last, with those before it under ``before``.
 
-    ``accept`` sees the manifest before anything is published, and raises where the output is not to be; what is staged
+    ``accept`` sees the last one's manifest before that is published, and raises where it is not to be; what is staged
     is removed then.
     """
+    results: list[dict[str, Any]] = []
+    prepared = prepare(spec, home=home, settings=settings)
+    for planned in prepared:
+        one = planned
+        if not all(checkpoint.prints for checkpoint in planned.checkpoints):
+            one = again(planned, spec, settings)
+        last = accept if planned is prepared[-1] else None
+        results.append((yield from _make(one, settings, force=spec.force, accept=last)))
+    return {**results[-1], "before": results[:-1]}
+
+
+def _make(
+    one: Prepared, settings: Settings, *, force: bool, accept: Accept | None
+) -> Generator[Report, None, dict[str, Any]]:
     started = time.monotonic()
     out = one.out
     if out is None:

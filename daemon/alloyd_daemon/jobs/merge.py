@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 from alloyd.jobs import Finished, MergeSpec, Report
 
-from ..engine.document import discard_documents, make
-from ..engine.prepare import again, prepare
+from ..engine.document import discard_documents, make_all
 from ..job import JOBS, Context, JobKind
 
 
 def run(spec: MergeSpec, context: Context) -> Generator[Report, None, None]:
     """Merge every document of the recipe; the result is that of the last, with those before it under ``before``."""
-    results: list[dict[str, Any]] = []
-    for planned in prepare(spec, home=context.home, settings=context.settings):
-        one = planned
-        if not all(checkpoint.prints for checkpoint in planned.checkpoints):
-            one = again(planned, spec, context.settings)
-        results.append((yield from make(one, context.settings, force=spec.force)))
-    yield Finished({**results[-1], "before": results[:-1]})
+    yield Finished((yield from make_all(spec, home=context.home, settings=context.settings)))
 
 
 def discard(spec: MergeSpec, _: Context) -> None:

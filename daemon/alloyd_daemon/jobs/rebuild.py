@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 from msgspec import UNSET, structs
 
-from alloyd.errors import DigestMismatch, SourceNotFound, UsageError
+from alloyd.errors import SourceError, UsageError
 from alloyd.jobs import SHARD_SIZE, Finished, MergeSpec, Note, RebuildSpec, Report
 from alloyd.recipe_schema import Form
 
-from ..checkpoints.checkpoint import open_checkpoint
 from ..checkpoints.manifest import Manifest
 from ..checkpoints.verify import verify
-from ..engine.document import discard_documents, make
-from ..engine.prepare import again, prepare
+from ..engine.document import discard_documents, make_all
 from ..engine.rebuilding import check_same, read_manifest
-from ..gguf.checkpoint import is_gguf
 from ..job import JOBS, Context, JobKind
 
 
@@ -39,27 +35,20 @@ def run(spec: RebuildSpec, context: Context) -> Generator[Report, None, None]:
         yield Finished({"out": spec.out, "bytes_written": 0, "seconds": 0.0, "already_there": True})
         return
     merging = _merge_of(spec, wanted)
-    results: list[dict[str, Any]] = []
-    prepared = prepare(merging, home=context.home, settings=context.settings)
-    for planned in prepared:
-        one = planned
-        if not all(checkpoint.prints for checkpoint in planned.checkpoints):
-            one = again(planned, merging, context.settings)
-        last = planned is prepared[-1]
-        accept = (lambda made: check_same(made, wanted, spec.path)) if last else None
-        results.append((yield from make(one, context.settings, force=merging.force, accept=accept)))
-    yield Finished({**results[-1], "before": results[:-1]})
+
+    def accept(made: Manifest) -> None:
+        check_same(made, wanted, spec.path)
+
+    yield Finished(
+        (yield from make_all(merging, home=context.home, settings=context.settings, accept=accept))
+    )
 
 
 def _whole(folder: Path) -> Generator[Report, None, bool]:
     """Whether the output is there and is what its manifest says."""
     try:
-        if not is_gguf(folder):
-            open_checkpoint(folder)
         yield from verify(folder)
-    except DigestMismatch:
-        return False
-    except SourceNotFound:
+    except SourceError:
         return False
     return True
 

@@ -20,6 +20,7 @@ from alloyd.errors import AlloydError, JobError, StoreError
 
 from ..evaluator import ItemScore
 from ..faults import reach
+from ..transaction import transaction
 from .history_file import APPLICATION, VERSION, check, connect, locked, making_sense, quoted, told_of
 from .objective import Place
 from .trial import Entry, Opening, Trial
@@ -208,15 +209,8 @@ class History:
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
         """One transaction, with what waits, on disk when the block is left; ``history-<what>`` is its fault point."""
-        with told_of(self.path):
-            if not self._db.in_transaction:
-                self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+        with told_of(self.path), transaction(self._db):
+            yield
         self._committed = time.monotonic()
         reach(f"history-{what}")
 

@@ -28,9 +28,12 @@ from alloyd import wire
 from alloyd.authorised_keys import AuthorisedKeys
 from alloyd.errors import AlloydError, RateLimited, ServiceError
 from alloyd.key_files import Pair, server_pair
+from alloyd.paths import Home
 
+from ..settings import DaemonSettings
 from .access import RefusalLog
 from .limits import TokenBuckets
+from .log_file import begin
 
 LARGEST_REQUEST: Final = 2**20
 """Bytes of one frame from a remote peer; a spec has at most 900,000."""
@@ -54,9 +57,10 @@ log = logging.getLogger("alloyd")
 class Orders(Struct, frozen=True):
     """To this process, one line of JSON on stdin: where to listen, whom to serve, how much to take."""
 
+    home: str
+    daemon: DaemonSettings
     listen: str
     events: str
-    keys: str
     local_requests: str
     local_events: str
     rate: float
@@ -163,15 +167,16 @@ class Gateway:
 
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
-        self._keys = AuthorisedKeys(Path(orders.keys))
+        keys = Home(Path(orders.home)).keys
+        self._keys = AuthorisedKeys(keys)
         self._refusals = RefusalLog()
         self._looked = 0.0
         self._files = 0
         self._buckets = TokenBuckets(orders.rate)
         self._session = wire.new_session()
-        pair = server_pair(Path(orders.keys))
+        pair = server_pair(keys)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._zap = Zap(self._context, AuthorisedKeys(Path(orders.keys)))
+        self._zap = Zap(self._context, AuthorisedKeys(keys))
         self._zap.start()
         self.requests = Port(self._context, zmq.ROUTER, orders.listen, pair)
         self.events = Port(self._context, zmq.XPUB, orders.events, pair)
@@ -332,7 +337,6 @@ class Gateway:
 
 def main() -> NoReturn:
     """Do as the one line on stdin says, then leave."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s gateway: %(message)s", level=logging.INFO)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the daemon says when, by the end of stdin
     line = b""
@@ -342,6 +346,7 @@ def main() -> NoReturn:
             os._exit(0)
         line += piece
     orders = msgspec.json.decode(line, type=Orders)
+    begin(Home(Path(orders.home)), orders.daemon, "gateway")
     resource.setrlimit(resource.RLIMIT_AS, (orders.memory, orders.memory))
     try:
         gateway = Gateway(orders)

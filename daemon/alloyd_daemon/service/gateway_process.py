@@ -48,9 +48,10 @@ class GatewayProcess:
                 endpoint=settings.remote.listen,
             ) from None
         self._orders = Orders(
+            home=str(home.root),
+            daemon=settings.daemon,
             listen=settings.remote.listen,
             events=settings.remote.events,
-            keys=str(home.keys),
             local_requests=requests,
             local_events=events,
             rate=settings.remote.rate,

@@ -1,4 +1,4 @@
-"""The daemon's own log: one JSON object a line in ``logs/daemon.log``, rotated; plain lines on stderr for people.
+"""The logs of the daemon and of its helpers: JSON, an object a line, rotated; plain lines on stderr for people.
 
 A record is ``{"at", "level", "message"}``, ``job`` where it is about one, and what else the caller gave as ``extra``.
 """
@@ -112,16 +112,24 @@ def under_journal(environ: Mapping[str, str], descriptor: int = 2) -> bool:
     return environ.get("JOURNAL_STREAM", "") == f"{facts.st_dev}:{facts.st_ino}"
 
 
-def begin(home: Home, settings: DaemonSettings, *, aloud: bool) -> LogFile:
-    """Log into the home's file, and ``aloud`` also on stderr; returns the file, to be reopened."""
-    file = LogFile(home.log("daemon"), parse_size(settings.log_size), settings.log_count)
+def begin(home: Home, settings: DaemonSettings, name: str = "daemon") -> LogFile:
+    """Log into ``logs/<name>.log``, and on stderr where somebody may read it; returns the file, to be reopened."""
+    file = LogFile(home.log(name), parse_size(settings.log_size), settings.log_count)
     handlers: list[logging.Handler] = [file]
-    if aloud:
+    if not _stray(home):
         plain = Quiet(sys.stderr)
         plain.setFormatter(PlainLines(journal=under_journal(os.environ)))
         handlers.append(plain)
     logging.basicConfig(level=settings.log_level.upper(), handlers=handlers, force=True)
     return file
+
+
+def _stray(home: Home) -> bool:
+    """Whether stderr is the file for what a daemon in the background says besides its log."""
+    try:
+        return os.path.samestat(os.fstat(2), os.stat(home.stray))
+    except OSError:
+        return False
 
 
 def bound(file: Path, largest: int) -> bool:

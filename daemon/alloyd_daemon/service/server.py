@@ -93,7 +93,7 @@ class Server:
         self._notifier = notifier or Notifier({})
         self._metrics = Metrics(store, worker, home, loaded.settings)
         self._hooks = Hooks(store, home, loaded.settings.hooks)
-        self._metrics.sources.append(self._hooks.families)
+        self._metrics.sources += [self._hooks.families, self._watch.families]
         self._published = store.last_event()
         self._stood, self._stands = -1, ""
         self._lock = _identity(home.lock)
@@ -213,6 +213,7 @@ class Server:
                 self._published = event.seq
                 self._metrics.hear(event)
                 self._hooks.hear(event)
+                self._watch.hear(event)
         for tick in self._worker.ticks():
             self._publish("event", tick, job=tick.job)
         if time.monotonic() - self._beat >= HEARTBEAT:

@@ -24,6 +24,7 @@ from alloyd.jobs import KEPT, Event, Job, JobState, Spec, spec_fields
 from alloyd.wire import KEY
 
 from ..faults import reach
+from ..transaction import transaction
 from .refusals import cancelled, cannot_follow, in_quarantine, key_of_another
 from .store_file import UNUSABLE, open_store
 from .store_rows import Lack, Waiting, as_text, event_of, job_of, waiting_of
@@ -125,14 +126,8 @@ class Store:
     def _writing(self, what: str) -> Iterator[None]:
         """One transaction, on disk when the block is left; ``store-<what>`` is its fault point."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._db):
                 yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
         except sqlite3.Error as wrong:
             text = f"the job store {self.path} cannot be written: {wrong}"
             raise StoreError(text, hint=UNUSABLE, path=str(self.path)) from wrong

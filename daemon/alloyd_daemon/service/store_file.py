@@ -12,6 +12,7 @@ from alloyd.errors import StoreError
 from alloyd.file_systems import network_file_system
 
 from ..faults import reach
+from ..transaction import transaction
 from .store_schema import statements
 
 APPLICATION: Final = 0x616C6C6F  # "allo"
@@ -79,18 +80,12 @@ def _check(db: sqlite3.Connection, path: Path, newest: int) -> int:
 
 def _migrate(db: sqlite3.Connection, version: int, migrations: Sequence[str]) -> None:
     """Run what comes after ``version``, all of it or nothing."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(db):
         for script in migrations[version:]:
             for statement in statements(script):
                 db.execute(statement)
         db.execute(f"PRAGMA application_id = {APPLICATION}")
         db.execute(f"PRAGMA user_version = {len(migrations)}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
     reach("store-migrate")
 
 

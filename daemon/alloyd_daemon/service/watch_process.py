@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
+from alloyd.errors import StoreError
+from alloyd.jobs import Event, JobState
 from alloyd.paths import Home
 from alloyd.watch_schema import Watch, WatchSettings, check
 
 from ..watch.identity import identity
 from ..watch.ledger import FILE, Ledger
+from .prometheus import Family, by_label
 
 WATCHER = (sys.executable, "-P", "-m", "alloyd_daemon.watch")
 SLOWEST = 60.0
@@ -38,7 +42,11 @@ class WatchProcess:
         self._begun = 0.0
         self._not_before = 0.0
         self._pause = 0.5
-        self._wanted = (home.root / FILE).exists() and bool(self._open().folders())
+        self._wanted = False
+        try:
+            self._wanted = (home.root / FILE).exists() and bool(self._open().folders())
+        except StoreError as wrong:  # whoever asks for a folder hears it too
+            log.error("no folder is watched: %s", wrong.message)
 
     def _open(self) -> Ledger:
         if self._ledger is None:
@@ -52,13 +60,13 @@ class WatchProcess:
         self._open().add(path, settings, *identity(path))
         self._wanted = True
         self.step()
-        self._poke()
+        self.poke()
         return next(each for each in self.watches() if each.path == path)
 
     def remove(self, path: str) -> bool:
         """Watch a folder no longer; whether it was."""
         found = self._open().remove(os.path.normpath(path))
-        self._poke()
+        self.poke()
         return found
 
     def watches(self) -> list[Watch]:
@@ -77,10 +85,13 @@ class WatchProcess:
             self._drop()
         if self._wanted and self._clock() >= self._not_before:
             self._begun = self._clock()
-            with contextlib.suppress(OSError):
+            try:
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0
                 )
+            except OSError as wrong:
+                log.error("the watcher cannot be started: %s", wrong)
+                self._not_before = self._clock() + SLOWEST
 
     def stop(self) -> None:
         """End the watcher; it loses nothing."""
@@ -94,7 +105,23 @@ class WatchProcess:
             self._ledger.close()
             self._ledger = None
 
-    def _poke(self) -> None:
+    def hear(self, event: Event) -> None:
+        """Take in one stored event: the end of a job is news to whoever dropped it."""
+        if event.kind == "state" and JobState(event.body["state"]).ended:
+            self.poke()
+
+    def families(self) -> Iterator[Family]:
+        """What was taken from watched folders, for the daemon's figures."""
+        counts: Counter[str] = Counter()
+        try:
+            for each in self.watches():
+                counts.update(each.claims)
+        except StoreError:
+            return
+        yield by_label("alloyd_watch_files", "gauge", "Files taken from watched folders.", "state", counts)
+
+    def poke(self) -> None:
+        """Have the watcher look at once."""
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 os.write(self._process.stdin.fileno(), b"!")

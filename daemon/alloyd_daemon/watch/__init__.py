@@ -1,1 +1,1 @@
-"""Watched folders: a process of its own that turns dropped recipes and new models into jobs."""
+"""Watched folders: a process of its own that turns dropped recipes and search specs into jobs."""

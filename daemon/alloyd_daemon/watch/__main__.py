@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import signal
 import sys
 from pathlib import Path
 
+from alloyd.paths import Home
+
+from ..service.log_file import begin
 from .bell import Bell
 from .drops import Drops
 from .ledger import FILE, Ledger
@@ -17,21 +19,23 @@ from .watcher import Watcher
 
 
 def main(home: Path) -> None:
-    """Watch until the daemon is gone; a byte on stdin says that the folders were changed."""
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s watch: %(message)s", level=logging.INFO, stream=sys.stderr
-    )
+    """Watch until the daemon is gone; a byte on stdin says that folders were changed, or that jobs have ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.set_blocking(0, True)
     bell = Bell()
     link = Link(home)
+    settings = link.settings()
+    begin(Home(home), settings.daemon, "watch")
+    places = (*settings.model_roots(), settings.hub())
     with Ledger(home / FILE) as ledger:
-        watcher = Watcher(ledger, Drops(ledger, link, link.model_places()), bell)
+        watcher = Watcher(ledger, Drops(ledger, link, places), bell)
         while True:
             wait = watcher.step()
             ready, _, _ = select.select([0, bell.descriptor], [], [], min(wait, 60.0))
-            if 0 in ready and not os.read(0, 4096):
-                return
+            if 0 in ready:
+                if not os.read(0, 4096):
+                    return
+                watcher.wake()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 claiming    on disk in the ledger; the rename may or may not have happened
 claimed     the file lies in .work/<claim>/; its content, kind and output are known
-submitted   a job of the claim's own token works on it
+submitted   a job of the claim's own key works on it
 ending      where it goes is decided; sidecars and the move may or may not be there
 """
 
@@ -46,10 +46,9 @@ class Drops:
             return
         except AlloydError:
             digest = ""  # it will be told when it is ours
-        claim = self._ledger.claim(folder.id, name, digest, state="claiming")
+        claim = self._ledger.claim(folder.id, name, digest)
         reach("watch-claimed")
-        if claim is not None:
-            self.drive(folder, claim)
+        self.drive(folder, claim)
 
     def drive(self, folder: Folder, claim: Claim) -> None:
         """Take ``claim`` as far as it goes now; raises an error that passes, or OSError."""
@@ -108,10 +107,12 @@ class Drops:
             Path(claim.out).parent.mkdir(parents=True, exist_ok=True)
         except (AlloydError, OSError) as wrong:
             return self._refuse(folder, claim, dropped.as_error(wrong))
-        token = f"watch:{folder.id}:{claim.digest}:{claim.attempt}"
         try:
             job = self._daemon.submit(
-                spec, token, priority=folder.settings.priority, confined=[str(each) for each in roots]
+                spec,
+                key=f"watch:{folder.id}:{claim.digest}:{claim.attempt}",
+                priority=folder.settings.priority,
+                confined=[str(each) for each in roots],
             )
         except AlloydError as error:
             if passes(error):

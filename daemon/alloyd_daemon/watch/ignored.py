@@ -1,4 +1,4 @@
-"""What in a watched folder is nobody's recipe and nobody's model: unfinished, hidden, our own, or ignored by wish."""
+"""What in a watched folder is nobody's recipe: unfinished, hidden, our own, of a model, or ignored by wish."""
 
 from __future__ import annotations
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from alloyd import wire
+import msgspec
+
 from alloyd.api import Client
 from alloyd.errors import AlloydError, ProtocolError
-from alloyd.jobs import Job, Spec, spec_fields
+from alloyd.jobs import Job, Spec
+
+from ..settings import Settings
 
 
 class Daemon(Protocol):
     """The daemon as the watcher sees it; tests put another in its place."""
 
-    def submit(self, spec: Spec, token: str, *, priority: int, confined: Sequence[str]) -> Job:
-        """Add a job that keeps to the folders ``confined``, or find the one of the same token."""
+    def submit(self, spec: Spec, *, key: str, priority: int, confined: Sequence[str]) -> Job:
+        """Add a job that keeps to the folders ``confined``, or find the one of the same key."""
         ...
 
     def job(self, name: str) -> Job:
@@ -30,21 +33,19 @@ class Link:
     def __init__(self, home: Path) -> None:
         self._client = Client(home=home, autostart=False)
 
-    def submit(self, spec: Spec, token: str, *, priority: int, confined: Sequence[str]) -> Job:
-        request = wire.Submit(spec_fields(spec), token, priority, confined=tuple(confined))
-        return self._client._ask(request, Job)
+    def submit(self, spec: Spec, *, key: str, priority: int, confined: Sequence[str]) -> Job:
+        return self._client.submit(spec, key=key, priority=priority, confined=confined)
 
     def job(self, name: str) -> Job:
         return self._client.job(name)
 
-    def model_places(self) -> tuple[Path, ...]:
-        """The folders in which the daemon looks for models by name."""
-        from ..settings import ModelSettings, Settings
-
-        values = self._client.config().values
-        models = ModelSettings(tuple(values["models.roots"]), values["models.hf_home"])
-        settings = Settings(models=models)
-        return (*settings.model_roots(), settings.hub())
+    def settings(self) -> Settings:
+        """The daemon's own settings."""
+        sections: dict[str, dict[str, Any]] = {}
+        for name, value in self._client.config().values.items():
+            section, _, key = name.partition(".")
+            sections.setdefault(section, {})[key] = value
+        return msgspec.convert(sections, Settings)
 
     def close(self) -> None:
         """Let go of the daemon."""

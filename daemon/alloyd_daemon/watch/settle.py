@@ -1,4 +1,4 @@
-"""What has stopped changing: a file or model counts as written when nothing about it changed for a while."""
+"""What has stopped changing: a file counts as written when nothing about it changed for a while."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ class Settling:
             self._seen[name] = (signature, now)
             return self.settle
         return max(0.0, known[1] + self.settle - now)
-
-    def quiet_for(self, name: str, now: float) -> float:
-        """Seconds since ``name`` was seen to change; 0 for what was never seen."""
-        known = self._seen.get(name)
-        return 0.0 if known is None else now - known[1]
 
     def keep(self, names: Iterable[str]) -> None:
         """Forget all but ``names``: only when the others are surely gone."""

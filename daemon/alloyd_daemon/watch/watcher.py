@@ -24,8 +24,8 @@ from .settle import Settling
 SETTLE = 2.0
 SETTLE_POLLED = 10.0
 POLL = 10.0
-FOLLOW = 0.25
-"""Seconds between two questions to the daemon while jobs of a folder wait or run."""
+FOLLOW = 5.0
+"""Seconds between two questions to the daemon about a folder's jobs, which it tells of by itself when they end."""
 SHOWN = 50
 BACK_OFF = (1.0, 60.0)
 
@@ -55,7 +55,6 @@ class Watcher:
         self._bell = bell
         self._clock = clock
         self._eyes: dict[str, tuple[Folder, _Eye]] = {}
-        self._follow_due = 0.0
 
     def step(self) -> float:
         """Do what is due; seconds until something is again, if nothing rings before."""
@@ -71,9 +70,12 @@ class Watcher:
             if folder.id in rung or eye.due <= now:
                 eye.due = now + self._look(folder, eye)
             waits.append(eye.due - self._clock())
-            if self._ledger.open_claims(folder.id):
-                waits.append(FOLLOW)
         return max(0.01, min(waits))
+
+    def wake(self) -> None:
+        """Look at every folder now: the daemon has news."""
+        for _, eye in self._eyes.values():
+            eye.due = 0.0
 
     def _eye(self, folder: Folder) -> _Eye:
         known = self._eyes.get(folder.id)
@@ -110,6 +112,10 @@ class Watcher:
         if folder.removed and not self._ledger.open_claims(folder.id):
             identity.unmark(folder)
             self._ledger.drop(folder.id)
+        # Of what is gone nothing need be remembered.
+        eye.trouble = {
+            key: each for key, each in eye.trouble.items() if each[0] + BACK_OFF[1] > self._clock()
+        }
         self._tell(folder, eye, state, message, waiting)
         return wait
 
