@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from .errors import ServiceError, UsageError
 from .key_files import NAME, PUBLIC, check_name, check_public
-from .paths import private_folder
+from .paths import private_folder, write_private
 from .roles import Role
 
 FILE: Final = "authorized.json"
@@ -133,13 +133,7 @@ class AuthorisedKeys:
             fcntl.flock(lock, fcntl.LOCK_EX)
             names = dict(self.names())
             yield names
-            beside = self._file.with_name(f".{FILE}.new")
-            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(handle, msgspec.json.format(msgspec.json.encode(names), indent=1) + b"\n")
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            os.replace(beside, self._file)
+            text = msgspec.json.format(msgspec.json.encode(names), indent=1) + b"\n"
+            write_private(self._file, text, surely=True)
         finally:
             os.close(lock)

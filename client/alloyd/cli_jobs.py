@@ -8,7 +8,7 @@ import time
 
 from . import render
 from .api import Client
-from .connecting import client_of
+from .connecting import client_of, is_far
 from .console import Console
 from .daemon_log import daemon_log
 from .errors import AlloydError, UsageError, WaitTimedOut
@@ -54,12 +54,12 @@ def logs(options: argparse.Namespace, console: Console) -> int:
     """Print a job's log, or the daemon's."""
     if bool(options.job) == options.daemon:
         raise UsageError("'alloy logs' needs a job or --daemon", hint="'alloy ps --all' lists the jobs.")
-    if options.daemon:
+    if options.daemon and not is_far(options):
         return daemon_log(options, console)
-    offset = 0
+    name, offset = options.job or "daemon", 0
     with _client(options) as client:
         while True:
-            piece = client.log(options.job, offset=offset)
+            piece = client.log(name, offset=offset)
             offset = piece.next
             console.line("log", {"text": piece.text, "offset": piece.offset})
             if not console.json:

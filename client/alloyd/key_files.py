@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from .errors import ServiceError, UsageError
-from .paths import private_folder
+from .paths import config_home, private_folder
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PUBLIC: Final = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
@@ -34,11 +34,7 @@ def folder(environ: Mapping[str, str] | None = None) -> Path:
 
 def config_folder(environ: Mapping[str, str] | None = None) -> Path:
     """This user's configuration folder: ``$XDG_CONFIG_HOME/alloyd``, else ``~/.config/alloyd``."""
-    environ = os.environ if environ is None else environ
-    chosen = environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(chosen):
-        chosen = os.path.join(os.path.expanduser("~"), ".config")
-    return Path(chosen) / "alloyd"
+    return config_home(environ) / "alloyd"
 
 
 def check_name(name: str) -> str:

@@ -159,6 +159,32 @@ def private_folder(path: Path, what: str) -> Path:
     return path
 
 
+def config_home(environ: Mapping[str, str] | None = None) -> Path:
+    """Where this user's configuration lies: ``$XDG_CONFIG_HOME``, else ``~/.config``."""
+    environ = os.environ if environ is None else environ
+    chosen = environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(chosen):  # the XDG rule: a relative path is to be ignored
+        chosen = os.path.join(os.path.expanduser("~"), ".config")
+    return Path(chosen)
+
+
+def write_private(file: Path, data: bytes, *, surely: bool = False) -> None:
+    """Write a small private file so that a reader sees the old one or the new one, whole; ``surely``: it is on disk."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(handle, data)
+        if surely:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+    try:
+        os.replace(beside, file)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
 def lock_holder(home: Home) -> int | None:
     """The process id of the daemon that owns ``home``; ``None`` when none does, 0 when it is not written."""
     import fcntl

@@ -14,7 +14,7 @@ from msgspec import Struct
 from .errors import UsageError, did_you_mean
 from .key_files import check_name, check_public, config_folder, read_pair
 from .key_files import folder as key_folder
-from .paths import private_folder
+from .paths import private_folder, write_private
 
 ADDRESS: Final = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[\w.-]+):([0-9]{1,5})", re.ASCII)
 MOST_BYTES: Final = 4096
@@ -55,13 +55,7 @@ def add(name: str, profile: Profile) -> Path:
     """Write a profile; one of that name is replaced. The file."""
     check_name(name)
     path = private_folder(folder(), "the profile folder") / f"{name}.json"
-    beside = path.with_name(f".{name}.new")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(handle, msgspec.json.format(msgspec.json.encode(profile), indent=1) + b"\n")
-    finally:
-        os.close(handle)
-    os.replace(beside, path)
+    write_private(path, msgspec.json.format(msgspec.json.encode(profile), indent=1) + b"\n")
     return path
 
 

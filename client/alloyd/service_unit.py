@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from .paths import Home
+from .paths import Home, config_home
 
 NAME: Final = "alloyd.service"
 MARK: Final = "# Written by 'alloy service install'; 'alloy service remove' removes it."
@@ -16,11 +15,7 @@ MARK: Final = "# Written by 'alloy service install'; 'alloy service remove' remo
 
 def unit_file(environ: Mapping[str, str] | None = None) -> Path:
     """``$XDG_CONFIG_HOME/systemd/user/alloyd.service``, else below ``~/.config``."""
-    environ = os.environ if environ is None else environ
-    folder = environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(folder):
-        folder = os.path.join(os.path.expanduser("~"), ".config")
-    return Path(folder) / "systemd" / "user" / NAME
+    return config_home(environ) / "systemd" / "user" / NAME
 
 
 def unit_text(home: Home, *, config: str = "", python: str = sys.executable) -> str:

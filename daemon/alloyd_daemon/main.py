@@ -18,7 +18,7 @@ import msgspec
 
 from alloyd import __version__, wire
 from alloyd.errors import AlloydError, HomeBusy, ServiceError, UsageError
-from alloyd.paths import Home, endpoints, find_home
+from alloyd.paths import Home, endpoints, find_home, write_private
 
 from . import settings as settings_file
 from .service.child_process import CHILD
@@ -159,7 +159,7 @@ def _serve(
                 said = gateway.start()
                 log.info("remote keys are served on %s, events on %s", said.requests, said.events)
             connection = wire.Connection(os.getpid(), __version__, wire.PROTOCOL, requests, events)
-            _write(home.connection, msgspec.json.encode(connection))
+            write_private(home.connection, msgspec.json.encode(connection))
             changed = {key: origin for key, origin in loaded.origins.items() if origin != "default"}
             log.info(
                 "alloyd %s serves %s on %s",
@@ -213,21 +213,6 @@ def _hear_signals() -> int:
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)
     return reading
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Write a small private file so that a reader sees all of it or none."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(handle, data)
-    finally:
-        os.close(handle)
-    try:
-        os.replace(beside, file)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def _tell(ready: int, message: dict[str, object]) -> None:

@@ -183,8 +183,8 @@ def test_jobs_are_listed_shown_and_ordered(
     table = listed()
     assert table[0].split() == ["JOB", "STATE", "DONE", "SPEED", "LEFT", "CREATED", "WHAT"]
     assert re.match(r"merge-2  queued .*/b \(waits for merge-1\)$", table[2])
-    assert main(["pause", "1", "2"]) == 0
-    assert capfd.readouterr().out == "merge-1 running (being paused)\nmerge-2 paused (paused on request)\n"
+    assert main(["pause", "2", "1"]) == 0  # the other way round the second might begin when the first has stopped
+    assert capfd.readouterr().out == "merge-2 paused (paused on request)\nmerge-1 running (being paused)\n"
     assert main(["ps", "-q"]) == 0
     assert capfd.readouterr().out == "merge-1\nmerge-2\n"
     assert main(["cancel", "merge-1", "2"]) == 0
@@ -430,3 +430,30 @@ def test_without_a_daemon_nothing_remains(tmp_path: Path, monkeypatch: pytest.Mo
         each for each in psutil.process_iter(["cmdline"]) if runtime in " ".join(each.info["cmdline"] or [])
     ]
     shutil.rmtree(runtime)
+
+
+@pytest.mark.parametrize("words", [["keys", "list"], ["profile", "list"], ["doctor"], ["service", "status"]])
+def test_what_is_about_this_machine_goes_nowhere_else(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--connect", "box", *words]) == 2
+    assert "is about this machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["keys", "list"], ["profile", "list"], ["watch", "list"]])
+def test_nested_verbs_take_the_options_of_all(
+    words: list[str], daemon: TrialDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert main([*words, "--json", "--home", str(daemon.home.root)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"type": "result", "ok": True, "value": []}
+
+
+def test_another_daemon_is_asked_for_its_watched_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert main(["--connect", "nobody", "watch", "list"]) == 2
+    assert "no profile 'nobody'" in capsys.readouterr().err
+    assert main(["--connect", "nobody", "logs", "--daemon"]) == 2

@@ -14,6 +14,7 @@ from alloyd.errors import AccessDenied
 from alloyd.jobs import (
     KinshipSpec,
     MergeSpec,
+    OpenTestSpec,
     PlanSpec,
     RebuildSpec,
     ScoreSpec,
@@ -213,3 +214,44 @@ import numpy, json.tool
         timeout=60,
     )
     assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_a_remote_admin_watches_folders_inside_the_roots_only(far: Far, tmp_path: Path) -> None:
+    far.key("boss", Role.ADMIN)
+    inside, outside = far.root / "drop", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (far.root / "link").symlink_to(outside)
+    with far.client("boss") as client:
+        for path in (outside, far.root / "link", far.root.parent / "home"):
+            with pytest.raises(AccessDenied, match="outside the folders"):
+                client.watch_add(path)
+        for settings in ({"out": str(outside)}, {"roots": (str(outside),)}):
+            with pytest.raises(AccessDenied, match="outside the folders"):
+                client.watch_add(inside, **settings)
+        assert client.watch_add(inside).path == str(inside)
+        assert client.watch_remove(inside)
+    far.key("clerk", Role.SUBMIT)
+    with far.client("clerk") as client, pytest.raises(AccessDenied, match="needs the role admin"):
+        client.watch_add(inside)
+
+
+def test_the_daemon_looks_through_a_limited_number_of_files(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = root / "many"
+    many.mkdir()
+    for number in range(30):
+        (many / str(number)).touch()
+    (many / "zz").symlink_to(root.parent / "secret")
+    spec = VerifySpec(str(many), (str(root),))
+    with pytest.raises(AccessDenied, match="holds a link"):
+        check(spec, Settings(), root / "home")
+    monkeypatch.setattr("alloyd_daemon.service.roots.SEEN_AT_ONCE", 0)
+    check(spec, Settings(), root / "home", most=10)  # the job looks for itself before it opens anything
+
+
+def test_an_opened_test_is_held_to_the_folders_of_its_caller(root: Path) -> None:
+    held = confine(OpenTestSpec("search-1"), [root], Settings(), root / "home")
+    assert isinstance(held, OpenTestSpec)
+    assert held.roots == (str(root),)

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import trial_daemon
+from alloyd.errors import StoreError
 from alloyd.jobs import JobState
 from checkpoint_factory import Model, write_family
 from trial_daemon import TrialDaemon, eventually
@@ -213,3 +214,14 @@ def test_the_watcher_ends_with_its_daemon(daemon: TrialDaemon, tmp_path: Path) -
     eventually(lambda: len(_watchers(daemon)) == 1)
     os.kill(daemon.pid, signal.SIGKILL)
     eventually(lambda: not _watchers(daemon))
+
+
+def test_a_damaged_record_of_folders_costs_the_watching_and_nothing_else(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (home / "watch.sqlite").write_bytes(b"no database" * 1000)
+    with TrialDaemon(home) as daemon, daemon.client() as client:
+        assert client.wait(client.submit(trial_daemon.trial(tmp_path / "out", 1)).id, timeout=20)
+        with pytest.raises(StoreError, match=r"watch\.sqlite"):
+            client.watches()
+        assert "alloyd_jobs" in client.metrics()
