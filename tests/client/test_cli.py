@@ -183,7 +183,9 @@ def test_jobs_are_listed_shown_and_ordered(
     table = listed()
     assert table[0].split() == ["JOB", "STATE", "DONE", "SPEED", "LEFT", "CREATED", "WHAT"]
     assert re.match(r"merge-2  queued .*/b \(waits for merge-1\)$", table[2])
-    assert main(["pause", "2", "1"]) == 0  # the other way round the second might begin when the first has stopped
+    assert (
+        main(["pause", "2", "1"]) == 0
+    )  # the other way round the second might begin when the first has stopped
     assert capfd.readouterr().out == "merge-2 paused (paused on request)\nmerge-1 running (being paused)\n"
     assert main(["ps", "-q"]) == 0
     assert capfd.readouterr().out == "merge-1\nmerge-2\n"
