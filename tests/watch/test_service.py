@@ -87,7 +87,11 @@ def test_what_is_no_recipe_fails_with_its_line_and_moving_it_back_tries_again(
         told = json.loads((folder / "failed" / "other.yaml.error.json").read_text())
         assert told["code"] == "E_RECIPE"
         assert "neither" in told["message"]
-        eventually(lambda: client.watches()[0].claims == {"failed": 2})
+        drop(folder, "typo.yaml", "merge_methd: linear\n")
+        eventually((folder / "failed" / "typo.yaml.error.json").exists)
+        told = json.loads((folder / "failed" / "typo.yaml.error.json").read_text())
+        assert told["hint"] == "Did you mean 'merge_method' by 'merge_methd'?"
+        eventually(lambda: client.watches()[0].claims == {"failed": 3})
         assert client.jobs() == []
         (folder / "failed" / "wrong.yaml").write_text(recipe())
         (folder / "failed" / "wrong.yaml").rename(folder / "wrong.yaml")

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -76,9 +77,12 @@ def kind_of(dropped: Dropped) -> tuple[Literal["recipe", "search"], str]:
     if keys >= _SEARCH_KEYS or (keys & {"recipe", "path"} and keys & _SEARCH_KEYS):
         search_reader.read(text, name=dropped.name)
         return "search", text
+    meant = next((key for key in sorted(map(str, keys)) if get_close_matches(key, ("merge_method",))), "")
     raise RecipeError(
         f"{dropped.name} is neither a merge recipe nor a search spec",
-        hint="A recipe has merge_method, a search spec tasks and budget. '.mergeignore' leaves files alone.",
+        hint=f"Did you mean 'merge_method' by '{meant}'?"
+        if meant
+        else "A recipe has merge_method, a search spec tasks and budget. '.mergeignore' leaves files alone.",
         file=dropped.name,
     )
 
