@@ -251,7 +251,7 @@ def check_endpoint(endpoint: str) -> None:
     """Refuse an endpoint that would let others in."""
     if endpoint.startswith("tcp://"):
         raise ServiceError(
-            f"the endpoint {endpoint} is open to the network and needs CURVE keys; this socket is for the local user alone",
+            f"the endpoint {endpoint} is open to the network and needs CURVE keys; this socket is a local one",
             hint="Leave daemon.endpoint empty, and serve remote keys by [remote] listen: docs/remote.md.",
             endpoint=endpoint,
         )
