@@ -24,11 +24,14 @@ if TYPE_CHECKING:
         MergeSpec,
         OpenTestSpec,
         PlanSpec,
+        RebuildSpec,
+        Sample,
         ScoreSpec,
         SearchSpec,
         Subject,
         VerifySpec,
     )
+    from .watch_schema import Watch, WatchSettings
 
 __version__ = "0.1.0"
 
@@ -43,10 +46,14 @@ __all__ = [
     "MergeSpec",
     "OpenTestSpec",
     "PlanSpec",
+    "RebuildSpec",
+    "Sample",
     "ScoreSpec",
     "SearchSpec",
     "Subject",
     "VerifySpec",
+    "Watch",
+    "WatchSettings",
     "__version__",
 ]
 
@@ -61,10 +68,14 @@ _HOMES = {
     "MergeSpec": "jobs",
     "OpenTestSpec": "jobs",
     "PlanSpec": "jobs",
+    "RebuildSpec": "jobs",
+    "Sample": "jobs",
     "ScoreSpec": "jobs",
     "SearchSpec": "jobs",
     "Subject": "jobs",
     "VerifySpec": "jobs",
+    "Watch": "watch_schema",
+    "WatchSettings": "watch_schema",
 }
 
 

@@ -134,7 +134,7 @@ class Client:
     def rebuild(self, path: PathLike, out: PathLike | None = None, **options: Any) -> Job:
         """Submit the making again of a merged model from the manifest in the folder ``path``, there or into ``out``.
 
-        It is published only if every byte is the same. ``options`` are fields of :class:`alloyd.jobs.RebuildSpec`.
+        It is published only if every byte is the same. ``options`` are fields of :class:`alloyd.RebuildSpec`.
         """
         how, fields = queueing(options)
         return self.submit(rebuild_spec(path, out, fields, far=self.far), **how)
@@ -333,7 +333,7 @@ class Client:
         return self._ask(wire.Move(job, to), Job)
 
     def watch_add(self, path: PathLike, **settings: Any) -> Watch:
-        """Watch a folder, or watch it otherwise; ``settings`` are fields of ``WatchSettings``."""
+        """Watch a folder, or watch it otherwise; ``settings`` are fields of :class:`alloyd.WatchSettings`."""
         return self._ask(wire.WatchAdd(place_for(path, self.far), WatchSettings(**settings)), Watch)
 
     def watch_remove(self, path: PathLike) -> bool:

@@ -27,8 +27,8 @@ with alloyd.Client() as client:
 Errors are those of [errors.md](errors.md), as classes of `alloyd.errors`, with `code`, `hint`, `facts` and `status`.
 `AsyncClient` is the same with `async with`, `await` and `async for`.
 """
-STRUCTS = ("Job", "Event", "MergeSpec", "PlanSpec", "VerifySpec", "Subject", "ScoreSpec", "SearchSpec", "OpenTestSpec",
-           "KinshipSpec")  # fmt: skip
+STRUCTS = ("Job", "Event", "Sample", "MergeSpec", "PlanSpec", "VerifySpec", "RebuildSpec", "Subject", "ScoreSpec",
+           "SearchSpec", "OpenTestSpec", "KinshipSpec", "Watch", "WatchSettings")  # fmt: skip
 ANSWERS = ("Greeting", "Status", "LogPiece", "Configured")
 
 

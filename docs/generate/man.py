@@ -24,14 +24,7 @@ def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
     yield from (".SH DESCRIPTION", _text(parser.description or ""))
     yield from (".SH COMMANDS",)
     for choice in verbs._choices_actions:
-        verb = verbs.choices[choice.dest]
-        yield f".SS {_text(choice.dest)}"
-        words = [_positional(action) for action in verb._actions if not action.option_strings]
-        yield _text(" ".join(["alloy", choice.dest, "[OPTIONS]", *words]))
-        yield from (".PP", _text(choice.help or ""))
-        for action in verb._actions:
-            if "--help" not in action.option_strings:
-                yield from _option(action)
+        yield from _verb(choice.dest, choice.help or "", verbs.choices[choice.dest])
     yield from (".SH GLOBAL OPTIONS",)
     for action in parser._actions:
         if action.option_strings:
@@ -49,6 +42,21 @@ def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
         "The daemon's home: jobs, events, logs, results.",
     )
     yield from (".TP", "~/.config/alloyd/config.toml", "Settings; 'alloy config' shows those that count.")
+
+
+def _verb(name: str, text: str, verb: argparse.ArgumentParser) -> Iterator[str]:
+    """One command, and then those that are said behind it."""
+    nested = [each for each in verb._actions if isinstance(each, argparse._SubParsersAction)]
+    yield f".SS {_text(name)}"
+    words = [_positional(action) for action in verb._actions if not action.option_strings]
+    yield _text(" ".join(["alloy", name, "[OPTIONS]", *words]))
+    yield from (".PP", _text(text))
+    for action in verb._actions:
+        if "--help" not in action.option_strings and action not in nested:
+            yield from _option(action)
+    for group in nested:
+        for choice in group._choices_actions:
+            yield from _verb(f"{name} {choice.dest}", choice.help or "", group.choices[choice.dest])
 
 
 def _positional(action: argparse.Action) -> str:
