@@ -40,7 +40,7 @@ def test_the_higher_priority_goes_first_and_jobs_can_be_moved(daemon: TrialDaemo
         )
         client.move(low, "top")
         client.move(usual, "bottom")
-        assert client.job(last).reason == f"waits for {blocker.id}"
+        eventually(lambda: client.job(last).reason == f"waits for {blocker.id}")
         client.cancel(blocker.id)
         for each in (low, usual, high, last):
             client.wait(each, timeout=20)
