@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from . import __version__, words_queue, words_remote, words_service, words_watch
+from . import __version__, words_page, words_queue, words_remote, words_service, words_watch
 from .console import Console
 from .errors import AlloydError, Interrupted, UsageError, did_you_mean
 
@@ -303,6 +303,7 @@ def parser() -> argparse.ArgumentParser:
         one = verb(name, "cli_jobs", text)
         one.add_argument("jobs", metavar="JOB", nargs="+")
 
+    words_page.add(verb)
     words_queue.add(verb)
     words_remote.add(verb, nested)
     words_watch.add(verb, nested)

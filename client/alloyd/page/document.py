@@ -1,0 +1,73 @@
+"""One HTML document of sections: complete in itself for a file, or served with its scripts beside it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from . import markup
+from .parts import Head, Section
+from .plotly_script import plotly_script
+
+ASSETS: Final = ("page.css", "page.js")
+NO_SCRIPT: Final = "A script draws the figures, and none runs here; the tables hold their numbers."
+
+
+def document(head: Head, sections: Sequence[Section], *, live: bool) -> str:
+    """The page as text.
+
+    ``live``: a server serves it, with ``/assets/page.css``, ``/assets/page.js`` and ``/assets/plotly.min.js``, and says
+    what it may load. Otherwise all of them are in it, and it may load nothing.
+
+    Raises
+    ------
+    UsageError
+        It is not ``live`` and plotly is not installed.
+    """
+    if live:
+        style = '<link rel="stylesheet" href="/assets/page.css">'
+        scripts = (
+            '<script src="/assets/plotly.min.js" defer></script><script src="/assets/page.js" defer></script>'
+        )
+        policy = ""
+    else:
+        style = f"<style>{asset('page.css')}</style>"
+        texts = (plotly_script(), asset("page.js"))
+        scripts = "".join(f"<script>{each}</script>" for each in texts)
+        policy = f'<meta http-equiv="Content-Security-Policy" content="{_policy(texts)}">'
+    body = "".join(markup.section(each) for each in sections)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"{policy}"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
+        '<link rel="icon" href="data:,">'
+        f"<title>{markup.escape(head.title)}</title>{style}</head>"
+        f'<body data-live="{str(live).lower()}"><a class="skip" href="#main">to the content</a>'
+        f"{markup.head(head, live=live)}{markup.navigation(sections)}"
+        f'<main id="main" tabindex="-1">{body}</main>{NO_SCRIPT}'
+        f"{scripts}</body></html>\n"
+    )
+
+
+@cache
+def asset(name: str) -> str:
+    """One of our own files, as text."""
+    return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """What an offline page may do: run its own scripts, each known by its digest, and load nothing."""
+    digests = " ".join(f"'sha256-{_digest(each)}'" for each in scripts)
+    return (
+        f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,109 @@
+"""What a page is made of: sections of facts, texts, tables and figures. Plain data; `markup.py` makes HTML of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Plot = dict[str, Any]
+"""What plotly draws: ``data`` and ``layout``, in JSON. A colour is ``var(--name)``, which the theme decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text under a head. ``left_out``: how many more there are; ``numeric``: columns that hold numbers."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: frozenset[int] = frozenset()
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Toggle:
+    """A checkbox that shows and hides some traces of a plot."""
+
+    label: str
+    traces: Sequence[int]
+    on: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A list to choose from, also by pointing at a mark: what is chosen is put into the trace ``trace``.
+
+    ``options``: what each is called, and the trace's fields then. A mark names its option by its number in
+    ``customdata``. The first option is shown at first.
+    """
+
+    label: str
+    trace: int
+    options: Sequence[tuple[str, Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture with its main fact in a sentence (``says``) and the rows behind it."""
+
+    title: str
+    says: str
+    plot: Plot
+    table: Table | None = None
+    controls: Sequence[Toggle | Choice] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A table that is shown as it is."""
+
+    title: str
+    says: str
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Short facts, each with its name."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A text that is meant to be copied, or read as it stands; long ones are folded."""
+
+    title: str
+    text: str
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Sentences. ``kind``: ``plain``, ``info``, ``warning`` or ``error``."""
+
+    sentences: Sequence[str]
+    kind: str = "plain"
+
+
+Block = Figure | Rows | Facts | Code | Words
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of a page. ``key`` is its place in addresses, and the same in every page."""
+
+    key: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What stands at the top of a page: its title, a state (``done``, ``failed``...) and one sentence."""
+
+    title: str
+    state: str = ""
+    says: str = ""
+    kind: str = ""
