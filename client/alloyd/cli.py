@@ -276,7 +276,9 @@ def parser() -> argparse.ArgumentParser:
 
     one = verb("ps", "cli_jobs", "List jobs that wait, run or are paused.")
     one.add_argument("--all", "-a", action="store_true", help="ended ones too")
-    one.add_argument("--quiet", "-q", action="store_true", help="only their ids")
+    how = one.add_mutually_exclusive_group()
+    how.add_argument("--quiet", "-q", action="store_true", help="only their ids")
+    how.add_argument("--watch", "-w", action="store_true", help="go on showing how they are, until Ctrl-C")
     one.add_argument(
         "--limit", "-n", type=int, default=50, metavar="N", help="at most the newest N (default: 50)"
     )

@@ -24,6 +24,10 @@ def _client(options: argparse.Namespace) -> Client:
 
 def ps(options: argparse.Namespace, console: Console) -> int:
     """List jobs."""
+    if options.watch:
+        from .cli_live import watch
+
+        return watch(options, console)
     with _client(options) as client:
         jobs = client.jobs(() if options.all else LIVING, limit=options.limit)
     if options.quiet:

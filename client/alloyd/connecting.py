@@ -17,6 +17,7 @@ from .key_files import Pair, read_pair
 from .profiles import Profile, read
 
 if TYPE_CHECKING:
+    from .aio import AsyncClient
     from .api import Client
 
 VARIABLE: Final = "ALLOYD_CONNECT"
@@ -93,6 +94,13 @@ def client_of(options: argparse.Namespace, **more: Any) -> Client:
     from .api import Client
 
     return Client(connect=getattr(options, "connect", None), home=getattr(options, "home", None), **more)
+
+
+def async_client_of(options: argparse.Namespace, **more: Any) -> AsyncClient:
+    """The same for asyncio."""
+    from .aio import AsyncClient
+
+    return AsyncClient(connect=getattr(options, "connect", None), home=getattr(options, "home", None), **more)
 
 
 def is_far(options: argparse.Namespace) -> bool:

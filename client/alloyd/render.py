@@ -225,9 +225,14 @@ def format_time(when: datetime) -> str:
 
 
 def _one_line(job: Job) -> str:
+    place = what_of(job)
+    return f"{place} ({job.reason})" if job.reason and job.state is not JobState.FAILED else place
+
+
+def what_of(job: Job) -> str:
+    """What a job makes or looks at; what it failed with, if it did."""
     if job.error is not None and job.state is JobState.FAILED:
         return str(job.error.get("message", ""))
-    place = job.out or str(
+    return job.out or str(
         job.spec.get("path") or job.spec.get("recipe_name") or _listed(job.spec.get("tasks", ()))
     )
-    return f"{place} ({job.reason})" if job.reason else place
