@@ -121,7 +121,7 @@ def _control(key: str, place: int, control: Toggle | Choice) -> str:
         box = f'<input type="checkbox" id="{name}" data-control="{place}"{on}>'
         return tag("label", f"{box} {escape(control.label)}")
     options = [
-        tag("option", escape(text), value=str(number)) for number, (text, _) in enumerate(control.options)
+        tag("option", escape(each.label), value=str(number)) for number, each in enumerate(control.options)
     ]
     chosen = tag("select", "".join(options), id=name, data_control=str(place))
     return tag("label", f"{escape(control.label)} {chosen}")
@@ -130,7 +130,8 @@ def _control(key: str, place: int, control: Toggle | Choice) -> str:
 def _plain(control: Toggle | Choice) -> dict[str, Any]:
     if isinstance(control, Toggle):
         return {"traces": list(control.traces)}
-    return {"trace": control.trace, "options": [dict(fields) for _, fields in control.options]}
+    options = [{"trace": dict(each.trace), "layout": dict(each.layout)} for each in control.options]
+    return {"trace": control.trace, "options": options}
 
 
 def _table(table: Table, title: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Plot = dict[str, Any]
@@ -30,16 +30,24 @@ class Toggle:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A list to choose from, also by pointing at a mark: what is chosen is put into the trace ``trace``.
+class Option:
+    """One of a choice: what it is called, and what it changes of a trace and of the frame."""
 
-    ``options``: what each is called, and the trace's fields then. A mark names its option by its number in
-    ``customdata``. The first option is shown at first.
+    label: str
+    trace: Mapping[str, Any]
+    layout: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A list to choose from; what is chosen is put into the trace ``trace``. The first option is shown at first.
+
+    Pointing at a mark chooses, too, where the mark has an option's number in ``customdata``.
     """
 
     label: str
     trace: int
-    options: Sequence[tuple[str, Mapping[str, Any]]]
+    options: Sequence[Option]
 
 
 @dataclass(frozen=True, slots=True)

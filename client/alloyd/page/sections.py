@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from ..jobs import Job, JobState
-from ..units import format_duration
+from . import history, overview
+from .figures.by_layer import by_layer
 from .figures.convergence import convergence
+from .figures.front import front
+from .figures.genes import genes
+from .figures.hypervolume import hypervolume
+from .figures.importance import importance
+from .figures.leaderboard import locked_test, validation
+from .figures.lineage import lineage
 from .figures.resources import memory, processors, throughput
+from .figures.rungs import rungs
+from .figures.scores import scores
+from .figures.similarity import kinship, similarity
+from .figures.spent import spent
+from .goal import Result
 from .outcome import outcome, title
-from .parts import Block, Code, Facts, Head, Section, Words
+from .parts import Block, Head, Section
 from .story import Story
-from .wording import finite, short, time
+from .wording import finite
 
 
 def head(story: Story) -> Head:
@@ -22,10 +34,12 @@ def head(story: Story) -> Head:
 def sections(story: Story) -> list[Section]:
     """Everything that can be told of a job; what has nothing to say is left out."""
     found = [
-        Section("overview", "Overview", list(_overview(story))),
-        Section("search", "Search", list(_search(story))),
+        Section("overview", "Overview", list(overview.blocks(story))),
+        *(_found(story.results, story.job.kind) if story.results is not None else []),
+        *_made(story),
         Section("resources", "Resources", _there(_resources(story))),
-        Section("recipe", "Recipe", list(_texts(story.job))),
+        Section("history", "What happened", list(history.blocks(story))),
+        Section("asked", "What was asked", list(overview.asked(story.job))),
     ]
     return [each for each in found if each.blocks]
 
@@ -34,56 +48,41 @@ def _there(blocks: Sequence[Block | None]) -> list[Block]:
     return [each for each in blocks if each is not None]
 
 
-def _overview(story: Story) -> Iterator[Block]:
+def _found(results: Result, kind: str) -> list[Section]:
+    """What a search has found; of an opened test, that first."""
+    winner = results.get("winner") or {}
+    told = Section("test", "Locked test", locked_test(results))
+    search = Section(
+        "search", "Search", _there([convergence(results), *front(results), hypervolume(results)])
+    )
+    board = Section("leaderboard", "Leaderboard", validation(results))
+    rest = [
+        Section("winner", "The winner", [*overview.winner(results), *by_layer(winner.get("by_layer"))]),
+        Section("learnt", "What was learnt", [*importance(results), *genes(results)]),
+        Section("lineage", "Lineage", _there([lineage(results), *overview.sources(results)])),
+        Section("trust", "Trust and cost", _there([rungs(results), spent(results)])),
+        Section("similarity", "How alike the models are", _there([_kinship(results.get("kinship"))])),
+        Section("trials", "Trials", list(overview.trials(results))),
+    ]
+    return [told, search, board, *rest] if kind == "open_test" else [search, board, told, *rest]
+
+
+def _kinship(found: Result | None) -> Block | None:
+    return None if not found else similarity([str(each) for each in found["models"]], found["cosine"])
+
+
+def _made(story: Story) -> Iterator[Section]:
+    """What a job of another kind plans and gives."""
     job = story.job
-    if job.error is not None and job.state in (JobState.FAILED, JobState.CANCELLED):
-        yield from _error(job)
-    if story.missing:
-        yield Words(story.missing, "info")
-    yield Facts("Job", list(_facts(story)))
-
-
-def _error(job: Job) -> Iterator[Block]:
-    error = job.error or {}
-    for each in error.get("problems") or (error,):
-        said = [f"{each.get('message', '')} ({each.get('code', 'E_ALLOYD')})"]
-        yield Words(said + ([f"What helps: {each['hint']}"] if each.get("hint") else []), "error")
-
-
-def _facts(story: Story) -> Iterator[tuple[str, str]]:
-    job = story.job
-    yield "kind", job.kind
-    yield "state", job.state.value + (f": {job.reason}" if job.reason else "")
-    yield "created", time(job.created)
-    if job.started is not None:
-        yield "started", time(job.started)
-    if job.ended is not None:
-        yield "ended", time(job.ended)
-    until = job.ended or (story.told if job.state is JobState.RUNNING else None)
-    if job.started is not None and until is not None:
-        yield (
-            "took" if job.ended else "so far",
-            format_duration(max(0.0, (until - job.started).total_seconds())),
-        )
-    if job.attempts > 1:
-        yield "attempts", str(job.attempts)
-    yield "submitted by", job.owner
-    if job.priority:
-        yield "priority", str(job.priority)
-    if job.after:
-        yield "after", ", ".join(job.after)
-    if job.out:
-        yield "output", job.out
-    if job.kind in ("search", "open_test") and story.home:
-        yield "files", f"{story.home}/searches/{job.spec.get('search') or job.id}"
-    if (job.result or {}).get("items"):
-        yield "every item", str((job.result or {})["items"])
-
-
-def _search(story: Story) -> Iterator[Block]:
-    if story.results is None or story.job.kind != "search":
-        return
-    yield from _there([convergence(story.results)])
+    result: dict[str, Any] = job.result or {}
+    plan = result if job.kind == "plan" else job.summary or {}
+    if job.kind == "score":
+        yield Section("scores", "Scores", [*scores(result), *overview.lost(result)])
+    if job.kind == "kinship":
+        yield Section("similarity", "How alike the models are", list(kinship(result)))
+    if "bytes_read" in plan:
+        yield Section("plan", "Plan", list(overview.plan(plan)))
+    yield Section("weights", "What the recipe comes to", list(by_layer(plan.get("by_layer"))))
 
 
 def _resources(story: Story) -> Sequence[Block | None]:
@@ -93,12 +92,3 @@ def _resources(story: Story) -> Sequence[Block | None]:
         throughput(story.samples),
         processors(story.samples),
     ]
-
-
-def _texts(job: Job) -> Iterator[Block]:
-    for name, key in (("Recipe", "recipe"), ("Search spec", "spec")):
-        if job.spec.get(key):
-            yield Code(name, str(job.spec[key]))
-    for each in job.spec.get("subjects") or ():
-        if each.get("recipe"):
-            yield Code(f"Recipe of {short(each['name'])}", str(each["recipe"]), folded=True)

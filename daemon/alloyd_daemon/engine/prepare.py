@@ -28,6 +28,7 @@ from ..checkpoints.reader import open_reader
 from ..output_format import OUTPUT_FORMATS, OutputFormat, TensorSpec
 from ..output_format import Model as LaidOut
 from ..recipes.assign import assign
+from ..recipes.by_layer import by_layer
 from ..recipes.models import resolve
 from ..recipes.outline import Model, Outline
 from ..recipes.vocabulary import vocabulary_digest
@@ -101,8 +102,14 @@ class Prepared:
                 {"name": model.name, "path": str(model.path), "bytes": checkpoint.nbytes}
                 for model, checkpoint in zip(plan.outline.models, self.checkpoints, strict=True)
             ],
+            "by_layer": self.by_layer(),
             "warnings": self.warnings,
         }
+
+    def by_layer(self) -> dict[str, Any] | None:
+        """What the recipe comes to in each layer."""
+        outline = self.plan.outline
+        return by_layer(outline, table_for(named_in(self.checkpoints[outline.donor].config)))
 
 
 def prepare(spec: MergeSpec | PlanSpec, *, home: Path, settings: Settings) -> tuple[Prepared, ...]:

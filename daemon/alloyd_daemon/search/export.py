@@ -26,7 +26,7 @@ _DTYPES: Final = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64":
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A recipe in both dialects, and the ``sources`` that it reads.
+    """A recipe in both dialects, the ``sources`` that it reads, and what it comes to in each layer.
 
     ``mergekit`` is ``None`` where ``why_not`` says what mergekit has no words for; ``remark`` says in what way its
     result is another, where it is.
@@ -35,6 +35,7 @@ class Exported:
     alloyd: str
     mergekit: str | None
     sources: Sequence[Mapping[str, Any]]
+    by_layer: Mapping[str, Any] | None
     why_not: str = ""
     remark: str = ""
 
@@ -50,20 +51,20 @@ def export(recipe: PlainRecipe, *, head: Sequence[str], home: Path, settings: Se
         The recipe is none, or its text does not give it again.
     """
     wanted = _planned(write(recipe), home, settings)
-    sources = sources_of(wanted)
+    sources, by_layer = sources_of(wanted), wanted.prepared.by_layer()
     text = write(recipe, head=head)
     _must_equal(_planned(text, home, settings), wanted, "its YAML")
     try:
         said = to_mergekit(recipe, out_dtype=_out_dtype(wanted))
     except CannotSay as why:
-        return Exported(text, None, sources, f"{why}.")
+        return Exported(text, None, sources, by_layer, f"{why}.")
     random = recipe["merge_method"] in RANDOM
     remark = "mergekit draws other random masks: the result is alike, not the same." if random else ""
     theirs = write(said, head=(*head, *((remark,) if remark else ())))
     # Read by alloyd, which promises mergekit's float32 arithmetic; a seed is not among mergekit's words.
     seeded = write({**said, **({"seed": recipe["seed"]} if "seed" in recipe else {})})
     _must_equal(_planned(seeded, home, settings), wanted, "its YAML for mergekit")
-    return Exported(text, theirs, sources, remark=remark)
+    return Exported(text, theirs, sources, by_layer, remark=remark)
 
 
 def write_files(exported: Exported, folder: Path) -> None:

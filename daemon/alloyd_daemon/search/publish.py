@@ -37,6 +37,7 @@ def publish(
         exported = export(found["winner"]["recipe"], head=_head(found), home=home, settings=settings)
         write_files(exported, folder)
         found["lineage"]["sources"] = exported.sources
+        found["winner"]["by_layer"] = exported.by_layer
         found["recipes"] = {
             "alloyd": WINNER,
             "mergekit": None if exported.mergekit is None else MERGEKIT,

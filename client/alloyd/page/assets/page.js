@@ -31,14 +31,24 @@
   function draw(figure) {
     const place = figure.querySelector(".plot");
     const { plot, controls } = JSON.parse(figure.querySelector('script[type="application/json"]').textContent);
-    const data = structuredClone(plot.data);
+    const { data, layout: frame } = structuredClone(plot);
     for (const [number, control] of controls.entries()) {
       const input = figure.querySelector(`[data-control="${number}"]`);
       if (control.traces) for (const trace of control.traces) data[trace].visible = input.checked;
-      else Object.assign(data[control.trace], control.options[Number(input.value)] ?? {});
+      else {
+        const chosen = control.options[Number(input.value)] ?? control.options[0];
+        Object.assign(data[control.trace], chosen.trace);
+        Object.assign(frame, chosen.layout);
+      }
     }
     const style = getComputedStyle(root);
-    const layout = coloured({ ...plot.layout, dragmode: coarse ? false : "zoom", uirevision: figure.id }, style);
+    // On a narrow page a legend takes a line for each name.
+    const named = frame.showlegend ? data.filter((each) => each.name && each.showlegend !== false).length : 0;
+    if (place.clientWidth < 560) frame.height += 19 * named;
+    place.style.height = `${frame.height}px`;
+    frame.dragmode = coarse ? false : "zoom";
+    frame.uirevision = `${figure.id} ${controls.map((_, number) => figure.querySelector(`[data-control="${number}"]`).value)}`;
+    const layout = coloured(frame, style);
     if (!window.Plotly) return;
     Plotly.react(place, coloured(data, style), layout, config).then(() => { place.dataset.drawn = "yes"; });
     if (place.dataset.heard) return;

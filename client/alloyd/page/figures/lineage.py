@@ -1,0 +1,140 @@
+"""The winner's family: the trials that it descends from, when they came and how good they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..goal import Result, axes
+from ..parts import Figure, Table
+from ..plot import COLOURS, axis, dots, layout, line, lines, text
+from ..wording import counted, figure, short
+
+MOST: Final = 200
+"""Ancestors that are drawn: the nearest."""
+
+
+def lineage(results: Result) -> Figure | None:
+    """The tree of the winner's ancestors; none where it has no parents."""
+    winner = results.get("winner")
+    ancestors = (results.get("lineage") or {}).get("ancestors") or ()
+    measures = axes(results)
+    family = {each["trial"]: each for each in ancestors}
+    if not winner or not measures or winner["trial"] not in family or len(family) < 2:
+        return None
+    steps = _steps(family, winner["trial"])
+    near = sorted(family, key=lambda each: (steps.get(each, len(family)), -each))[:MOST]
+    measure = measures[0]
+    values = {each: measure.value((family[each].get("losses") or [None])[0]) for each in near}
+    drawn = [each for each in near if values[each] is not None]
+    xs: list[Any] = []
+    ys: list[Any] = []
+    for child in drawn:
+        for parent in family[child].get("parents") or ():
+            if parent in drawn:
+                xs += [parent, child, None]
+                ys += [values[parent], values[child], None]
+    data = [line(xs, ys, "var(--soft)", line={"width": 1.2}, showlegend=False)]
+    groups = (
+        ("winner", COLOURS[2], "star", 15, [each for each in drawn if each == winner["trial"]]),
+        (
+            "ancestors",
+            COLOURS[0],
+            "circle",
+            9,
+            [each for each in drawn if _is(family[each], "scored", winner)],
+        ),
+        (
+            "ancestors, estimated",
+            COLOURS[5],
+            "circle-open",
+            9,
+            [each for each in drawn if _is(family[each], "dropped", winner)],
+        ),
+        (
+            "baselines",
+            COLOURS[1],
+            "diamond",
+            10,
+            [each for each in drawn if family[each]["origin"] != "optimiser" and each != winner["trial"]],
+        ),
+    )
+    for name, colour, symbol, size, members in groups:
+        if members:
+            data.append(
+                dots(
+                    members,
+                    [values[each] for each in members],
+                    [_hover(family[each], values[each], measure.title) for each in members],
+                    colour,
+                    name=name,
+                    marker={"symbol": symbol, "size": size},
+                )
+            )
+    plot = {
+        "data": data,
+        "layout": layout(
+            360,
+            showlegend=True,
+            xaxis=axis("number of the trial"),
+            yaxis=axis(f"{text(measure.title, 50)}, search split"),
+        ),
+    }
+    depth = max((steps[each] for each in near if each in steps), default=0)
+    said = (
+        f"{short(winner['name'])} descends from {counted(len(family) - 1, 'trial')} in "
+        f"{counted(depth, 'generation')}. Lines lead from parents to children."
+    )
+    if len(family) > MOST:
+        said += f" The nearest {MOST} are drawn."
+    return Figure("Lineage of the winner", said, plot, _table(family, near, values, measure.title))
+
+
+def _is(trial: Result, state: str, winner: Result) -> bool:
+    return bool(
+        (trial["origin"], trial["state"]) == ("optimiser", state) and trial["trial"] != winner["trial"]
+    )
+
+
+def _steps(family: Mapping[Any, Result], winner: Any) -> dict[Any, int]:
+    """How many generations each ancestor is away, by its shortest way."""
+    steps = {winner: 0}
+    level = [winner]
+    while level:
+        level = [
+            parent
+            for child in level
+            for parent in dict.fromkeys(family[child].get("parents") or ())
+            if parent in family and steps.setdefault(parent, steps[child] + 1) == steps[child] + 1
+        ]
+        level = list(dict.fromkeys(level))
+    return steps
+
+
+def _hover(trial: Result, value: float | None, measure: str) -> str:
+    parents = ", ".join(map(str, trial.get("parents") or ()))
+    return lines(
+        text(trial["name"]),
+        f"{text(measure)} {figure(value)}",
+        text(trial.get("how") or "", 60),
+        f"parents: {text(parents, 60)}" if parents else "",
+    )
+
+
+def _table(family: Mapping[Any, Result], near: list[Any], values: Mapping[Any, Any], measure: str) -> Table:
+    rows = [
+        (
+            short(family[each]["name"]),
+            figure(values[each]),
+            str(family[each]["state"]),
+            short(family[each].get("how") or "–", 60),
+            ", ".join(map(str, family[each].get("parents") or ())) or "–",
+        )
+        for each in near
+    ]
+    return Table(
+        ("trial", measure, "state", "how it was made", "parents"),
+        rows,
+        frozenset({1}),
+        len(family) - len(near),
+    )
