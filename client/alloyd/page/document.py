@@ -49,7 +49,7 @@ def document(head: Head, sections: Sequence[Section], *, live: bool) -> str:
         f"<title>{markup.escape(head.title)}</title>{style}</head>"
         f'<body data-live="{str(live).lower()}"><a class="skip" href="#main">to the content</a>'
         f"{markup.head(head, live=live)}{markup.navigation(sections)}"
-        f'<main id="main" tabindex="-1">{body}</main>{NO_SCRIPT}'
+        f'<main id="main" tabindex="-1">{body}</main><noscript><p>{NO_SCRIPT}</p></noscript>'
         f"{scripts}</body></html>\n"
     )
 

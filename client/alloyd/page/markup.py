@@ -67,11 +67,11 @@ def _block(key: str, block: Block) -> str:
             return _figure(key, block)
         case Rows():
             inside = _says(block.says) + _table(block.table, block.title)
-            return tag("div", tag("h3", escape(block.title)) + inside, class_="card", id=key)
+            return tag("div", tag("h3", escape(block.title)) + inside, class_=_card(block.half), id=key)
         case Facts():
             rows = [tag("dt", escape(name)) + tag("dd", _text(value)) for name, value in block.facts]
             inside = tag("h3", escape(block.title)) + tag("dl", "".join(rows))
-            return tag("div", inside, class_="card", id=key)
+            return tag("div", inside, class_=_card(block.half), id=key)
         case Code():
             return _code(key, block)
         case Words():
@@ -100,10 +100,14 @@ def _figure(key: str, figure: Figure) -> str:
         )
         + f'<script type="application/json">{data(drawn)}</script>'
         + _numbers(key, figure),
-        class_="card",
+        class_=_card(figure.half),
         id=key,
         aria_labelledby=title,
     )
+
+
+def _card(half: bool) -> str:
+    return "card half" if half else "card"
 
 
 def _numbers(key: str, figure: Figure) -> str:

@@ -109,7 +109,7 @@ def searched(results: Result) -> str:
                 f"{bare(objective['task'])} {objective['metric']} "
                 f"{with_interval(score['value'], score.get('low'), score.get('high'))}"
             )
-    text = f"{short(winner['name'])} won with {listed(said)} on the validation split"
+    text = f"The winner is {short(winner['name'])} with {listed(said)} on the validation split"
     rival = _rival(results, winner)
     return f"{text}; {rival}." if rival else f"{text}."
 
@@ -138,8 +138,9 @@ def _rival(results: Result, winner: Result) -> str:
     if pair is None:
         return ""
     between = interval(pair.get("low"), pair.get("high"), "+")
+    where = f" in {bare(first['task'])}" if len(objectives) > 1 else ""
     return (
-        f"against the best baseline, {short(best['name'])}, that is {figure(pair['difference'], '+')}"
+        f"against {short(best['name'])}, the best baseline{where}, that is {figure(pair['difference'], '+')}"
         f"{f' ({between})' if between != '–' else ''}: {pair['verdict']}"
     )
 

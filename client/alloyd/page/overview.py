@@ -123,16 +123,14 @@ def plan(summary: Mapping[str, Any]) -> Iterator[Block]:
     if summary.get("method"):
         facts.append(("method", str(summary["method"])))
     if summary.get("tensors"):
-        parameters = format_count(int(summary.get("parameters") or 0))
+        what = [counted(summary["tensors"], "tensor")]
+        if summary.get("parameters"):
+            what.append(f"{format_count(int(summary['parameters']))} parameters")
+        facts.append(("tensors", ", ".join([*what, *filter(None, [summary.get("dtype")])])))
+    if summary.get("shards"):
         facts.append(
-            (
-                "output",
-                f"{counted(summary['tensors'], 'tensor')}, {parameters} parameters, {summary.get('dtype')}",
-            )
+            ("format", f"{summary.get('format', 'safetensors')}, {counted(summary['shards'], 'file')}")
         )
-    facts.append(
-        ("format", f"{summary.get('format', 'safetensors')}, {counted(summary.get('shards') or 1, 'file')}")
-    )
     passes = summary.get("passes") or 1
     swept = f", {format_size(summary['bytes_swept'])} in {passes} passes" if passes > 1 else ""
     facts += [
@@ -155,16 +153,15 @@ def plan(summary: Mapping[str, Any]) -> Iterator[Block]:
         )
     if summary.get("seconds") is not None:
         facts.append(("predicted", f"about {format_duration(summary['seconds'])}"))
-    facts.append(
-        ("worked by", f"{counted(summary.get('threads') or 1, 'thread')}, reader {summary.get('reader')}")
-    )
+    reader = f", reader {summary['reader']}" if summary.get("reader") else ""
+    facts.append(("worked by", counted(summary.get("threads") or 1, "thread") + reader))
     yield Facts("Plan", facts)
     if models:
         rows = [
             (str(each.get("name")), format_size(each.get("bytes") or 0), str(each.get("path")))
             for each in models
         ]
-        yield Rows("Sources", "", Table(("model", "size", "path"), rows, frozenset({1})))
+        yield Rows("Sources", "", Table(("model", "size", "path"), rows, frozenset({1})), half=True)
     if summary.get("warnings"):
         yield Words([str(each) for each in summary["warnings"]], "warning")
 
@@ -216,7 +213,9 @@ def sources(results: Result) -> Iterator[Block]:
         files = [
             (str(each.get("path") or each.get("name")), str(len(each.get("files") or ()))) for each in found
         ]
-        yield Rows("The winner's checkpoints", "", Table(("checkpoint", "files"), files, frozenset({1})))
+        yield Rows(
+            "The winner's checkpoints", "", Table(("checkpoint", "files"), files, frozenset({1})), half=True
+        )
     if told.get("versions"):
         yield Facts("Versions", [(str(name), str(each)) for name, each in told["versions"].items() if each])
 

@@ -59,6 +59,8 @@ class Figure:
     plot: Plot
     table: Table | None = None
     controls: Sequence[Toggle | Choice] = ()
+    half: bool = False
+    """Whether half of a wide page is room enough; so with other blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Rows:
     title: str
     says: str
     table: Table
+    half: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Facts:
 
     title: str
     facts: Sequence[tuple[str, str]]
+    half: bool = True
 
 
 @dataclass(frozen=True, slots=True)

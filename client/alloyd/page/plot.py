@@ -10,6 +10,8 @@ from .wording import short
 COLOURS: Final = tuple(f"var(--series-{place})" for place in range(1, 7))
 SIGNED: Final = [[0.0, "var(--below)"], [0.5, "var(--middle)"], [1.0, "var(--above)"]]
 """A scale of colours around zero."""
+STRONG: Final = 0.55
+"""The share of a scale from which on what is written in a cell has the other colour."""
 RISING: Final = [[0.0, "var(--middle)"], [1.0, "var(--above)"]]
 """A scale of colours from nothing upwards."""
 
@@ -138,7 +140,7 @@ def heat(
     signed: bool = True,
     written: Sequence[Sequence[str]] | None = None,
     title: str = "",
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """A heatmap of ``cells``, rows of columns, from ``-most`` (or 0) to ``most``; ``written``: what stands in each."""
     trace: dict[str, Any] = {
         "type": "heatmap",
@@ -158,6 +160,22 @@ def heat(
             "tickformat": ".2~g",
         },
     }
-    if written is not None:
-        trace |= {"text": [list(row) for row in written], "texttemplate": "%{text}", "textfont": {"size": 11}}
-    return trace
+    if written is None:
+        return [trace]
+    places = [
+        (row, column)
+        for row, each in enumerate(cells)
+        for column, value in enumerate(each)
+        if value is not None
+    ]
+    strong = [abs(cells[row][column] or 0.0) > STRONG * most for row, column in places]
+    words = {
+        "type": "scatter",
+        "mode": "text",
+        "x": [column for _, column in places],
+        "y": [row for row, _ in places],
+        "text": [written[row][column] for row, column in places],
+        "textfont": {"size": 11, "color": ["var(--on-strong)" if each else "var(--ink)" for each in strong]},
+        "hoverinfo": "skip",
+    }
+    return [trace, words]

@@ -111,7 +111,7 @@ def _figure(part: _Part) -> Figure:
             )
     known = [value for row in grid for value in row if value is not None]
     small = len(places) <= 14 and len(known) <= 200
-    trace = heat(
+    data = heat(
         grid,
         says,
         most=max(map(abs, known)) or 1.0,
@@ -127,9 +127,9 @@ def _figure(part: _Part) -> Figure:
         shown = [place for place, layer in enumerate(places) if layer == OUTSIDE or layer % 10 == 0]
         across |= {"tickvals": shown, "ticktext": [ticks[place] for place in shown]}
     if part.parameter == "copy":
-        trace["showscale"] = False
+        data[0]["showscale"] = False
     height = 90 + max(16, min(30, 900 // len(grid))) * len(grid)
-    plot = {"data": [trace], "layout": layout(height, xaxis=across, yaxis=rows(row_names, 36))}
+    plot = {"data": data, "layout": layout(height, xaxis=across, yaxis=rows(row_names, 36))}
     where = f" in {short(part.stack)}" if part.stack else ""
     title = (
         "Which model each layer is taken from" if part.parameter == "copy" else f"{part.parameter} by layer"

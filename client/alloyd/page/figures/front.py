@@ -87,7 +87,9 @@ def _figure(
             [points[each][y] for each in ordered],
             COLOURS[0],
             showlegend=False,
-            line={"width": 1, "dash": "dot"},
+            # The edge of what the front beats; of three objectives a picture of two has none.
+            visible=len(measures) == 2,
+            line={"width": 1, "dash": "dot", "shape": "vh" if measures[x].higher else "hv"},
         ),
         marks(rivals, COLOURS[1], "baselines", "diamond", 9),
         marks(ordered, COLOURS[0], "front", "circle", 10),

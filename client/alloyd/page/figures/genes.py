@@ -57,7 +57,14 @@ def _figure(
         [value for value, _ in trials],
         [],
         [COLOURS[0] if each["state"] == "scored" else "var(--series-6)" for _, each in trials],
-        marker={"symbol": exact, "size": 8, "line": {"width": 1.5, "color": "var(--series-6)"}},
+        marker={
+            "symbol": exact,
+            "size": 8,
+            "line": {
+                "width": 1.5,
+                "color": ["var(--card)" if each == "circle" else "var(--series-6)" for each in exact],
+            },
+        },
     )
     trace |= dict(options[0].trace)
     plot = {

@@ -64,7 +64,7 @@ def importance(results: Result) -> Iterator[Figure | Words]:
         }
         top = shown[0]
         said = (
-            f"{short(top['gene'], 60)} mattered most {named}: a forest that explains R² {figure(each.get('skill'))} "
+            f"Most mattered {short(top['gene'], 60)} {named}: a forest that explains R² {figure(each.get('skill'))} "
             f"of {counted(each.get('points') or 0, 'point')} loses {figure(top['mean'])} without it."
         )
         clear = sum(one["mean"] > (finite(one["spread"]) or 0) for one in genes)
@@ -77,6 +77,7 @@ def importance(results: Result) -> Iterator[Figure | Words]:
             said,
             plot,
             Table(("gene", "R² lost", "spread"), body, frozenset({1, 2}), max(0, len(genes) - 5 * MOST)),
+            half=len(found) > 1,
         )
 
 

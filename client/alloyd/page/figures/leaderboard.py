@@ -146,7 +146,7 @@ def _says(objective: Result, scored: Sequence[tuple[float, Judged, Result]], mea
             f"There is no winner yet. Best of {counted(len(scored), 'model')} is {short(each.name)}: {value}."
         )
     each, score = winner
-    said = f"{short(each.name)} has {with_interval(score['value'], score.get('low'), score.get('high'))}."
+    said = f"The winner, {short(each.name)}, has {with_interval(score['value'], score.get('low'), score.get('high'))}."
     verdicts: dict[str, list[str]] = {}
     for _, rival, _ in scored:
         pair = of(objective, rival.against)

@@ -30,34 +30,20 @@ def lineage(results: Result) -> Figure | None:
     xs: list[Any] = []
     ys: list[Any] = []
     for child in drawn:
-        for parent in family[child].get("parents") or ():
+        # A duplicate is the trial whose weights it has.
+        for parent in (*(family[child].get("parents") or ()), family[child].get("of")):
             if parent in drawn:
                 xs += [parent, child, None]
                 ys += [values[parent], values[child], None]
     data = [line(xs, ys, "var(--soft)", line={"width": 1.2}, showlegend=False)]
+    ours = [each for each in drawn if family[each]["origin"] == "optimiser" and each != winner["trial"]]
+    estimated = [each for each in ours if family[each]["state"] == "dropped"]
+    rivals = [each for each in drawn if family[each]["origin"] != "optimiser" and each != winner["trial"]]
     groups = (
         ("winner", COLOURS[2], "star", 15, [each for each in drawn if each == winner["trial"]]),
-        (
-            "ancestors",
-            COLOURS[0],
-            "circle",
-            9,
-            [each for each in drawn if _is(family[each], "scored", winner)],
-        ),
-        (
-            "ancestors, estimated",
-            COLOURS[5],
-            "circle-open",
-            9,
-            [each for each in drawn if _is(family[each], "dropped", winner)],
-        ),
-        (
-            "baselines",
-            COLOURS[1],
-            "diamond",
-            10,
-            [each for each in drawn if family[each]["origin"] != "optimiser" and each != winner["trial"]],
-        ),
+        ("ancestors", COLOURS[0], "circle", 9, [each for each in ours if each not in estimated]),
+        ("ancestors, estimated", COLOURS[5], "circle-open", 9, estimated),
+        ("baselines", COLOURS[1], "diamond", 10, rivals),
     )
     for name, colour, symbol, size, members in groups:
         if members:
@@ -82,18 +68,12 @@ def lineage(results: Result) -> Figure | None:
     }
     depth = max((steps[each] for each in near if each in steps), default=0)
     said = (
-        f"{short(winner['name'])} descends from {counted(len(family) - 1, 'trial')} in "
+        f"The winner, {short(winner['name'])}, descends from {counted(len(family) - 1, 'trial')} in "
         f"{counted(depth, 'generation')}. Lines lead from parents to children."
     )
     if len(family) > MOST:
         said += f" The nearest {MOST} are drawn."
     return Figure("Lineage of the winner", said, plot, _table(family, near, values, measure.title))
-
-
-def _is(trial: Result, state: str, winner: Result) -> bool:
-    return bool(
-        (trial["origin"], trial["state"]) == ("optimiser", state) and trial["trial"] != winner["trial"]
-    )
 
 
 def _steps(family: Mapping[Any, Result], winner: Any) -> dict[Any, int]:

@@ -14,6 +14,8 @@ from ..wording import number
 
 SHOWN: Final = 40
 """Rows of the table; of more samples an even choice."""
+NEAR: Final = 4
+"""A budget is drawn that is at most so many times what was used."""
 _DASHES: Final = ("solid", "dash", "dot")
 
 
@@ -21,7 +23,8 @@ def memory(samples: Sequence[Sample], budget: int | None = None) -> Figure | Non
     """Private and resident memory; ``budget``: the private memory that the job had to stay within."""
     if len(samples) < 2:
         return None
-    scale, unit = _unit(max([*(each.resident for each in samples), budget or 0]))
+    most = max(max(each.private, each.resident) for each in samples)
+    scale, unit = _unit(most)
     times, axis_of_time = _times(samples)
     data = [
         _said(times, samples, [each.private for each in samples], 0, "private", format_size, scale),
@@ -30,6 +33,9 @@ def memory(samples: Sequence[Sample], budget: int | None = None) -> Figure | Non
     peak = max(each.private for each in samples)
     said = f"At most {format_size(peak)} of private memory were in use"
     if budget:
+        said += f", {100 * peak / budget:.0f} % of the budget of {format_size(budget)}"
+    # Far above all else, its line would make a flat one of what happened.
+    if budget and budget <= NEAR * most:
         data.append(
             line(
                 [times[0], times[-1]],
@@ -39,7 +45,6 @@ def memory(samples: Sequence[Sample], budget: int | None = None) -> Figure | Non
                 line={"dash": "dash"},
             )
         )
-        said += f", {100 * peak / budget:.0f} % of the budget of {format_size(budget)}"
     plot = _plot(data, axis_of_time, axis(f"memory, {unit}", rangemode="tozero"))
     said += ". Resident memory also counts pages of sources that the system can take back."
     return Figure("Memory", said, plot, _table(samples))
@@ -67,9 +72,8 @@ def throughput(samples: Sequence[Sample]) -> Figure | None:
         f"in {format_duration(last.t)}, at most {rate(max(reads))} and {rate(max(writes))}. "
         "What the page cache had already is not counted."
     )
-    return Figure(
-        "Reading and writing", said, _plot(data, axis_of_time, axis(f"{unit}/s", rangemode="tozero"))
-    )
+    plot = _plot(data, axis_of_time, axis(f"{unit}/s", rangemode="tozero"))
+    return Figure("Reading and writing", said, plot, half=True)
 
 
 def processors(samples: Sequence[Sample]) -> Figure | None:
@@ -84,7 +88,8 @@ def processors(samples: Sequence[Sample]) -> Figure | None:
     last = samples[-1]
     mean = last.cpu / last.t if last.t > 0 else 0.0
     said = f"{number(mean, 3)} processors were busy on average, {format_duration(last.cpu)} in all."
-    return Figure("Processors", said, _plot(data, axis_of_time, axis("processors", rangemode="tozero")))
+    plot = _plot(data, axis_of_time, axis("processors", rangemode="tozero"))
+    return Figure("Processors", said, plot, half=True)
 
 
 def _rates(samples: Sequence[Sample], total: Callable[[Sample], float]) -> list[float]:

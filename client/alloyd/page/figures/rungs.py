@@ -72,7 +72,7 @@ def rungs(results: Result) -> Figure | None:
         ],
         frozenset({1, 2, 3, 4, 5}),
     )
-    return Figure("Do few items order candidates as many do?", " ".join(said), plot, table)
+    return Figure("Do few items order candidates as many do?", " ".join(said), plot, table, half=True)
 
 
 def _told(each: Result, name: str) -> str:

@@ -85,7 +85,7 @@ def _scores(result: Result, task: Result, metric: Result) -> Figure | None:
         ],
         frozenset({1, 2, 3}),
     )
-    return Figure(short(measure, 60), said, plot, table)
+    return Figure(short(measure, 60), said, plot, table, half=True)
 
 
 def _differences(result: Result, task: Result, metric: Result) -> Figure | None:
@@ -133,6 +133,7 @@ def _differences(result: Result, task: Result, metric: Result) -> Figure | None:
         _says(names, pairs, first),
         plot,
         _table(names, pairs),
+        half=True,
     )
 
 

@@ -32,7 +32,7 @@ def similarity(
     ]
     written = [[figure(each, "+")[:5] for each in row] for row in grid] if n <= 12 else None
     plot = {
-        "data": [heat(grid, says, most=1.0, written=written, title="cosine")],
+        "data": heat(grid, says, most=1.0, written=written, title="cosine"),
         "layout": layout(100 + 34 * n, xaxis=named(short_ones, 16), yaxis=rows(short_ones, 20)),
     }
     pairs = [(value, i, k) for i in range(n) for k in range(i) if (value := grid[i][k]) is not None]
@@ -114,7 +114,7 @@ def _by_part(pairs: Sequence[Result], parts: Sequence[Result], name: str, title:
     if not known:
         return None
     small = len(columns) <= 14 and len(known) <= 200
-    trace = heat(
+    data = heat(
         grid,
         says,
         most=max(abs(value) for value, _, _ in known) or 1.0,
@@ -127,7 +127,7 @@ def _by_part(pairs: Sequence[Result], parts: Sequence[Result], name: str, title:
     if len(columns) > 24:
         across |= {"tickvals": list(range(0, len(columns), 10)), "ticktext": columns[::10]}
     plot = {
-        "data": [trace],
+        "data": data,
         "layout": layout(
             90 + max(18, min(30, 900 // len(order))) * len(order), xaxis=across, yaxis=rows(called, 30)
         ),

@@ -55,4 +55,4 @@ def spent(results: Result) -> Figure | None:
         [(name, f"{count:,}") for name, count in zip(names, counts, strict=True)],
         frozenset({1}),
     )
-    return Figure("What was spent", said, plot, table)
+    return Figure("What was spent", said, plot, table, half=True)
