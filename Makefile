@@ -36,7 +36,7 @@ $(VENV)/.installed-$(KEY):
 # torch first and alone: a CPU build that pip is configured to find is taken, and nothing later replaces it.
 	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt torch
 	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt hatchling
-	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt --no-build-isolation -e '.[daemon,score,search]'
+	@$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt --no-build-isolation -e '.[daemon,page,score,search]'
 	@touch $@
 	@echo "ready: $(VENV)/bin/alloy --help"
 

@@ -222,6 +222,8 @@ _LIBRARIES: Final = (
     ("gguf", "writing GGUF", "gguf", False),
     ("llama_cpp", "writing and scoring GGUF", "gguf", False),
     ("lm_eval", "tasks of lm-evaluation-harness", "lm-eval", False),
+    ("plotly", "the figures of reports and of the page", "page", False),
+    ("h11", "the live page", "page", False),
     ("py3langid", "the language check of answers", "language", False),
 )
 _DISTRIBUTIONS: Final = {

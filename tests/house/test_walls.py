@@ -11,7 +11,7 @@ import pytest
 from house.tree import PARTS, imports, modules, python_files
 
 MAY_IMPORT = {
-    "alloyd": {"msgspec", "zmq", "yaml", "rich"},
+    "alloyd": {"msgspec", "zmq", "yaml", "rich", "h11"},
     "alloyd_kernels": {"numpy", "ml_dtypes", "numba", "llvmlite", "torch", "triton"},
     "alloyd_daemon": {
         "alloyd",

@@ -13,7 +13,6 @@ from . import markup
 from .parts import Head, Section
 from .plotly_script import plotly_script
 
-ASSETS: Final = ("page.css", "page.js")
 NO_SCRIPT: Final = "A script draws the figures, and none runs here; the tables hold their numbers."
 
 
@@ -28,18 +27,44 @@ def document(head: Head, sections: Sequence[Section], *, live: bool) -> str:
     UsageError
         It is not ``live`` and plotly is not installed.
     """
-    if live:
-        style = '<link rel="stylesheet" href="/assets/page.css">'
-        scripts = (
-            '<script src="/assets/plotly.min.js" defer></script><script src="/assets/page.js" defer></script>'
-        )
-        policy = ""
-    else:
-        style = f"<style>{asset('page.css')}</style>"
-        texts = (plotly_script(), asset("page.js"))
-        scripts = "".join(f"<script>{each}</script>" for each in texts)
-        policy = f'<meta http-equiv="Content-Security-Policy" content="{_policy(texts)}">'
     body = "".join(markup.section(each) for each in sections)
+    if live:
+        return live_page(
+            head, body, scripts=("plotly.min.js", "page.js", "listen.js", "live.js"), sections=sections
+        )
+    texts = (plotly_script(), asset("page.js"))
+    return _whole(
+        head,
+        body,
+        sections,
+        style=f"<style>{asset('page.css')}</style>",
+        scripts="".join(f"<script>{each}</script>" for each in texts),
+        policy=f'<meta http-equiv="Content-Security-Policy" content="{_policy(texts)}">',
+    )
+
+
+def live_page(
+    head: Head,
+    body: str,
+    *,
+    scripts: Sequence[str],
+    styles: Sequence[str] = ("page.css",),
+    sections: Sequence[Section] = (),
+) -> str:
+    """A page around ``body``, which is HTML, with its scripts and styles beside it on the server."""
+    return _whole(
+        head,
+        body,
+        sections,
+        style="".join(f'<link rel="stylesheet" href="/assets/{each}">' for each in styles),
+        scripts="".join(f'<script src="/assets/{each}" defer></script>' for each in scripts),
+    )
+
+
+def _whole(
+    head: Head, body: str, sections: Sequence[Section], *, style: str, scripts: str, policy: str = ""
+) -> str:
+    live = not policy
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f"{policy}"
@@ -48,7 +73,7 @@ def document(head: Head, sections: Sequence[Section], *, live: bool) -> str:
         '<link rel="icon" href="data:,">'
         f"<title>{markup.escape(head.title)}</title>{style}</head>"
         f'<body data-live="{str(live).lower()}"><a class="skip" href="#main">to the content</a>'
-        f"{markup.head(head, live=live)}{markup.navigation(sections)}"
+        f"{markup.head(head, live=live)}{markup.navigation(sections) if sections else ''}"
         f'<main id="main" tabindex="-1">{body}</main><noscript><p>{NO_SCRIPT}</p></noscript>'
         f"{scripts}</body></html>\n"
     )

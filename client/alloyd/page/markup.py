@@ -37,7 +37,7 @@ def head(top: Head, *, live: bool) -> str:
     """The bar at the top of a page, which stays there."""
     return tag(
         "header",
-        (tag("a", "all jobs", class_="back", href="/") if live else "")
+        (tag("a", "all jobs", class_="back", href="/") if live and top.kind else "")
         + tag("h1", escape(top.title))
         + (tag("span", escape(top.state), class_="state", data_state=top.state) if top.state else "")
         + tag("button", "theme: auto", type="button", class_="theme", data_do="theme")
