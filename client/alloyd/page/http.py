@@ -21,6 +21,8 @@ PATIENCE: Final = 15.0
 MOST_HEAD: Final = 16_384
 MOST_BODY: Final = 4_096
 PIECE: Final = 65_536
+# h11 counts what is not yet a whole head: a larger piece could be one of any size.
+READ: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ async def _read(state: h11.Connection, reader: asyncio.StreamReader) -> Request 
         except h11.RemoteProtocolError as wrong:
             raise Refused(wrong.error_status_hint) from None
         if event is h11.NEED_DATA:
-            state.receive_data(await reader.read(PIECE))
+            state.receive_data(await reader.read(READ))
         elif isinstance(event, h11.Request):
             head = event
         elif isinstance(event, h11.Data):
