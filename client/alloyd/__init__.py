@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         Subject,
         VerifySpec,
     )
-    from .watch_schema import Watch, WatchSettings
+    from .watch_schema import Rule, Soup, Watch, WatchSettings
 
 __version__ = "0.1.0"
 
@@ -47,9 +47,11 @@ __all__ = [
     "OpenTestSpec",
     "PlanSpec",
     "RebuildSpec",
+    "Rule",
     "Sample",
     "ScoreSpec",
     "SearchSpec",
+    "Soup",
     "Subject",
     "VerifySpec",
     "Watch",
@@ -69,9 +71,11 @@ _HOMES = {
     "OpenTestSpec": "jobs",
     "PlanSpec": "jobs",
     "RebuildSpec": "jobs",
+    "Rule": "watch_schema",
     "Sample": "jobs",
     "ScoreSpec": "jobs",
     "SearchSpec": "jobs",
+    "Soup": "watch_schema",
     "Subject": "jobs",
     "VerifySpec": "jobs",
     "Watch": "watch_schema",

@@ -266,9 +266,10 @@ class AsyncClient:
         """See :meth:`alloyd.Client.watches`."""
         return await self._ask(wire.ListWatches(), list[Watch])
 
-    async def watch_add(self, path: PathLike, **settings: Any) -> Watch:
+    async def watch_add(self, path: PathLike, *, existing: bool = False, **settings: Any) -> Watch:
         """See :meth:`alloyd.Client.watch_add`."""
-        return await self._ask(wire.WatchAdd(place_for(path, self.far), WatchSettings(**settings)), Watch)
+        wanted = WatchSettings(**settings)
+        return await self._ask(wire.WatchAdd(place_for(path, self.far), wanted, existing), Watch)
 
     async def watch_remove(self, path: PathLike) -> bool:
         """See :meth:`alloyd.Client.watch_remove`."""

@@ -332,9 +332,13 @@ class Client:
         """Put a job first (``top``) or last (``bottom``) in the queue, or give it another priority; the job then."""
         return self._ask(wire.Move(job, to), Job)
 
-    def watch_add(self, path: PathLike, **settings: Any) -> Watch:
-        """Watch a folder, or watch it otherwise; ``settings`` are fields of :class:`alloyd.WatchSettings`."""
-        return self._ask(wire.WatchAdd(place_for(path, self.far), WatchSettings(**settings)), Watch)
+    def watch_add(self, path: PathLike, *, existing: bool = False, **settings: Any) -> Watch:
+        """Watch a folder, or watch it otherwise; ``settings`` are fields of :class:`alloyd.WatchSettings`.
+
+        Of models that are there already its rules take no notice, unless ``existing``; then what failed is tried again.
+        """
+        wanted = WatchSettings(**settings)
+        return self._ask(wire.WatchAdd(place_for(path, self.far), wanted, existing), Watch)
 
     def watch_remove(self, path: PathLike) -> bool:
         """Watch a folder no longer; whether it was watched. What was taken from it is brought to its end."""

@@ -1,14 +1,16 @@
-"""The verb watch: folders in which recipes are dropped."""
+"""The verb watch: folders in which recipes are dropped, and models that rules wait for."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from . import watch_rules
 from .connecting import client_of
 from .console import Console
 from .errors import UsageError
 from .specs import place_for
-from .watch_schema import Watch
+from .watch_schema import Rule, RunningSoup, Watch
 
 
 def watch(options: argparse.Namespace, console: Console) -> int:
@@ -32,6 +34,8 @@ def watch(options: argparse.Namespace, console: Console) -> int:
                 mode=options.mode,
                 in_flight=options.in_flight,
                 duplicates=options.duplicates,
+                rules=_rules(options),
+                existing=options.existing,
             )
             console.show(one.path)
             console.result(one)
@@ -45,6 +49,24 @@ def watch(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _rules(options: argparse.Namespace) -> tuple[Rule, ...]:
+    """The rules of --rules, which must not lie where they would be taken for a dropped recipe."""
+    if options.rules is None:
+        if options.existing:
+            raise UsageError(
+                "--existing is about models, and there are no rules for them", hint="--rules FILE"
+            )
+        return ()
+    file = Path(options.rules).absolute()
+    if file.parent.resolve() == Path(options.folder).resolve():
+        raise UsageError(
+            f"{file.name} lies in the watched folder, where it would be taken for a recipe",
+            hint="Put it and its templates beside the folder, or into one of its subfolders.",
+            path=str(file),
+        )
+    return watch_rules.load(file)
+
+
 def _show(one: Watch, console: Console) -> None:
     counts = (
         ", ".join(f"{number} {state}" for state, number in sorted(one.claims.items())) or "nothing taken yet"
@@ -52,7 +74,21 @@ def _show(one: Watch, console: Console) -> None:
     console.show(f"{one.path}  {one.state}{f', {one.mode}' if one.mode else ''}: {counts}")
     if one.message:
         console.show(f"  {one.message}")
+    soups = {each.rule: each for each in one.soups}
+    for rule in one.settings.rules:
+        console.show(f"  {_words(rule, soups.get(rule.name))}")
     for each in one.waiting:
         console.show(f"  {each.name}: {each.why}")
     if one.waits > len(one.waiting):
         console.show(f"  and {one.waits - len(one.waiting)} more")
+
+
+def _words(rule: Rule, soup: RunningSoup | None) -> str:
+    """A rule in one line: what it waits for, and of a running soup how it is."""
+    text = f"rule {rule.name}: {rule.kind} for each new {' or '.join(rule.match)}"
+    if rule.base:
+        text += f" made from {rule.base}"
+    if rule.soup is not None:
+        now = soup or RunningSoup(rule.name, rule.soup.start)
+        text += f"; soup {now.current}, {now.kept} kept, {now.rejected} rejected"
+    return text

@@ -83,6 +83,10 @@ class DocumentReader:
         self.problem(place, f"{self.dotted(place)} must be text, not {found}", hint)
         return None
 
+    def texts(self, value: Plain, place: Place) -> tuple[str, ...]:
+        """A list of texts; one text is a list of one."""
+        return self.entries([value] if isinstance(value, str) else value, place, self.text)
+
     def scalar(self, value: Plain, place: Place) -> Scalar | None:
         if value is None or isinstance(value, dict | list):
             self.problem(

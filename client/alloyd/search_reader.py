@@ -334,10 +334,6 @@ class SearchReader(DocumentReader):
         known = kind.__struct_fields__
         return {key: each for key, each in self.mapping(value, at, known).items() if each is not None}
 
-    def texts(self, value: Plain, at: Place) -> tuple[str, ...]:
-        """A list of texts; one text is a list of one."""
-        return self.entries([value] if isinstance(value, str) else value, at, self.text)
-
     def count(
         self, fields: Mapping[str, Plain], at: Place, key: str, low: int, high: int, default: Any = None
     ) -> Any:

@@ -4,12 +4,42 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from .errors import UsageError
 from .priority import LARGEST_PRIORITY
+
+KEEP: Final = ("better", "not_worse")
+
+
+class Soup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A running soup: it begins as the model ``start``; a candidate takes its place if ``score``, some tasks, says so.
+
+    ``keep``: when it is kept: ``better``, where the paired comparison of a task says so and that of none says worse;
+    ``not_worse``, where that of none says worse.
+    """
+
+    start: str
+    score: tuple[str, ...]
+    keep: Literal["better", "not_worse"] = "better"
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is done with each new model whose name one of the globs ``match`` matches.
+
+    ``base``: only with fine-tunes of that model, and with its adapters. ``template``: the text of a recipe or of a
+    search spec (``kind``), in which ``{model}`` stands for the new model, ``{base}`` for the base, and ``{soup}`` for
+    the running soup. Relative paths start at the watched folder. A model is used once under a rule of one ``name``.
+    """
+
+    name: str
+    match: tuple[str, ...]
+    kind: Literal["recipe", "search"]
+    template: str
+    base: str = ""
+    soup: Soup | None = None
 
 
 class WatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,7 +50,7 @@ class WatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     without a change before a file counts as whole (``None``: 2, or 10 where the folder is polled). ``rescan``: seconds
     between two looks when nothing rings. ``mode``: how changes are noticed; ``auto`` polls network file systems.
     ``in_flight``: how many of its jobs may wait or run at a time. ``duplicates``: what becomes of a file whose content
-    has been done before.
+    has been done before. ``rules``: what is done with new models.
     """
 
     out: str = ""
@@ -31,6 +61,7 @@ class WatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Literal["auto", "inotify", "polling"] = "auto"
     in_flight: int = 16
     duplicates: Literal["skip", "run"] = "skip"
+    rules: tuple[Rule, ...] = ()
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -40,13 +71,23 @@ class Waiting(msgspec.Struct, frozen=True):
     why: str
 
 
+class RunningSoup(msgspec.Struct, frozen=True):
+    """A soup as it is: the model that it is now, and how many candidates it took in and turned down."""
+
+    rule: str
+    current: str
+    kept: int = 0
+    rejected: int = 0
+
+
 class Watch(msgspec.Struct, frozen=True):
     """A watched folder as the daemon knows it.
 
     ``mode`` is ``inotify`` or ``polling`` (empty until the first look); ``state`` is ``new``, ``ok``, ``leaving``, or
     ``unknown`` (the folder cannot be seen, or is not the one that was added: nothing is concluded from what is not
     there). ``message`` says what is worth knowing, ``scanned`` when it was last looked at. ``claims`` counts what was
-    taken, by state; ``waiting`` is what is not taken yet, at most 50 of ``waits``.
+    taken, by state; ``waiting`` is what is not taken yet, at most 50 of ``waits``. ``soups`` are those of its rules
+    that have begun.
     """
 
     path: str
@@ -58,6 +99,7 @@ class Watch(msgspec.Struct, frozen=True):
     claims: dict[str, int] = {}
     waits: int = 0
     waiting: tuple[Waiting, ...] = ()
+    soups: tuple[RunningSoup, ...] = ()
 
 
 def check(path: str, settings: WatchSettings) -> None:

@@ -166,10 +166,14 @@ class GetMetrics(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WatchAdd(Struct, frozen=True, forbid_unknown_fields=True):
-    """Watch the folder ``path``, or watch it otherwise."""
+    """Watch the folder ``path``, or watch it otherwise.
+
+    ``existing``: models that are there already count as new, and those that a rule failed with are tried again.
+    """
 
     path: str
     settings: WatchSettings = WatchSettings()
+    existing: bool = False
 
 
 class WatchRemove(Struct, frozen=True, forbid_unknown_fields=True):

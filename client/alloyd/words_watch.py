@@ -14,7 +14,11 @@ def add(
     nested: Callable[[Any, str, str], argparse.ArgumentParser],
 ) -> None:
     """Register the verb ``watch``, and by ``nested`` what may be said behind it."""
-    one = verb("watch", "cli_watch", "Run recipes and search specs that are dropped into a folder.")
+    one = verb(
+        "watch",
+        "cli_watch",
+        "Run what is dropped into a folder: recipes, search specs, and models that rules wait for.",
+    )
     actions = one.add_subparsers(dest="action", metavar="add|list|rm", required=True)
     more = nested(actions, "add", "watch a folder, or watch it otherwise")
     more.add_argument("folder", metavar="DIR")
@@ -44,6 +48,12 @@ def add(
         choices=("skip", "run"),
         default="skip",
         help="what becomes of content that was done before",
+    )
+    more.add_argument("--rules", metavar="FILE", help="what is done with new models (docs/watch-folders.md)")
+    more.add_argument(
+        "--existing",
+        action="store_true",
+        help="models that are there already count as new, and what failed is tried again",
     )
     nested(actions, "list", "show watched folders and what waits in them")
     less = nested(actions, "rm", "watch a folder no longer")

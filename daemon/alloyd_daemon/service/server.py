@@ -392,7 +392,14 @@ class Server:
         for path in (request.path, wanted.out, *wanted.roots):
             if path:
                 check_path(path, caller, self._loaded.settings, output=path not in wanted.roots)
-        return self._watch.add(request.path, request.settings)
+        settings = self._loaded.settings
+        return self._watch.add(
+            request.path,
+            wanted,
+            existing=request.existing,
+            model_roots=settings.model_roots(),
+            hub=settings.hub(),
+        )
 
     def _do_watch_remove(self, request: wire.WatchRemove) -> bool:
         return self._watch.remove(request.path)

@@ -11,12 +11,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from alloyd.errors import StoreError
+from alloyd.errors import StoreError, UsageError
 from alloyd.jobs import Event, JobState
 from alloyd.paths import Home
+from alloyd.recipe import ModelRef
+from alloyd.watch_rules import check as check_rules
 from alloyd.watch_schema import Watch, WatchSettings, check
 
+from ..recipes.models import resolve
+from ..watch.dropped import allowed, hold
 from ..watch.identity import identity
 from ..watch.ledger import FILE, Ledger
 from .prometheus import Family, by_label
@@ -53,11 +58,37 @@ class WatchProcess:
             self._ledger = Ledger(self._home.root / FILE)
         return self._ledger
 
-    def add(self, path: str, settings: WatchSettings) -> Watch:
-        """Watch a folder, or watch it otherwise. Raises UsageError for what cannot be watched."""
+    def add(
+        self,
+        path: str,
+        settings: WatchSettings,
+        *,
+        existing: bool = False,
+        model_roots: Sequence[Path] = (),
+        hub: Path | None = None,
+    ) -> Watch:
+        """Watch a folder, or watch it otherwise.
+
+        ``existing``: models that are there count as new. ``model_roots`` and ``hub``: where else models are found.
+
+        Raises
+        ------
+        AlloydError
+            The folder cannot be watched, or a rule is wrong or names what lies elsewhere.
+        """
         check(path, settings)
         path = os.path.normpath(path)
-        self._open().add(path, settings, *identity(path))
+        numbers = identity(path)
+        check_rules(settings.rules)
+        roots = allowed(path, settings, [*model_roots, *([hub] if hub else [])])
+        for rule in settings.rules:
+            models = [rule.base] if rule.base else []
+            models += [] if rule.soup is None else [rule.soup.start]
+            tasks = () if rule.soup is None else rule.soup.score
+            hold([*models, *tasks], f"the rule {rule.name}", Path(path), roots)
+            for model in models:
+                resolve(ModelRef.parse(model), base_dir=Path(path), roots=model_roots, hf_home=hub)
+        self._open().add(path, settings, *numbers, present=_present(path, settings), existing=existing)
         self._wanted = True
         self.step()
         self.poke()
@@ -130,3 +161,14 @@ class WatchProcess:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
         self._process = None
+
+
+def _present(path: str, settings: WatchSettings) -> list[str]:
+    """The signatures of the models that are in a folder whose rules begin to count."""
+    # Loaded here: the daemon starts without the libraries that reading models takes.
+    from ..watch.model_folders import candidates
+
+    try:
+        return [each.signature for each in candidates(path, settings)] if settings.rules else []
+    except OSError as wrong:
+        raise UsageError(f"the folder {path} cannot be read: {wrong.strerror}", path=path) from None

@@ -6,15 +6,19 @@ import os
 import select
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from alloyd.paths import Home
 
+from ..recipes.models import resolve
 from ..service.log_file import begin
 from .bell import Bell
 from .drops import Drops
-from .ledger import FILE, Ledger
+from .ledger import FILE, Folder, Ledger
 from .link import Link
+from .newcomers import Newcomers
+from .rules import Rules
 from .watcher import Watcher
 
 
@@ -27,8 +31,14 @@ def main(home: Path) -> None:
     settings = link.settings()
     begin(Home(home), settings.daemon, "watch")
     places = (*settings.model_roots(), settings.hub())
+    find = partial(resolve, roots=settings.model_roots(), hf_home=settings.hub())
     with Ledger(home / FILE) as ledger:
-        watcher = Watcher(ledger, Drops(ledger, link, places), bell)
+
+        def newcomers(folder: Folder, settle: float) -> Newcomers:
+            return Newcomers(folder, ledger, places, find, settle)
+
+        drops, rules = Drops(ledger, link, places), Rules(ledger, link, places, find)
+        watcher = Watcher(ledger, drops, rules, newcomers, bell)
         while True:
             wait = watcher.step()
             ready, _, _ = select.select([0, bell.descriptor], [], [], min(wait, 60.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import blake2b
@@ -17,6 +17,7 @@ from alloyd.errors import AlloydError, RecipeError, UsageError
 from alloyd.jobs import MergeSpec, SearchSpec, Spec
 from alloyd.recipe_file import MAX_BYTES, decode
 from alloyd.strict_yaml import documents
+from alloyd.watch_schema import WatchSettings
 
 from ..checkpoints.small_file import read_small
 
@@ -104,23 +105,32 @@ def confine(text: str, name: str, base: Path, roots: Sequence[Path]) -> None:
     UsageError
         It names such a path.
     """
+    hold([each for one in documents(text, name=name) for each in _texts(one.value)], name, base, roots)
+
+
+def hold(texts: Iterable[str], name: str, base: Path, roots: Sequence[Path]) -> None:
+    """Refuse ``texts`` of which one, as ``name`` has it, is a path that exists outside ``roots``. Raises UsageError."""
     allowed = [Path(os.path.realpath(root)) for root in roots]
-    for document in documents(text, name=name):
-        for value in _texts(document.value):
-            for each in _paths(value):
-                try:
-                    path = base / Path(each).expanduser()
-                    if not os.path.lexists(path):
-                        continue
-                except (ValueError, RuntimeError, OSError):
-                    continue
-                real = Path(os.path.realpath(path))
-                if not any(real.is_relative_to(root) for root in allowed):
-                    raise UsageError(
-                        f"{name} names {each}, which lies outside the folders that recipes dropped here may use",
-                        hint="Add its folder: alloy watch add DIR --root FOLDER.",
-                        path=str(real),
-                    )
+    for each in (part for text in texts for part in _paths(text)):
+        try:
+            path = base / Path(each).expanduser()
+            if not os.path.lexists(path):
+                continue
+        except (ValueError, RuntimeError, OSError):
+            continue
+        real = Path(os.path.realpath(path))
+        if not any(real.is_relative_to(root) for root in allowed):
+            raise UsageError(
+                f"{name} names {each}, which lies outside the folders that recipes dropped here may use",
+                hint="Add its folder: alloy watch add DIR --root FOLDER.",
+                path=str(real),
+            )
+
+
+def allowed(folder: str, settings: WatchSettings, places: Sequence[Path]) -> list[Path]:
+    """The folders that recipes and rules of a watched folder may use; ``places`` are those of every folder."""
+    own = (folder, settings.out, *settings.roots)
+    return [*(Path(each) for each in own if each), *places]
 
 
 def _texts(value: Any) -> Iterator[str]:

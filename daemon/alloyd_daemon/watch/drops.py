@@ -8,7 +8,6 @@ ending      where it goes is decided; sidecars and the move may or may not be th
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +25,6 @@ from .link import Daemon, passes
 
 MOST_TRIALS = 5
 """Times that a claim is taken up without getting further, before it is put away as failed."""
-SEARCH_FILES = ("results.json", "winner.yaml", "winner.mergekit.yaml")
 
 
 class Drops:
@@ -81,17 +79,8 @@ class Drops:
         except (AlloydError, OSError) as wrong:
             return self._refuse(folder, claim, dropped.as_error(wrong))
         again = next((each.out for each in reversed(earlier) if each.out), "")
-        out = again or self._out(folder, claim)
+        out = again or moves.output_place(folder, claim, self._ledger, claim.name.rsplit(".", 1)[0])
         return self._ledger.change(claim.id, kind=kind, attempt=attempt, out=out, state="claimed", trials=0)
-
-    def _out(self, folder: Folder, claim: Claim) -> str:
-        parent = Path(folder.settings.out or Path(folder.path, "out"))
-        stem = claim.name.rsplit(".", 1)[0]
-        place = moves.free_place(parent, stem)
-        while self._ledger.out_taken(claim, str(place)):
-            stem += "~"
-            place = moves.free_place(parent, stem)
-        return str(place)
 
     def _submit(self, folder: Folder, claim: Claim) -> Claim:
         if claim.trials > MOST_TRIALS:
@@ -100,8 +89,7 @@ class Drops:
         try:
             found = dropped.read(moves.work_place(folder, claim))
             kind, text = dropped.kind_of(found)
-            allowed = (folder.path, folder.settings.out, *folder.settings.roots)
-            roots = [*(Path(each) for each in allowed if each), *self._roots]
+            roots = dropped.allowed(folder.path, folder.settings, self._roots)
             dropped.confine(text, claim.name, Path(folder.path), roots)
             spec = dropped.spec_of(kind, text, claim.name, folder.path, claim.out)
             Path(claim.out).parent.mkdir(parents=True, exist_ok=True)
@@ -133,21 +121,18 @@ class Drops:
             return claim
         if job.state is JobState.DONE:
             if claim.kind == "search":
-                self._copy_search(claim, job)
+                moves.copy_search(claim, job)
             return self._decide(folder, claim, "done")
         why = AlloydError.from_dict(job.error or {"message": f"{job.id} is {job.state.value}"})
         return self._refuse(folder, claim, why)
 
-    def _copy_search(self, claim: Claim, job: Job) -> None:
-        source = Path(str((job.result or {}).get("folder", "")))
-        Path(claim.out).mkdir(parents=True, exist_ok=True)
-        for name in SEARCH_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, Path(claim.out, name))
-
     def _refuse(self, folder: Folder, claim: Claim, error: AlloydError) -> Claim:
-        sidecars = moves.failure(error, claim, folder)
+        sidecars = self._failure(folder, claim, error)
         return self._decide(folder, claim, "failed", plan=sidecars[".error.json"])
+
+    def _failure(self, folder: Folder, claim: Claim, error: AlloydError) -> dict[str, str]:
+        retry = f"Put it right, or leave it as it is, and move it back into {folder.path}."
+        return moves.failure(error, claim, retry)
 
     def _decide(self, folder: Folder, claim: Claim, where: str, **fields: object) -> Claim:
         """Write down where the file goes, once; what follows repeats itself after a kill."""
@@ -160,13 +145,13 @@ class Drops:
         failed = Path(claim.target).parent.name == "failed"
         if failed:
             told = AlloydError.from_dict(msgspec.json.decode(claim.plan, type=dict[str, Any]))
-            sidecars = moves.failure(told, claim, folder)
+            sidecars = self._failure(folder, claim, told)
         elif claim.plan == "duplicate":
             note = "The same content was done before; nothing was run again (alloy watch add --duplicates run does)."
             sidecars = moves.success(claim, duplicate=True, note=note)
         else:
             result = self._daemon.job(claim.job).result or {}
-            sidecars = moves.success(claim, duplicate=False, result=_brief(result))
+            sidecars = moves.success(claim, duplicate=False, result=moves.brief(result))
             for ending in (".error.json", ".error.txt"):
                 Path(folder.path, "failed", claim.name + ending).unlink(missing_ok=True)
         moves.put_away(folder, claim, sidecars)
@@ -182,8 +167,3 @@ class Drops:
             moves.replace(place, told)
         except OSError:
             return
-
-
-def _brief(result: dict[str, object]) -> dict[str, object]:
-    """The plain values of a result; the rest is in the job."""
-    return {key: value for key, value in result.items() if isinstance(value, str | int | float | bool)}

@@ -21,14 +21,13 @@ import msgspec
 from msgspec import Struct
 
 from alloyd.errors import StoreError
-from alloyd.watch_schema import Watch, WatchSettings
+from alloyd.watch_schema import RunningSoup, Watch, WatchSettings
 
 from ..faults import reach
 from ..transaction import transaction
 
 FILE: Final = "watch.sqlite"
-VERSION: Final = 1
-SCHEMA: Final = (
+FIRST: Final = (
     """
     CREATE TABLE folders (
         id       TEXT PRIMARY KEY,
@@ -63,17 +62,49 @@ SCHEMA: Final = (
     "CREATE INDEX claims_by_state ON claims (folder, state)",
     "CREATE INDEX claims_by_digest ON claims (folder, digest)",
 )
+MODELS: Final = (
+    "ALTER TABLE folders ADD COLUMN added TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE claims ADD COLUMN rule TEXT NOT NULL DEFAULT ''",  # of a model; '' for a dropped file
+    "ALTER TABLE claims ADD COLUMN path TEXT NOT NULL DEFAULT ''",  # of a model
+    "ALTER TABLE claims ADD COLUMN soup TEXT NOT NULL DEFAULT ''",  # that it is merged with and compared to
+    "ALTER TABLE claims ADD COLUMN judge TEXT NOT NULL DEFAULT ''",  # the job that compares them
+    # Whatever is killed when: a model is claimed under a rule once.
+    "CREATE UNIQUE INDEX claims_of_models ON claims (folder, rule, digest) WHERE rule != ''",
+    """
+    CREATE TABLE present (  -- models that were there when a rule was added
+        folder    TEXT NOT NULL,
+        rule      TEXT NOT NULL,
+        signature TEXT NOT NULL,
+        PRIMARY KEY (folder, rule, signature)
+    ) WITHOUT ROWID
+    """,
+    "CREATE TABLE identities (signature TEXT PRIMARY KEY, identity TEXT NOT NULL) WITHOUT ROWID",
+    """
+    CREATE TABLE soups (
+        folder  TEXT NOT NULL,
+        rule    TEXT NOT NULL,
+        current TEXT NOT NULL,
+        PRIMARY KEY (folder, rule)
+    ) WITHOUT ROWID
+    """,
+)
+VERSIONS: Final = (FIRST, MODELS)
+"""What leads from each version of the file to the next."""
 
-State = Literal["claiming", "claimed", "submitted", "ending", "done", "failed", "duplicate"]
-OPEN: Final = ("claiming", "claimed", "submitted", "ending")
+State = Literal[
+    "claiming", "claimed", "submitted", "scoring", "ending", "done", "failed", "duplicate", "known"
+]
+KEPT: Final = "kept"
+"""The plan of a claim whose candidate became the soup; that of the others is ``rejected``."""
+OPEN: Final = ("claiming", "claimed", "submitted", "scoring", "ending")
 
 FOLDERS: Final = "SELECT * FROM folders ORDER BY path"
 FOLDER: Final = "SELECT * FROM folders WHERE path = ?"
 PUT_FOLDER: Final = """
-    INSERT INTO folders (id, path, settings, device, inode) VALUES (?, ?, ?, ?, ?)
+    INSERT INTO folders (id, path, settings, device, inode, added) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (path) DO UPDATE SET
         settings = excluded.settings, device = excluded.device, inode = excluded.inode, marked = 0,
-        removed = 0
+        removed = 0, added = excluded.added
 """
 REMOVE_FOLDER: Final = "UPDATE folders SET removed = 1 WHERE path = ? AND removed = 0"
 DROP_FOLDER: Final = "DELETE FROM folders WHERE id = ? AND removed = 1"
@@ -84,14 +115,37 @@ INSERT_CLAIM: Final = """
 """
 CLAIM: Final = "SELECT * FROM claims WHERE id = ?"
 OPEN_CLAIMS: Final = """
-    SELECT * FROM claims WHERE folder = ? AND state IN ('claiming', 'claimed', 'submitted', 'ending') ORDER BY number
+    SELECT * FROM claims
+    WHERE folder = ? AND state IN ('claiming', 'claimed', 'submitted', 'scoring', 'ending') ORDER BY number
 """
 SAME_CONTENT: Final = """
-    SELECT * FROM claims WHERE folder = ? AND digest = ? AND id != ? ORDER BY number
+    SELECT * FROM claims WHERE folder = ? AND digest = ? AND id != ? AND rule = '' ORDER BY number
 """
 OUT_TAKEN: Final = "SELECT 1 FROM claims WHERE folder = ? AND out = ? AND id != ? AND digest != ? LIMIT 1"
 COUNTS: Final = "SELECT state, COUNT(*) FROM claims WHERE folder = ? GROUP BY state"
 FORGET: Final = "DELETE FROM claims WHERE id = ?"
+CLAIM_MODEL: Final = """
+    INSERT OR IGNORE INTO claims (id, folder, kind, name, digest, state, created, ended, rule, path)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+MODEL_CLAIM: Final = "SELECT 1 FROM claims WHERE folder = ? AND rule = ? AND digest = ?"
+OURS: Final = "SELECT 1 FROM claims WHERE folder = ? AND out = ? LIMIT 1"
+PUT_PRESENT: Final = "INSERT OR IGNORE INTO present VALUES (?, ?, ?)"
+PRESENT: Final = "SELECT 1 FROM present WHERE folder = ? AND rule = ? AND signature = ?"
+NO_MORE_PRESENT: Final = "DELETE FROM present WHERE folder = ?"
+RELEASE: Final = "DELETE FROM claims WHERE folder = ? AND rule != '' AND state IN ('known', 'failed')"
+PUT_IDENTITY: Final = "INSERT OR REPLACE INTO identities VALUES (?, ?)"
+SOUP: Final = "SELECT current FROM soups WHERE folder = ? AND rule = ?"
+BEGIN_SOUP: Final = "INSERT OR IGNORE INTO soups VALUES (?, ?, ?)"
+SET_SOUP: Final = "UPDATE soups SET current = ? WHERE folder = ? AND rule = ?"
+DECIDE: Final = "UPDATE claims SET state = 'ending', plan = ?, target = ? WHERE id = ?"
+TRIED: Final = "SELECT COUNT(*) FROM claims WHERE folder = ? AND rule = ? AND soup != ''"
+SOUPS: Final = """
+    SELECT soups.rule, current, COALESCE(SUM(plan = 'kept'), 0), COALESCE(SUM(plan = 'rejected'), 0)
+    FROM soups LEFT JOIN claims ON claims.folder = soups.folder AND claims.rule = soups.rule AND state = 'done'
+    WHERE soups.folder = ? GROUP BY soups.rule ORDER BY soups.rule
+"""
+IDENTITY: Final = "SELECT identity FROM identities WHERE signature = ?"
 
 
 class Folder(Struct, frozen=True):
@@ -105,6 +159,7 @@ class Folder(Struct, frozen=True):
     marked: bool
     removed: bool
     status: str
+    added: str
 
 
 class Claim(Struct, frozen=True):
@@ -125,6 +180,10 @@ class Claim(Struct, frozen=True):
     target: str
     created: str
     ended: str | None
+    rule: str
+    path: str
+    soup: str
+    judge: str
 
 
 class Ledger:
@@ -158,12 +217,14 @@ class Ledger:
         self._db.execute("PRAGMA synchronous = FULL")
         with self._writing():
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version > VERSION:
-                raise self._unusable(f"it is of version {version}, and this program knows up to {VERSION}")
-            if not version:
-                for statement in SCHEMA:
+            if version > len(VERSIONS):
+                raise self._unusable(
+                    f"it is of version {version}, and this program knows up to {len(VERSIONS)}"
+                )
+            for statements in VERSIONS[version:]:
+                for statement in statements:
                     self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {VERSION}")
+            self._db.execute(f"PRAGMA user_version = {len(VERSIONS)}")
 
     def __enter__(self) -> Self:
         return self
@@ -208,12 +269,35 @@ class Ledger:
         """All watched folders, by path."""
         return [_folder(row) for row in self._rows(FOLDERS)]
 
-    def add(self, path: str, settings: WatchSettings, device: int, inode: int) -> Folder:
-        """Watch ``path``, or watch it otherwise; what was claimed there before stays known."""
+    def add(
+        self,
+        path: str,
+        settings: WatchSettings,
+        device: int,
+        inode: int,
+        *,
+        present: Sequence[str] = (),
+        existing: bool = False,
+    ) -> Folder:
+        """Watch ``path``, or watch it otherwise; what was claimed there before stays known.
+
+        Rules that it did not have take models of the signatures ``present`` for known. With ``existing`` none are,
+        and models that a rule failed with are new again.
+        """
         text = msgspec.json.encode(settings).decode()
         # The same id each time, so that a folder that is added again knows what was done in it.
         name = blake2b(os.fsencode(f"{self.path}\0{path}"), digest_size=6).hexdigest()
-        self._write(PUT_FOLDER, (name, path, text, device, inode))
+        before = [_folder(row) for row in self._rows(FOLDER, path)]
+        known = {each.name for folder in before for each in folder.settings.rules}
+        fresh = () if existing else [each.name for each in settings.rules if each.name not in known]
+        with self._writing():
+            self._db.execute(PUT_FOLDER, (name, path, text, device, inode, self._now().isoformat()))
+            if existing:
+                self._db.execute(NO_MORE_PRESENT, (name,))
+                self._db.execute(RELEASE, (name,))
+            self._db.executemany(
+                PUT_PRESENT, [(name, rule, signature) for rule in fresh for signature in present]
+            )
         return _folder(self._rows(FOLDER, path)[0])
 
     def remove(self, path: str) -> bool:
@@ -240,6 +324,7 @@ class Ledger:
             fields = {key: msgspec.json.decode(value) for key, value in status.items()}
             fields |= {"path": folder.path, "settings": msgspec.to_builtins(folder.settings)}
             fields["claims"] = self.counts(folder.id)
+            fields["soups"] = msgspec.to_builtins(self.soups(folder.id))
             if folder.removed:
                 fields["state"] = "leaving"
             found.append(msgspec.convert(fields, type=Watch))
@@ -252,6 +337,15 @@ class Ledger:
         own = uuid4().hex[:12]
         self._write(INSERT_CLAIM, (own, folder, name, digest, self._now().isoformat()))
         return self.get(own)
+
+    def claim_model(
+        self, folder: str, rule: str, kind: str, *, name: str, path: str, digest: str, known: bool = False
+    ) -> Claim | None:
+        """Begin a claim of a model under a rule; ``None`` if it has one. A ``known`` model is claimed and no more."""
+        own, now = uuid4().hex[:12], self._now().isoformat()
+        state, ended = ("known", now) if known else ("claimed", None)
+        values = (own, folder, kind, name, digest, state, now, ended, rule, path)
+        return self.get(own) if self._write(CLAIM_MODEL, values) else None
 
     def get(self, claim: str) -> Claim:
         """A claim as it is now."""
@@ -282,6 +376,51 @@ class Ledger:
     def out_taken(self, claim: Claim, out: str) -> bool:
         """Whether other content has been given the place ``out``."""
         return bool(self._rows(OUT_TAKEN, claim.folder, out, claim.id, claim.digest))
+
+    def has_model(self, folder: str, rule: str, digest: str) -> bool:
+        """Whether a model of this content has been claimed under a rule, or was known to it."""
+        return bool(self._rows(MODEL_CLAIM, folder, rule, digest))
+
+    def was_present(self, folder: str, rule: str, signature: str) -> bool:
+        """Whether a model was there, as it is now, when a rule was added."""
+        return bool(self._rows(PRESENT, folder, rule, signature))
+
+    def is_ours(self, folder: str, path: str) -> bool:
+        """Whether ``path`` is the output of a claim of this folder."""
+        return bool(self._rows(OURS, folder, path))
+
+    def soup(self, folder: str, rule: str) -> str:
+        """The model that a running soup is now; empty if it has not begun."""
+        return next((str(row[0]) for row in self._rows(SOUP, folder, rule)), "")
+
+    def begin_soup(self, folder: str, rule: str, start: str) -> str:
+        """Begin a soup that has not begun; the model that it is now."""
+        self._write(BEGIN_SOUP, (folder, rule, start))
+        return self.soup(folder, rule)
+
+    def tried(self, folder: str, rule: str) -> int:
+        """How many candidates of a soup there have been, one that begins now included."""
+        return 1 + int(self._rows(TRIED, folder, rule)[0][0])
+
+    def weigh(self, claim: Claim, *, kept: bool, target: str) -> Claim:
+        """Decide of a claim's candidate: it becomes the soup, or does not, in the moment in which that is known."""
+        with self._writing():
+            if kept:
+                self._db.execute(SET_SOUP, (claim.out, claim.folder, claim.rule))
+            self._db.execute(DECIDE, (KEPT if kept else "rejected", target, claim.id))
+        return self.get(claim.id)
+
+    def soups(self, folder: str) -> list[RunningSoup]:
+        """The running soups of a folder, as people see them."""
+        return [RunningSoup(*row) for row in self._rows(SOUPS, folder)]
+
+    def identity(self, signature: str) -> str:
+        """The content of files that were looked at before; empty if they were not."""
+        return next((str(row[0]) for row in self._rows(IDENTITY, signature)), "")
+
+    def keep_identity(self, signature: str, identity: str) -> None:
+        """Remember the content of files by their signature."""
+        self._write(PUT_IDENTITY, (signature, identity))
 
     def counts(self, folder: str) -> dict[str, int]:
         """The number of a folder's claims by state."""

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from alloyd.errors import AlloydError, Problems
+from alloyd.jobs import Job
 
 from ..checkpoints.durable import sync_folder, write_file
 from .identity import WORK
-from .ledger import Claim, Folder
+from .ledger import Claim, Folder, Ledger
+
+SEARCH_FILES = ("results.json", "winner.yaml", "winner.mergekit.yaml")
 
 
 def work_place(folder: Folder, claim: Claim) -> Path:
@@ -42,6 +46,11 @@ def take(folder: Folder, claim: Claim) -> bool:
     return True
 
 
+def flat(name: str) -> str:
+    """The name of a model, which may be ``ORG/NAME``, as part of a file's name."""
+    return name.replace("/", "--")
+
+
 def free_place(folder: Path, name: str) -> Path:
     """A path for ``name`` in ``folder`` at which nothing is: ``ties-2.yaml`` where ``ties.yaml`` is taken."""
     stem, dot, suffix = name.rpartition(".")
@@ -51,6 +60,16 @@ def free_place(folder: Path, name: str) -> Path:
         number += 1
         place = folder / (f"{stem}-{number}{dot}{suffix}" if dot else f"{name}-{number}")
     return place
+
+
+def output_place(folder: Folder, claim: Claim, ledger: Ledger, stem: str) -> str:
+    """A place for the output of a claim, called ``stem`` if it can be, which is nobody else's."""
+    parent = Path(folder.settings.out or Path(folder.path, "out"))
+    place = free_place(parent, stem)
+    while ledger.out_taken(claim, str(place)):
+        stem += "~"
+        place = free_place(parent, stem)
+    return str(place)
 
 
 def put_away(folder: Folder, claim: Claim, sidecars: Mapping[str, str]) -> None:
@@ -75,9 +94,8 @@ def replace(path: Path, text: str) -> None:
     os.replace(fresh, path)
 
 
-def failure(error: AlloydError, claim: Claim, folder: Folder) -> dict[str, str]:
-    """The sidecars of a failed drop: for scripts and for people."""
-    retry = f"Put it right, or leave it as it is, and move it back into {folder.path}."
+def failure(error: AlloydError, claim: Claim, retry: str) -> dict[str, str]:
+    """The sidecars of what failed, for scripts and for people; ``retry`` says how it is tried again."""
     fields: dict[str, Any] = {
         **error.to_dict(),
         "line": error.facts.get("line"),
@@ -96,6 +114,20 @@ def failure(error: AlloydError, claim: Claim, folder: Folder) -> dict[str, str]:
         ".error.json": json.dumps(fields, indent=1, ensure_ascii=False) + "\n",
         ".error.txt": "\n".join([*lines, retry]) + "\n",
     }
+
+
+def brief(result: Mapping[str, object]) -> dict[str, object]:
+    """The plain values of a result; the rest is in the job."""
+    return {key: value for key, value in result.items() if isinstance(value, str | int | float | bool)}
+
+
+def copy_search(claim: Claim, job: Job) -> None:
+    """Put the files of a search that is done where the output of its claim goes."""
+    source = Path(str((job.result or {}).get("folder", "")))
+    Path(claim.out).mkdir(parents=True, exist_ok=True)
+    for name in SEARCH_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, Path(claim.out, name))
 
 
 def success(claim: Claim, **fields: Any) -> dict[str, str]:

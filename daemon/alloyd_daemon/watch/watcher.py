@@ -19,6 +19,8 @@ from .bell import Bell
 from .drops import Drops
 from .identity import Unknown
 from .ledger import Folder, Ledger
+from .newcomers import Newcomers
+from .rules import Rules
 from .settle import Settling
 
 SETTLE = 2.0
@@ -35,9 +37,11 @@ log = logging.getLogger("alloyd.watch")
 class _Eye:
     """One folder as it was last seen."""
 
-    def __init__(self, folder: Folder, polled: bool) -> None:
+    def __init__(self, folder: Folder, polled: bool, newcomers: Callable[[Folder, float], Newcomers]) -> None:
         settle = folder.settings.settle
-        self.settling = Settling((SETTLE_POLLED if polled else SETTLE) if settle is None else settle)
+        seconds = (SETTLE_POLLED if polled else SETTLE) if settle is None else settle
+        self.settling = Settling(seconds)
+        self.newcomers = newcomers(folder, seconds) if folder.settings.rules else None
         self.polled = polled
         self.due = 0.0
         self.trouble: dict[str, tuple[float, float, str]] = {}  # name -> not before, wait, why
@@ -48,10 +52,19 @@ class Watcher:
     """Takes a step whenever something rings or is due; ``clock`` is monotonic."""
 
     def __init__(
-        self, ledger: Ledger, drops: Drops, bell: Bell, *, clock: Callable[[], float] = time.monotonic
+        self,
+        ledger: Ledger,
+        drops: Drops,
+        rules: Rules,
+        newcomers: Callable[[Folder, float], Newcomers],
+        bell: Bell,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._drops = drops
+        self._rules = rules
+        self._newcomers = newcomers
         self._bell = bell
         self._clock = clock
         self._eyes: dict[str, tuple[Folder, _Eye]] = {}
@@ -79,12 +92,12 @@ class Watcher:
 
     def _eye(self, folder: Folder) -> _Eye:
         known = self._eyes.get(folder.id)
-        if known is not None and known[0].settings == folder.settings and known[0].removed == folder.removed:
+        if known is not None and known[0].added == folder.added and known[0].removed == folder.removed:
             return known[1]
         polled = folder.settings.mode == "polling" or (
             folder.settings.mode == "auto" and bool(network_file_system(Path(folder.path)))
         )
-        eye = _Eye(folder, polled)
+        eye = _Eye(folder, polled, self._newcomers)
         self._eyes[folder.id] = (folder, eye)
         return eye
 
@@ -104,6 +117,8 @@ class Watcher:
             wait = min(wait, self._drive(folder, eye, waiting))
             if not folder.removed:
                 wait = min(wait, self._recipes(folder, eye, waiting))
+                if eye.newcomers is not None:
+                    wait = min(wait, self._models(folder, eye, eye.newcomers, waiting))
         except Unknown as unknown:
             state, message, wait = "unknown", str(unknown), min(wait, POLL)
             self._bell.leave(folder.id)
@@ -123,9 +138,8 @@ class Watcher:
         """Go on with every claim of a folder; one that cannot go on now is left alone for a while."""
         wait = 3600.0
         for claim in self._ledger.open_claims(folder.id):
-            wait = min(
-                wait, FOLLOW, self._try(eye, claim.id, claim.name, waiting, self._drops.drive, folder, claim)
-            )
+            drive = self._rules.drive if claim.rule else self._drops.drive
+            wait = min(wait, FOLLOW, self._try(eye, claim.id, claim.name, waiting, drive, folder, claim))
         return wait
 
     def _recipes(self, folder: Folder, eye: _Eye, waiting: list[Waiting]) -> float:
@@ -154,16 +168,36 @@ class Watcher:
                 else:
                     found.append((facts.st_mtime, name))
         eye.settling.keep(names)
-        room = folder.settings.in_flight - len(self._ledger.open_claims(folder.id))
         for _, name in sorted(found):
-            if room <= 0:
-                waiting.append(
-                    Waiting(name, f"{folder.settings.in_flight} of this folder's jobs are in flight")
-                )
+            if self._is_full(folder, name, waiting):
                 continue
             wait = min(wait, FOLLOW, self._try(eye, name, name, waiting, self._drops.begin, folder, name))
-            room = folder.settings.in_flight - len(self._ledger.open_claims(folder.id))
         return wait
+
+    def _models(self, folder: Folder, eye: _Eye, newcomers: Newcomers, waiting: list[Waiting]) -> float:
+        """Claim the models that are complete and new to a rule, no more than may be in flight."""
+        ready, wait = newcomers.look(self._clock(), waiting)
+        for model in ready:
+            if self._is_full(folder, model.name, waiting):
+                continue
+            later = self._rules.why_later(folder, model.rule)
+            if later:
+                waiting.append(Waiting(model.name, later))
+                wait = min(wait, FOLLOW)
+                continue
+            key = f"{model.rule.name} {model.digest}"
+            wait = min(
+                wait, FOLLOW, self._try(eye, key, model.name, waiting, self._rules.begin, folder, model)
+            )
+        return wait
+
+    def _is_full(self, folder: Folder, name: str, waiting: list[Waiting]) -> bool:
+        """Whether ``name`` must wait because as many jobs as may be are in flight."""
+        most = folder.settings.in_flight
+        if len(self._ledger.open_claims(folder.id)) < most:
+            return False
+        waiting.append(Waiting(name, f"{most} of this folder's jobs are in flight"))
+        return True
 
     def _try(
         self, eye: _Eye, key: str, name: str, waiting: list[Waiting], do: Callable[..., None], *what: object

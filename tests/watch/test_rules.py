@@ -1,0 +1,101 @@
+"""Rules through a real daemon and its real watcher: what is done with a new model, exactly once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import trial_daemon
+from alloyd.jobs import JobState
+from checkpoint_factory import Model, read_checkpoint, write_family
+from trial_daemon import TrialDaemon, eventually
+from watch.trial_models import rule, soup_rule, write_model
+
+REAL = (sys.executable, "-P", "-m", "alloyd_daemon.child")
+QUICK = (
+    sys.executable,
+    "-c",
+    "from trial_recipes import DOOR; from alloyd_daemon.child import main; main(DOOR)",
+)
+
+
+@pytest.fixture
+def daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[TrialDaemon]:
+    monkeypatch.setattr(trial_daemon, "CHILD", getattr(request, "param", QUICK))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with TrialDaemon(tmp_path / "home") as running:
+        yield running
+
+
+@pytest.mark.parametrize("daemon", [REAL], indirect=True)
+def test_a_new_fine_tune_is_merged_by_the_rule(daemon: TrialDaemon, tmp_path: Path) -> None:
+    folder, apart = tmp_path / "drop", tmp_path / "apart"
+    folder.mkdir()
+    write_family(apart, Model(), tunes=2)
+    base, *tunes = sorted(apart.iterdir())
+    mean = "".join(f"- {{model: {each}, parameters: {{weight: 0.5}}}}\n" for each in ("{base}", "{model}"))
+    wanted = rule(base=str(base), template=f"merge_method: linear\ndtype: bfloat16\nmodels:\n{mean}")
+    with daemon.client() as client:
+        shutil.copytree(tunes[0], folder / "was-there")
+        client.watch_add(folder, settle=0.1, roots=(str(apart),), rules=(wanted,))
+        write_model(folder / "stranger")
+        shutil.copytree(base, folder / "the-base")
+        shutil.copytree(tunes[1], folder / "tune-1")
+        eventually((folder / "out" / "tune-1-plain" / "model.safetensors").exists, seconds=60)
+        eventually(lambda: client.watches()[0].claims == {"done": 1, "known": 1})
+        (job,) = client.jobs()
+        assert job.state is JobState.DONE
+        assert (folder / "done").rglob("tune-1.plain.result.json")
+        waiting = {each.name: each.why for each in client.watches()[0].waiting}
+    assert waiting.keys() == {"stranger", "the-base"}
+    assert "base itself" in waiting["the-base"]
+    merged = read_checkpoint(folder / "out" / "tune-1-plain")
+    assert merged.keys() == read_checkpoint(tunes[1]).keys()
+
+
+def history(folder: Path) -> list[tuple[str, bool]]:
+    """The candidates of a soup in their order, and whether each was kept."""
+    found = sorted((folder / "soups" / "soup").glob("*.json"))
+    told = [json.loads(each.read_text()) for each in found]
+    return [(each["file"], each["kept"]) for each in told]
+
+
+def test_a_running_soup_takes_in_what_is_better_one_at_a_time(daemon: TrialDaemon, tmp_path: Path) -> None:
+    folder, start, tasks = tmp_path / "drop", write_model(tmp_path / "start", 99), tmp_path / "tasks.jsonl"
+    folder.mkdir()
+    tasks.write_text("{}\n")
+    soup = folder / "soups" / "soup"
+    names = ("a-good", "b-equal", "c-broken", "d-bad", "e-good")
+    for number, name in enumerate(names):
+        write_model(tmp_path / "new" / name, number)
+    with daemon.client() as client:
+        client.watch_add(
+            folder, settle=0.1, rescan=1, roots=(str(tmp_path),), rules=(soup_rule(start, tasks),)
+        )
+        for name in names:
+            (tmp_path / "new" / name).rename(folder / name)
+        eventually(lambda: client.watches()[0].claims == {"done": 4, "failed": 1}, seconds=60)
+        (running,) = client.watches()[0].soups
+        assert (running.kept, running.rejected) == (2, 2)
+        assert running.current == str(soup / "0005-e-good")
+        merges = [job for job in client.jobs() if job.kind == "merge"]
+        scores = [job for job in client.jobs() if job.kind == "score"]
+    assert history(folder) == [("a-good", True), ("b-equal", False), ("d-bad", False), ("e-good", True)]
+    assert (soup / "current").resolve() == soup / "0005-e-good"
+    assert {each.name for each in soup.iterdir() if each.is_dir()} == {
+        "0001-a-good",
+        "0005-e-good",
+        "current",
+    }
+    assert "it is broken" in (folder / "failed" / "c-broken.soup.error.txt").read_text()
+    against = [score.spec["subjects"][0]["path"] for score in scores]
+    assert against == [str(start), *[str(soup / "0001-a-good")] * 4]
+    for job, soup_then in zip(merges, against, strict=True):
+        assert soup_then in job.spec["recipe"]
