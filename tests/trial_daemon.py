@@ -124,10 +124,12 @@ class TrialDaemon:
         return Client(home=self.home.root, autostart=False, **options)
 
 
-def trial(out: Path, steps: int = 5, *, pause: float = 0.0, at: dict[int, str] | None = None) -> MergeSpec:
+def trial(
+    out: Path, steps: int = 5, *, pause: float = 0.0, at: dict[int, str] | None = None, linger: float = 0.0
+) -> MergeSpec:
     """The spec of a throw-away merge."""
     happenings = {str(step): what for step, what in (at or {}).items()}
-    recipe = json.dumps({"steps": steps, "pause": pause, "at": happenings})
+    recipe = json.dumps({"steps": steps, "pause": pause, "at": happenings, "linger": linger})
     return MergeSpec(recipe=recipe, base_dir=str(out.parent), out=str(out))
 
 

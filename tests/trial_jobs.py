@@ -1,7 +1,8 @@
 """Throw-away jobs for the tests of the service: a `merge` that writes lines and a `verify` that does as it is told.
 
 The merge's recipe is JSON: ``steps`` lines are appended to ``out``.partial, one every ``pause`` seconds, then it is
-renamed to ``out``. What is there already is not written again. ``at`` maps a step to something that happens there.
+renamed to ``out``, and its end is told ``linger`` seconds later. What is there already is not written again. ``at``
+maps a step to something that happens there.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ def merge(spec: MergeSpec, context: Context) -> Generator[Report, None, None]:
                 raise ZeroDivisionError("a bug")
             elif happening == "exit":
                 os._exit(3)
+            elif happening == "die once":
+                if not Path(spec.out + ".died").exists():
+                    Path(spec.out + ".died").touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
             elif happening in ("SIGKILL", "SIGBUS", "SIGSEGV"):
                 os.kill(os.getpid(), signal.Signals[happening])
             elif happening == "stick":
@@ -54,6 +59,7 @@ def merge(spec: MergeSpec, context: Context) -> Generator[Report, None, None]:
             file.write(f"{step}\n".encode())
             yield Progress(step + 1, steps, "bytes", "lines")
     staging.rename(spec.out)
+    time.sleep(what.get("linger", 0))
     yield Finished({"out": spec.out, "bytes_written": steps, "seconds": 0.0, "pid": os.getpid()})
 
 

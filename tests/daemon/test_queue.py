@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,29 +153,3 @@ def test_a_store_of_the_first_version_is_brought_to_this_one(tmp_path: Path) -> 
     assert store.last_event() == 3
     assert (store.job("1").owner, store.job("1").priority, store.job("1").after) == ("local", 0, ())
     store.close()
-
-
-def test_a_daemon_that_is_told_to_stop_loses_nothing_in_any_state(
-    daemon: TrialDaemon, tmp_path: Path
-) -> None:
-    with daemon.client() as client:
-        running = client.submit(trial(tmp_path / "running", 40, pause=0.05)).id
-        eventually(lambda: client.job(running).state is JobState.RUNNING)
-        queued = client.submit(trial(tmp_path / "queued", 2)).id
-        follows = client.submit(trial(tmp_path / "follows", 2), after=[queued]).id
-        paused = client.submit(trial(tmp_path / "paused", 2)).id
-        client.pause(paused)
-        gone = client.submit(trial(tmp_path / "gone", 2)).id
-        client.cancel(gone)
-    assert daemon.terminate() == 0
-    daemon.start()
-    with daemon.client() as client:
-        for each in (running, queued, follows):
-            client.wait(each, timeout=30)
-        assert client.job(paused).state is JobState.PAUSED
-        assert client.job(gone).state is JobState.CANCELLED
-        client.resume(paused)
-        client.wait(paused, timeout=30)
-        time.sleep(0.1)
-    assert (tmp_path / "running").read_text() == lines(40)
-    assert not (tmp_path / "gone").exists()

@@ -135,9 +135,7 @@ def soak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 def test_the_service_outlives_all_that_is_done_to_it(soak: Soak) -> None:
     print(f"seed {SEED} (ALLOYD_SEED)")
     before = remains.shared_memory()
-    T = time.monotonic()
     prepare(soak)
-    print("prep", time.monotonic() - T)
     make_plan(soak)
     with Client(home=soak.home.root) as client:
         client.watch_add(soak.drop, settle=0.1, rescan=2, in_flight=4)
@@ -149,7 +147,6 @@ def test_the_service_outlives_all_that_is_done_to_it(soak: Soak) -> None:
         havoc.start()
         dropped = run(soak)
         havoc.stop()
-        print("run", time.monotonic() - T)
         reports = collect(soak, client, ear)
         events = story.stored(soak.home.store)
         tell(soak, havoc, reports, events)
@@ -162,7 +159,6 @@ def test_the_service_outlives_all_that_is_done_to_it(soak: Soak) -> None:
         at_last = remains.settled_handles(client.status().pid, at_first)
         assert at_last == at_first, f"{at_last - at_first} more, {at_first - at_last} less"
         client.shutdown()
-    print("end", time.monotonic() - T)
     eventually(lambda: not remains.processes(soak.mark), seconds=30)
     assert not list((soak.folder / "tmp").iterdir())
     strange = [each for each in remains.shared_memory() - before if not remains.held(each)]
