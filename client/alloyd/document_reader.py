@@ -37,7 +37,7 @@ class DocumentReader:
     def where(self, place: Place) -> str:
         return f"{self.name} line {self.document.line(place)}"
 
-    def problem(self, place: Place, message: str, hint: str = "") -> None:
+    def problem(self, place: Place, message: str, hint: str) -> None:
         self.problems.append(
             RecipeError(
                 f"{self.where(place)}: {message}",
@@ -52,7 +52,11 @@ class DocumentReader:
         """``value`` as a mapping; keys outside ``known`` are reported and left out."""
         if not isinstance(value, dict):
             what = f"a mapping with the keys {', '.join(known)}" if known else "a mapping"
-            self.problem(place, f"{self.dotted(place)} must be {what}, not {kind_of(value)}")
+            self.problem(
+                place,
+                f"{self.dotted(place)} must be {what}, not {kind_of(value)}",
+                "Write KEY: VALUE, one a line and indented, or {KEY: VALUE}.",
+            )
             return {}
         if known is None:
             return value
@@ -70,7 +74,11 @@ class DocumentReader:
         """``value`` as a list of at least one entry, each through ``read``."""
         if not isinstance(value, list) or not value:
             found = "an empty list" if value == [] else kind_of(value)
-            self.problem(place, f"{self.dotted(place)} must be a list of at least one entry, not {found}")
+            self.problem(
+                place,
+                f"{self.dotted(place)} must be a list of at least one entry, not {found}",
+                "Write one entry a line, each behind '- '.",
+            )
             return ()
         read_entries = [read(each, (*place, index)) for index, each in enumerate(value)]
         return tuple(each for each in read_entries if each is not None)
@@ -79,7 +87,8 @@ class DocumentReader:
         if isinstance(value, str) and value.strip():
             return value
         found = "empty" if isinstance(value, str) else kind_of(value)
-        hint = f'Quote it: "{value}".' if isinstance(value, bool | int | float) else ""
+        quote = isinstance(value, bool | int | float)
+        hint = f'Quote it: "{value}".' if quote else "Write a word or two there."
         self.problem(place, f"{self.dotted(place)} must be text, not {found}", hint)
         return None
 
@@ -92,11 +101,13 @@ class DocumentReader:
             self.problem(
                 place,
                 f"{self.dotted(place)} must be a number, true, false or text, not {kind_of(value)}",
-                "Leave the key out to get the method's default." if value is None else "",
+                "Leave the key out to get its default.",
             )
             return None
         if isinstance(value, float) and not math.isfinite(value):
-            self.problem(place, f"{self.dotted(place)} must be finite, not {value}")
+            self.problem(
+                place, f"{self.dotted(place)} must be finite, not {value}", "Write a number such as 0.5."
+            )
             return None
         return value
 
@@ -104,5 +115,9 @@ class DocumentReader:
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
             return value
         found = value if isinstance(value, int | float | str) else kind_of(value)
-        self.problem(place, f"{self.dotted(place)} must be a whole number from {low} to {high}, not {found}")
+        self.problem(
+            place,
+            f"{self.dotted(place)} must be a whole number from {low} to {high}, not {found}",
+            f"For example {low}.",
+        )
         return None

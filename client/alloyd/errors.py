@@ -39,10 +39,17 @@ AlloydError                    E_ALLOYD            1
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 REGISTRY: dict[str, type[AlloydError]] = {}
+
+LONGEST: Final = 2_000
+"""Characters of a message; of a longer one the end of its middle is left out."""
+MOST_PROBLEMS: Final = 100
+"""Of the problems found together, how many are told."""
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class AlloydError(Exception):
@@ -63,10 +70,13 @@ class AlloydError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, hint: str = "", **facts: str | int | float | bool | None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.facts = facts
+        # A message quotes what others wrote: names, keys, values of any length with anything in them.
+        self.message = in_one_line(message)
+        self.hint = in_one_line(hint)
+        self.facts = {
+            name: _shortened(each) if isinstance(each, str) else each for name, each in facts.items()
+        }
+        super().__init__(self.message)
 
     def __init_subclass__(cls) -> None:
         REGISTRY[cls.code] = cls
@@ -81,14 +91,14 @@ class AlloydError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """The error as plain data, for the wire, the store and ``--json``."""
-        # A file's name need not be text, and a message that cannot be sent tells nothing.
+        # A file's name need not be text.
         facts = {
             name: _sendable(each) if isinstance(each, str) else each for name, each in self.facts.items()
         }
         return {
             "code": self.code,
-            "message": _sendable(self.message),
-            "hint": _sendable(self.hint),
+            "message": self.message,
+            "hint": self.hint,
             "exit_status": self.status,
             "retryable": self.retryable,
             "facts": facts,
@@ -103,9 +113,18 @@ class AlloydError(Exception):
         facts = {
             str(key): value
             for key, value in dict(data.get("facts", {})).items()
-            if key not in ("hint", "message")
+            if key not in ("hint", "message", "self")
         }
         return kind(str(data.get("message", "")), hint=str(data.get("hint", "")), **facts)
+
+
+def in_one_line(text: str) -> str:
+    """``text`` in one line that can be printed, sent and logged: odd characters as escapes, the middle shortened."""
+    return _shortened(_UNPRINTABLE.sub(lambda odd: ascii(odd[0])[1:-1], text.strip()))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST * 3 // 4]} [...] {text[-LONGEST // 5 :]}"
 
 
 def _sendable(text: str) -> str:
@@ -332,7 +351,14 @@ class Problems(AlloydError):
     code = "E_PROBLEMS"
 
     def __init__(self, problems: Iterable[AlloydError]) -> None:
-        self.problems = tuple(problems)
+        found: tuple[AlloydError, ...] = tuple(
+            one for each in problems for one in (each.problems if isinstance(each, Problems) else (each,))
+        )
+        if len(found) > MOST_PROBLEMS:
+            rest = f"{len(found) - MOST_PROBLEMS + 1:,} more problems like these"
+            more = type(found[-1])(rest, hint="Mend the first ones, then look again.", **found[-1].facts)
+            found = (*found[: MOST_PROBLEMS - 1], more)
+        self.problems: tuple[AlloydError, ...] = found
         super().__init__("; ".join(each.message for each in self.problems))
 
     @property

@@ -77,7 +77,11 @@ class KnobReader(DocumentReader):
         fields = {key: each for key, each in self.mapping(value, place, KEYS).items() if each is not None}
         for key in ("log", "sign", "integer"):
             if not isinstance(fields.get(key, False), bool):
-                self.problem((*place, key), f"{self.dotted((*place, key))} must be true or false")
+                self.problem(
+                    (*place, key),
+                    f"{self.dotted((*place, key))} must be true or false",
+                    "Leave it out for false.",
+                )
         name = self.text(fields["name"], (*place, "name")) if "name" in fields else None
         layers = (
             self.whole(fields["layers"], (*place, "layers"), 1, MOST_GROUPS) if "layers" in fields else None
@@ -114,10 +118,10 @@ class KnobReader(DocumentReader):
             with contextlib.suppress(ValueError):
                 value = float(value)
         if isinstance(value, bool | str) or not isinstance(value, int | float):
-            self.problem(place, f"{self.dotted(place)} must be a number, not {kind_of(value)}")
+            self.problem(place, f"{self.dotted(place)} must be a number, not {kind_of(value)}", _EXAMPLE)
             return None
         if not math.isfinite(value):
-            self.problem(place, f"{self.dotted(place)} must be finite, not {value}")
+            self.problem(place, f"{self.dotted(place)} must be finite, not {value}", _EXAMPLE)
             return None
         return value
 
@@ -138,7 +142,9 @@ class KnobReader(DocumentReader):
             self.problem(at, f"{self.dotted(at)} holds one value, which leaves nothing to choose", _EXAMPLE)
         if len(found) > MOST_CHOICES:
             self.problem(
-                at, f"{self.dotted(at)} holds {len(found)} values, at most {MOST_CHOICES} are possible"
+                at,
+                f"{self.dotted(at)} holds {len(found)} values, at most {MOST_CHOICES} are possible",
+                "Numbers are searched by low and high.",
             )
         if len(set(map(repr, found))) < len(found):
             self.problem(at, f"{self.dotted(at)} holds a value twice", "Keep each once.")
@@ -182,9 +188,13 @@ class KnobReader(DocumentReader):
                 )
                 return
         if not knob.low < knob.high:
-            self.problem(place, f"{at}: low is {knob.low} and must be below high, {knob.high}")
+            self.problem(place, f"{at}: low is {knob.low} and must be below high, {knob.high}", _EXAMPLE)
         elif knob.log and knob.low <= 0:
-            self.problem((*place, "low"), f"{at}: with log, low must be above 0, not {knob.low}")
+            self.problem(
+                (*place, "low"),
+                f"{at}: with log, low must be above 0, not {knob.low}",
+                "For example {low: 0.001, high: 1, log: true}.",
+            )
         elif knob.sign and knob.low < 0:
             self.problem(
                 (*place, "low"),
@@ -192,7 +202,11 @@ class KnobReader(DocumentReader):
                 "Without sign, a negative low allows negative values.",
             )
         elif knob.integer and (knob.log or knob.sign or knob.low % 1 or knob.high % 1):
-            self.problem(place, f"{at}: an integer has whole bounds, no log and no sign")
+            self.problem(
+                place,
+                f"{at}: an integer has whole bounds, no log and no sign",
+                "For example {low: 1, high: 8, integer: true}.",
+            )
         elif parameter_at(place) in _FRACTIONS and knob.low <= 0:
             self.problem(
                 (*place, "low"),
@@ -211,7 +225,7 @@ class KnobReader(DocumentReader):
             near = (
                 did_you_mean(knob.start, [str(each) for each in knob.choices])
                 if isinstance(knob.start, str)
-                else ""
+                else "Leave it out to begin at the first."
             )
             self.problem((*place, "start"), f"{at}: the start {knob.start!r} is none of the choices", near)
 
@@ -223,7 +237,9 @@ class KnobReader(DocumentReader):
         if not knob.low <= (abs(start) if knob.sign else start) <= knob.high or (knob.integer and start % 1):
             what = "its magnitude " if knob.sign else ""
             self.problem(
-                at, f"{self.dotted(at)} is {start}, and {what}must lie from {knob.low} to {knob.high}"
+                at,
+                f"{self.dotted(at)} is {start}, and {what}must lie from {knob.low} to {knob.high}",
+                "Leave it out to begin at low.",
             )
 
     def check_names(self, knobs: dict[Place, Knob]) -> None:

@@ -135,6 +135,14 @@ def endpoints(home: Home, endpoint: str = "", environ: Mapping[str, str] | None 
     return f"ipc://{requests}", f"ipc://{events}"
 
 
+def expanded(text: str) -> Path:
+    """``text`` as a path, with the folder of the user that a leading ``~`` names; that of nobody stays as it is."""
+    try:
+        return Path(text).expanduser()
+    except (RuntimeError, ValueError):
+        return Path(text)
+
+
 def private_folder(path: Path, what: str) -> Path:
     """``path`` as a folder of mode 0700 that belongs to this user, made if it is missing."""
     try:

@@ -77,7 +77,7 @@ def read(name: str) -> Profile:
     except FileNotFoundError:
         hint = did_you_mean(name, names()) or "alloy profile add NAME tcp://HOST:PORT --server-key KEY"
         raise UsageError(f"there is no profile '{name}'", hint=hint) from None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as wrong:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise UsageError(
             f"the profile {path} cannot be read: {wrong}", hint=f"Add it again: alloy profile add {name} ..."
         ) from None

@@ -132,7 +132,7 @@ class RecipeReader(DocumentReader):
             self.problem(
                 (*place, "filter"),
                 f"{self.dotted(place)}.filter must be part of a tensor's name, not {kind_of(text)}",
-                f'Quote it: "{text}".' if isinstance(text, bool | int | float) else "",
+                f'Quote it: "{text}".' if isinstance(text, bool | int | float) else "For example mlp.",
             )
             return None
         if "value" not in fields:
@@ -145,7 +145,9 @@ class RecipeReader(DocumentReader):
             isinstance(within, list) and any(isinstance(e, dict | list) for e in within)
         ):
             self.problem(
-                at, f"{self.dotted(at)} must be a value or a gradient; a filter cannot hold another filter"
+                at,
+                f"{self.dotted(at)} must be a value or a gradient; a filter cannot hold another filter",
+                "For example {filter: mlp, value: 0.5}.",
             )
             return None
         if isinstance(within, list):
@@ -183,7 +185,9 @@ class RecipeReader(DocumentReader):
         numbers = [each for each in pair if isinstance(each, int) and not isinstance(each, bool)]
         if len(pair) != 2 or len(numbers) != 2:
             found = value if isinstance(value, list) else kind_of(value)
-            self.problem(place, f"{self.dotted(place)} must be {expected}, not {found}")
+            self.problem(
+                place, f"{self.dotted(place)} must be {expected}, not {found}", "For example [0, 8]."
+            )
             return None
         if not 0 <= numbers[0] < numbers[1]:
             self.problem(
@@ -222,7 +226,9 @@ class RecipeReader(DocumentReader):
         given = [key for key in ("slices", "models") if fields.get(key) is not None]
         if len(given) != 1:
             self.problem(
-                place, f"{self.dotted(place)} needs exactly one of 'slices' and 'models', not {len(given)}"
+                place,
+                f"{self.dotted(place)} needs exactly one of 'slices' and 'models', not {len(given)}",
+                "Give models to merge every layer, slices to choose layers.",
             )
         parameters = self.settings(fields.get("parameters"), (*place, "parameters"))
         return Module(*self.sources_of(fields, place), parameters)
@@ -262,14 +268,18 @@ class RecipeReader(DocumentReader):
         if value["kind"] != "model_token":
             found = value["kind"] if isinstance(value["kind"], str) else kind_of(value["kind"])
             self.problem(
-                (*place, "kind"), f"{self.dotted(place)}.kind must be 'model_token' or 'zero', not {found}"
+                (*place, "kind"),
+                f"{self.dotted(place)}.kind must be 'model_token' or 'zero', not {found}",
+                "For example {kind: model_token, model: org/name, token: x}.",
             )
             return None
         fields = self.mapping(value, place, ("kind", "model", "token", "token_id"))
         model = self.required_model(value, fields, place)
         token, token_id = fields.get("token"), fields.get("token_id")
         if (token is None) == (token_id is None):
-            self.problem(place, f"{self.dotted(place)} needs exactly one of 'token' and 'token_id'")
+            self.problem(
+                place, f"{self.dotted(place)} needs exactly one of 'token' and 'token_id'", "Keep one."
+            )
             return None
         if token is not None:
             text = self.text(token, (*place, "token"))
@@ -282,7 +292,9 @@ class RecipeReader(DocumentReader):
         force = fields.get("force", False)
         if not isinstance(force, bool):
             self.problem(
-                (*place, "force"), f"{self.dotted(place)}.force must be true or false, not {kind_of(force)}"
+                (*place, "force"),
+                f"{self.dotted(place)}.force must be true or false, not {kind_of(force)}",
+                "Leave it out for false.",
             )
             force = False
         return TokenEmbedding(self.token_source(fields.get("source"), (*place, "source")), force)
@@ -374,7 +386,11 @@ class RecipeReader(DocumentReader):
         """The whole document, or ``None`` when it has no method; problems are collected either way."""
         value = self.document.value
         if not isinstance(value, dict):
-            self.problem((), f"a recipe is a mapping of keys to values, not {kind_of(value)}")
+            self.problem(
+                (),
+                f"a recipe is a mapping of keys to values, not {kind_of(value)}",
+                "It begins with a line such as merge_method: linear.",
+            )
             return None
         known = tuple(field for field in Recipe.__struct_fields__ if field != "warnings")
         fields = self.mapping(value, (), known)
@@ -387,14 +403,16 @@ class RecipeReader(DocumentReader):
         if len(given) != 1:
             found = " and ".join(f"'{key}'" for key in given) or "none"
             self.problem(
-                (), f"the recipe needs exactly one of 'models', 'slices' and 'modules'; it has {found}"
+                (),
+                f"the recipe needs exactly one of 'models', 'slices' and 'modules'; it has {found}",
+                "Give models to merge every layer, slices to choose layers, modules for models of several parts.",
             )
         slices, models = self.sources_of(fields, ())
         modules: dict[str, Module] = {}
         if fields.get("modules") is not None:
             within = self.mapping(fields["modules"], ("modules",), None)
             if not within and fields["modules"] == {}:
-                self.problem(("modules",), "modules is empty")
+                self.problem(("modules",), "modules is empty", "Name a part, or leave it out.")
             read_modules = {key: self.module(each, ("modules", key)) for key, each in within.items()}
             modules = {key: each for key, each in read_modules.items() if each is not None}
         if fields.get("tokenizer") is not None and fields.get("tokenizer_source") is not None:

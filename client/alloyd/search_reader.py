@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -13,6 +14,7 @@ from . import task_name
 from .document_reader import DocumentReader
 from .errors import RecipeError, did_you_mean, raise_all
 from .knob_reader import KnobReader, knobs_of
+from .paths import expanded
 from .recipe_reader import RecipeReader
 from .recipe_schema import MAX_SEED, Scalar
 from .search_json_schema import json_schema
@@ -69,8 +71,7 @@ def absolute(search: SearchFile, folder: FilePath) -> SearchFile:
         for split in Splits.__struct_fields__
     }
     previous = tuple(
-        str(path) if (path := folder / FilePath(each).expanduser()).is_file() else each
-        for each in search.previous
+        str(path) if os.path.isfile(path := folder / expanded(each)) else each for each in search.previous
     )
     options = task_name.absolute_options(search.options, folder)
     return msgspec.structs.replace(search, tasks=Splits(**splits), previous=previous, options=options)
@@ -146,7 +147,11 @@ class SearchReader(DocumentReader):
                 "Leave it out.",
             )
         if search.path is not None and search.recipe is None and not search.path.models:
-            self.problem(("path",), "path needs the key 'models', for there is no recipe that names any")
+            self.problem(
+                ("path",),
+                "path needs the key 'models', for there is no recipe that names any",
+                "For example models: [org/one, org/other].",
+            )
 
     def recipe(self, value: Plain) -> dict[str, Any] | None:
         """The template: plain data with knobs, whose recipe at its start has been read as any recipe is."""
@@ -154,7 +159,7 @@ class SearchReader(DocumentReader):
             self.problem(
                 ("recipe",),
                 f"recipe must be a mapping, as a recipe file holds it, not {kind_of(value)}",
-                "Write the recipe itself here, with its merge_method and models." if value else "",
+                "Write the recipe itself here, with its merge_method and models.",
             )
             return None
         lines = {place[1:]: line for place, line in self.document.lines.items() if place[:1] == ("recipe",)}
@@ -189,6 +194,7 @@ class SearchReader(DocumentReader):
             self.problem(
                 (*at, "longest"),
                 f"path.longest is {path.longest}, and {path.first + path.last} layers are always taken",
+                "Raise it, or leave it out.",
             )
         return path
 
@@ -343,7 +349,11 @@ class SearchReader(DocumentReader):
     def switch(self, fields: Mapping[str, Plain], at: Place, key: str, default: bool) -> bool:
         value = fields.get(key, default)
         if not isinstance(value, bool):
-            self.problem((*at, key), f"{self.dotted((*at, key))} must be true or false, not {kind_of(value)}")
+            self.problem(
+                (*at, key),
+                f"{self.dotted((*at, key))} must be true or false, not {kind_of(value)}",
+                f"Leave it out for {str(default).lower()}.",
+            )
             return default
         return value
 
@@ -352,7 +362,7 @@ class SearchReader(DocumentReader):
         if value in choices:
             return value
         found = f"'{value}'" if isinstance(value, str) else kind_of(value)
-        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+        hint = did_you_mean(value if isinstance(value, str) else "", choices)
         self.problem(
             (*at, key), f"{self.dotted((*at, key))} must be {' or '.join(choices)}, not {found}", hint
         )
@@ -375,6 +385,8 @@ class SearchReader(DocumentReader):
         found = value if isinstance(value, int | float | str) else kind_of(value)
         bounds = f" and below {high:g}" if math.isfinite(high) else ""
         self.problem(
-            (*at, key), f"{self.dotted((*at, key))} must be a number above {low:g}{bounds}, not {found}"
+            (*at, key),
+            f"{self.dotted((*at, key))} must be a number above {low:g}{bounds}, not {found}",
+            "Leave it out to get its default.",
         )
         return None

@@ -19,6 +19,10 @@ Path = tuple[str | int, ...]
 
 MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 50_000
+MAX_KEY: Final = 1_000
+"""Characters of a key, for messages name values by the keys on the way to them."""
+_MAX_NUMBER: Final = 400
+"""Characters of a number: a double has at most 309 digits, and reading sexagesimal ones takes quadratic time."""
 _MAX_INTEGER: Final = 1 << 63
 _TAG: Final = "tag:yaml.org,2002:"
 
@@ -52,9 +56,19 @@ def documents(text: str, *, name: str) -> tuple[Document, ...]:
             hint="Is this the recipe, and not a model file?",
             file=name,
         )
+    builder = None
     try:
         builder = _Builder(text, name)
         return builder.documents()
+    except (ValueError, OverflowError):
+        # From the parser itself: an escape beyond Unicode, or a version of thousands of digits.
+        line = builder.loader.line + 1 if builder else 1
+        raise RecipeError(
+            f"{name} line {line} is not YAML: a number there is too large",
+            hint="Check the escapes and the %YAML line there.",
+            file=name,
+            line=line,
+        ) from None
     except yaml.reader.ReaderError as error:
         raise RecipeError(
             f"{name} is not YAML text: character {error.position} is one that YAML forbids",
@@ -97,7 +111,7 @@ class _Builder:
             self.loader.get_event()
         return tuple(found)
 
-    def refuse(self, line: int, message: str, hint: str = "") -> RecipeError:
+    def refuse(self, line: int, message: str, hint: str) -> RecipeError:
         return RecipeError(f"{self.name} line {line}: {message}", hint=hint, file=self.name, line=line)
 
     def add(self, count: int, line: int) -> None:
@@ -116,7 +130,7 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event.anchor or "", line)
         if depth > MAX_DEPTH:
-            raise self.refuse(line, f"more than {MAX_DEPTH} levels of nesting")
+            raise self.refuse(line, f"more than {MAX_DEPTH} levels of nesting", "Is a bracket left open?")
         before = self.count
         self.add(1, line)
         if event.anchor is not None:
@@ -142,7 +156,7 @@ class _Builder:
             )
         known = self.anchors[anchor]
         if known is None:
-            raise self.refuse(line, f"alias *{anchor} contains itself")
+            raise self.refuse(line, f"alias *{anchor} contains itself", "Write the value out.")
         self.add(known[1], line)
         return known[0]
 
@@ -167,13 +181,16 @@ class _Builder:
             event = self.loader.peek_event()
             line = event.start_mark.line + 1
             if not isinstance(event, yaml.ScalarEvent):
-                raise self.refuse(line, "a key must be plain text, not a list, mapping or alias")
+                raise self.refuse(
+                    line, "a key must be plain text, not a list, mapping or alias", "Write KEY: VALUE."
+                )
             self.loader.get_event()
             if event.anchor is not None:
                 self.anchors[event.anchor] = (event.value, 1)
             if event.value == "<<" and event.implicit[0]:
                 for each in self.merge_sources(self.value(path, depth + 1), line):
-                    merged = each | merged
+                    for name, value in each.items():
+                        merged.setdefault(name, value)
                 continue
             key = self.scalar(event, line)
             if not isinstance(key, str):
@@ -181,6 +198,12 @@ class _Builder:
                     line,
                     f"the key '{event.value}' reads as {kind_of(key)}, not as text",
                     f'Quote it: "{event.value}".',
+                )
+            if len(key) > MAX_KEY:
+                raise self.refuse(
+                    line,
+                    f"a key of {len(key):,} characters, which may have {MAX_KEY:,}",
+                    "Is a quote missing?",
                 )
             if key in built:
                 raise self.refuse(
@@ -198,7 +221,7 @@ class _Builder:
         sources = value if isinstance(value, list) else [value]
         mappings = [each for each in sources if isinstance(each, dict)]
         if len(mappings) != len(sources):
-            raise self.refuse(line, "'<<' takes a mapping or a list of mappings")
+            raise self.refuse(line, "'<<' takes a mapping or a list of mappings", "For example <<: *shared.")
         return mappings
 
     def scalar(self, event: yaml.ScalarEvent, line: int) -> bool | int | float | str | None:
@@ -210,6 +233,8 @@ class _Builder:
             tag = self.loader.resolve(yaml.ScalarNode, text, event.implicit)
         node = yaml.ScalarNode(tag, text)
         kind = tag.removeprefix(_TAG)
+        if kind in ("int", "float") and len(text) > _MAX_NUMBER:
+            raise self.refuse(line, f"a number of {len(text):,} characters", "Quote it if it is text.")
         try:
             if kind in ("str", "timestamp", "value", "merge"):
                 return text
@@ -221,11 +246,13 @@ class _Builder:
                 number = int(self.loader.construct_yaml_int(node))
                 if abs(number) < _MAX_INTEGER:
                     return number
-                raise self.refuse(line, "a whole number has more than 63 bits")
+                raise self.refuse(line, "a whole number has more than 63 bits", "Quote it if it is text.")
             if kind == "float":
                 return float(self.loader.construct_yaml_float(node))
         except (ValueError, KeyError, IndexError, OverflowError):
-            raise self.refuse(line, f"'{text[:40]}' does not read as {kind}") from None
+            raise self.refuse(
+                line, f"'{text[:40]}' does not read as {kind}", "Quote it if it is text."
+            ) from None
         raise self.refuse(
             line, f"the tag '{tag}' is not allowed", "A recipe is plain values; leave the tag out."
         )

@@ -96,8 +96,10 @@ def load(path: Path) -> bytes:
     try:
         # Opening a pipe would wait for a writer.
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            data = file.read(MAX_BYTES + 1) if regular else b""
+            facts = os.fstat(file.fileno())
+            regular = stat.S_ISREG(facts.st_mode)
+            # No more is asked for than is there: Python makes room for all of it first.
+            data = file.read(min(facts.st_size, MAX_BYTES) + 1) if regular else b""
     except OSError as wrong:
         raise TaskError(
             f"the task file {path} cannot be read ({wrong.strerror})",

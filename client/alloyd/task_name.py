@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from .paths import expanded
 from .task_file import SUFFIX
 
 _NAMED: Final = re.compile(r"([a-z][a-z0-9_]*):(.+)", re.DOTALL)
@@ -28,8 +29,8 @@ def split(text: str) -> tuple[str, str]:
 def absolute(text: str, base: Path) -> str:
     """The task's name with its file, where it is one, seen from the folder ``base``."""
     evaluator, source = split(text)
-    path = base / Path(source).expanduser()
-    if not source.endswith(_FILES) and not path.is_file():
+    path = base / expanded(source)
+    if not source.endswith(_FILES) and not os.path.isfile(path):
         return text
     return f"{evaluator}:{path}" if evaluator else str(path)
 

@@ -23,6 +23,8 @@ def parse_size(text: str, *, total: int | None = None) -> int:
     UsageError
         The text is no size, its unit is unknown, or it is not positive.
     """
+    if len(text) > 40:  # and no number that a float cannot hold
+        raise UsageError(f"'{text}' is not a size", hint="Write 512MiB, 2GB or 25%.", value=text)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-z]*|%)\s*", text)
     if match is None:
         raise UsageError(f"'{text}' is not a size", hint="Write 512MiB, 2GB or 25%.", value=text)

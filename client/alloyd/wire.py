@@ -403,7 +403,7 @@ def answers(frames: Sequence[bytes]) -> str:
     read_header(frames)
     try:
         above: dict[str, Any] = msgspec.json.decode(frames[2], type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise ProtocolError(f"a reply names its request wrongly: {wrong}") from None
     return str(above.get("id", ""))
 
@@ -422,7 +422,7 @@ def read_answer(frames: Sequence[bytes], kind: type[T]) -> T:
         reply = msgspec.json.decode(frames[3], type=_Reply)
         if reply.status == "ok":
             return msgspec.json.decode(reply.value, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise ProtocolError(
             f"the daemon's reply cannot be read: {wrong}", hint="Run 'alloy restart'."
         ) from None
@@ -444,7 +444,7 @@ def read_publication(frames: Sequence[bytes]) -> tuple[str, Any]:
     try:
         kind: Any = Event if header.kind == "event" else dict[str, Any]
         return header.kind, msgspec.json.decode(frames[4], type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise ProtocolError(f"a publication cannot be read: {wrong}") from None
 
 

@@ -18,9 +18,12 @@ import msgspec
 from msgspec import Struct
 
 from alloyd.errors import AlloydError, ServiceError, UsageError, did_you_mean, raise_all
+from alloyd.paths import expanded
 from alloyd.units import parse_size, total_memory
 
 _TCP: Final = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[\w.*-]+):([0-9]{1,5})", re.ASCII)
+MOST: Final = 1_000_000
+"""Of jobs, connections and requests a second; more is a slip."""
 MOST_THREADS: Final = 1024
 """Threads of a job: plans try every number of them that fits into the memory."""
 
@@ -143,16 +146,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     def model_roots(self) -> tuple[Path, ...]:
         """The folders that hold models, absolute."""
-        return tuple(Path(root).expanduser().absolute() for root in self.models.roots)
+        return tuple(expanded(root).absolute() for root in self.models.roots)
 
     def remote_roots(self) -> tuple[Path, ...]:
         """The folders that remote jobs keep to, absolute."""
-        return tuple(Path(root).expanduser().absolute() for root in self.remote.roots)
+        return tuple(expanded(root).absolute() for root in self.remote.roots)
 
     def hub(self) -> Path:
         """The Hugging Face home, where huggingface_hub has it too: ``HF_HOME``, else in the user's cache folder."""
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return Path(self.models.hf_home or os.environ.get("HF_HOME") or f"{cache}/huggingface").expanduser()
+        return expanded(self.models.hf_home or os.environ.get("HF_HOME") or f"{cache}/huggingface")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +189,9 @@ def load(*, config: Path | None = None, environ: Mapping[str, str] | None = None
                 continue
             if not isinstance(table, dict):
                 problems.append(
-                    UsageError(f"'{section}' in {file} must be a section", hint=f"Write [{section}].")
+                    UsageError(
+                        f"'{section}' in {file} must be a section", hint=f"Write [{section}].", path=str(file)
+                    )
                 )
                 continue
             for key, value in table.items():
@@ -224,8 +229,9 @@ def load(*, config: Path | None = None, environ: Mapping[str, str] | None = None
                 _check(section, key, parts[key])
             except (msgspec.ValidationError, UsageError) as wrong:
                 reason = str(wrong).split(" - at ")[0]
+                hint = getattr(wrong, "hint", "") or "configs/alloyd.toml shows every key with a good value."
                 problems.append(
-                    UsageError(f"{section}.{key} from {origin}: {reason}", key=f"{section}.{key}")
+                    UsageError(f"{section}.{key} from {origin}: {reason}", hint=hint, key=f"{section}.{key}")
                 )
         settings = msgspec.structs.replace(settings, **{section: kind(**parts)})
     raise_all(problems)
@@ -236,12 +242,12 @@ def find_config(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The configuration file that counts, or ``None``; one that was named must exist."""
     named = str(config) if config is not None else environ.get("ALLOYD_CONFIG", "")
     if named:
-        path = Path(named).expanduser()
+        path = expanded(named)
         if not path.is_file():
             raise UsageError(f"the configuration file {path} does not exist", path=str(path))
         return path
     folder = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "~"), ".config")
-    for path in (Path(folder).expanduser() / "alloyd" / "config.toml", Path("/etc/alloyd/config.toml")):
+    for path in (expanded(folder) / "alloyd" / "config.toml", Path("/etc/alloyd/config.toml")):
         if path.is_file():
             return path
     return None
@@ -266,8 +272,12 @@ def check_endpoint(endpoint: str) -> None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as wrong:
-        raise UsageError(f"the configuration file {file} cannot be read: {wrong}", path=str(file)) from wrong
+    except (ValueError, RecursionError, OSError) as wrong:
+        raise UsageError(
+            f"the configuration file {file} cannot be read: {wrong}",
+            hint="It is TOML in UTF-8; configs/alloyd.toml is a good one.",
+            path=str(file),
+        ) from wrong
 
 
 def _fields(section: str) -> tuple[str, ...]:
@@ -287,8 +297,8 @@ def _check(section: str, key: str, value: Any) -> None:
         raise UsageError("expected a size such as 1GB, or 0")
     elif key == "log_size" or (key == "cache" and value.strip() != "0"):
         parse_size(value)
-    elif key in ("parallel", "queue", "connections", "rate") and value < 1:
-        raise UsageError("expected at least 1")
+    elif key in ("parallel", "queue", "connections", "rate") and not 1 <= value <= MOST:
+        raise UsageError(f"expected 1 to {MOST}")
     elif key == "log_count" and not 1 <= value <= 100:
         raise UsageError("expected 1 to 100")
     elif key == "threads" and not 0 <= value <= MOST_THREADS:
@@ -297,9 +307,7 @@ def _check(section: str, key: str, value: Any) -> None:
         raise UsageError("expected 0 to 3600 seconds")
     elif key in ("listen", "events") and value and not _TCP.fullmatch(value):
         raise UsageError("expected tcp://address:port, such as tcp://0.0.0.0:5757")
-    elif key in ("roots", "harness_files") and not all(
-        Path(root).expanduser().is_absolute() for root in value
-    ):
+    elif key in ("roots", "harness_files") and not all(expanded(root).is_absolute() for root in value):
         raise UsageError("expected absolute paths (or below ~): the daemon runs in a folder of its own")
     elif key == "functions":
         for name, place in value.items():

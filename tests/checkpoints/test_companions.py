@@ -201,6 +201,7 @@ def test_a_manifest_comes_back() -> None:
         (b'"seed": 3', b'"seed": "3"'),
         (b'"seed": 3', b'"seed": 3, "extra": 1'),
         (b'"piece": 4194304', b'"piece": 1'),
+        (b'"aa"', b'"\xff"'),
     ],
 )
 def test_a_manifest_that_lies(change: tuple[bytes, bytes]) -> None:

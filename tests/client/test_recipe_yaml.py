@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from alloyd.errors import RecipeError
 from alloyd.recipe_file import MAX_CHARACTERS
-from alloyd.strict_yaml import MAX_DEPTH, MAX_VALUES, documents
+from alloyd.strict_yaml import MAX_DEPTH, MAX_KEY, MAX_VALUES, documents
 
 
 def value(text: str) -> Any:
@@ -93,6 +93,23 @@ def test_merge_keys_and_aliases() -> None:
     assert value(text) == yaml.safe_load(text)
 
 
+def test_of_several_merge_keys_the_first_counts() -> None:
+    assert value("a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\nc:\n  <<: *a\n  <<: *b\n  z: 5\n")["c"] == {
+        "x": 1,
+        "y": 2,
+        "z": 5,
+    }
+
+
+def test_many_merge_keys_cost_no_more_than_they_hold() -> None:
+    """Each was once a copy of all that came before it."""
+    wide = ", ".join(f"k{number}: 1" for number in range(20_000))
+    started = time.process_time()
+    found = value(f"a: &a {{{wide}}}\nb: &b {{x: 1}}\nc:\n  <<: *a\n" + "  <<: *b\n" * 4_000)
+    assert len(found["c"]) == 20_001
+    assert time.process_time() - started < 10
+
+
 def test_lines_of_values() -> None:
     (document,) = documents("a: 1\nb:\n  - x: 1\n  - y:\n      2\n", name="file")
     assert document.line(("a",)) == 1
@@ -119,14 +136,22 @@ def test_lines_of_values() -> None:
         ("a: 'open\n", 2, "not YAML"),
         ("<<: 3\n", 1, "'<<' takes a mapping"),
         ('a: 1\nb: "\\ud800"\n', 2, "half a surrogate pair"),
-        (f"a: {'9' * 5000}\n", 1, "more than 63 bits|does not read"),
-        (f"a: 0x{'f' * 5000}\n", 1, "more than 63 bits"),
+        (f"a: {'9' * 100}\n", 1, "more than 63 bits"),
+        (f"a: 0x{'f' * 100}\n", 1, "more than 63 bits"),
+        (f"a: 0x{'f' * 5000}\n", 1, "a number of 5,002 characters"),
+        (f"a: 1{':59' * 300_000}\n", 1, "a number of 900,001 characters"),
+        (f"a: 1{':59' * 300}.5\n", 1, "a number of 903 characters"),
+        (f"x: 1\n{'k' * (MAX_KEY + 1)}: 1\n", 2, "a key of 1,001 characters|not YAML"),
+        (f"'{'k' * (MAX_KEY + 1)}': 1\n", 1, "a key of 1,001 characters"),
+        ('a: "\\UFFFFFFFF"\n', 1, "a number there is too large"),
+        (f"%YAML 1.{'9' * 5000}\n---\na: 1\n", 1, "a number there is too large"),
         ("%YAML 9.9\n---\na: 1\n", 1, "not YAML"),
     ],
 )
 def test_lies_are_refused_by_line(text: str, line: int, part: str) -> None:
     error = refused(text)
     assert error.facts["line"] == line
+    assert error.hint
     assert any(each in error.message for each in part.split("|")), error.message
     assert len(error.message) < 300
 

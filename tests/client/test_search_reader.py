@@ -427,6 +427,12 @@ def test_files_are_seen_from_a_folder_and_names_stay(tmp_path: Path) -> None:
     assert found.options == {"tokenizer": f"{tmp_path}/t", "limit": "5"}
 
 
+@pytest.mark.parametrize("name", ["~nobody-is-called-so/x", "x" * 5000, "'a\\0b'"])
+def test_a_name_that_cannot_be_a_path_stays(tmp_path: Path, name: str) -> None:
+    spec = read(RECIPE % 1 + REST + f"previous: [{name}]\n")
+    assert absolute(spec, tmp_path).previous == spec.previous
+
+
 def _refs(value: Any) -> set[str]:
     if isinstance(value, list):
         return set().union(*map(_refs, value)) if value else set()

@@ -30,7 +30,7 @@ def test_sizes_are_read(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "MiB", "-1GB", "0", "1e9", "12 parsecs", "101%", "1GBB", "nan", "1_000", "½GB"]
+    "text", ["", "MiB", "-1GB", "0", "1e9", "12 parsecs", "101%", "1GBB", "nan", "1_000", "½GB", "9" * 400]
 )
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError):

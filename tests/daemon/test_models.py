@@ -55,8 +55,10 @@ def test_a_path_that_cannot_be_looked_at_is_named_with_the_reason(tmp_path: Path
     for path, reason in (("x" * 300, "File name too long"), ("loop/x", "Too many levels of symbolic links")):
         with pytest.raises(SourceNotFound, match=reason):
             resolve(ModelRef(path), base_dir=tmp_path, roots=(), hf_home=None)
-    with pytest.raises(SourceNotFound, match="tried"):
-        resolve(ModelRef("a\0b"), base_dir=tmp_path, roots=(), hf_home=None)
+    for name in ("a\0b", "~nobody-is-called-so/x", "x" * 300):
+        for revision in (None, "r" * 5000):
+            with pytest.raises(SourceNotFound, match="tried"):
+                resolve(ModelRef(name, revision), base_dir=tmp_path, roots=(), hf_home=tmp_path)
 
 
 def test_a_path_is_relative_to_the_base_folder(tmp_path: Path) -> None:

@@ -72,11 +72,23 @@ def test_a_relative_root_is_refused() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["[jobs", "\x00", "a = \n"])
+@pytest.mark.parametrize(
+    "text", ["[jobs", "\x00", "a = \n", f"a = {'[' * 100_000}", f"a = {'9' * 5000}", 'a = "\\UFFFFFFFF"']
+)
 def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.toml").write_text(text)
     with pytest.raises(UsageError, match="cannot be read"):
         load(config=tmp_path / "config.toml", environ={})
+
+
+@pytest.mark.parametrize(
+    "variable", ["REMOTE_RATE=nan", "REMOTE_RATE=inf", f"JOBS_CACHE={'9' * 400}GB", "JOBS_QUEUE=1000000001"]
+)
+def test_numbers_that_nothing_can_be_done_with_are_refused(variable: str) -> None:
+    name, _, text = variable.partition("=")
+    with pytest.raises(UsageError) as caught:
+        load(environ={f"ALLOYD_{name}": text})
+    assert caught.value.hint
 
 
 def test_an_open_endpoint_is_refused() -> None:

@@ -38,6 +38,7 @@ def test_a_winner_is_found_by_job_folder_and_file(tmp_path: Path) -> None:
         ("{}", "is not the results of a search"),
         ('{"winner": null}', "has no winner"),
         ("\x00\xff", "is not the results of a search"),
+        ("[" * 100_000, "is not the results of a search"),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -50,3 +51,6 @@ def test_what_is_no_result_is_refused(tmp_path: Path, text: str, said: str) -> N
 def test_a_search_that_is_nowhere_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFound, match="no results of a search 'search-9'"):
         previous_best("search-9", home=tmp_path, base_dir=tmp_path)
+    for name in ("x" * 5000, "~nobody-is-called-so/x", "a\0b"):
+        with pytest.raises(SourceNotFound, match="no results of a search"):
+            previous_best(name, home=tmp_path, base_dir=tmp_path)

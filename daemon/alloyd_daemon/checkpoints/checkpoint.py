@@ -256,7 +256,7 @@ def _from_index(path: Path) -> tuple[tuple[str, ...], Mapping[str, str]]:
         if not name or name.endswith("/") or not _stays_inside(name):
             raise error("escape", f"sends tensor '{tensor}' outside its folder: {name!r}", tensor)
     names = tuple(sorted(set(weight_map.values())))
-    missing = [each for each in names if not (path.parent / each).exists()]
+    missing = [each for each in names if not os.path.exists(path.parent / each)]
     if missing:
         raise _missing(path.parent, missing)
     return names, weight_map

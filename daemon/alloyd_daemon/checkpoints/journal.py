@@ -103,14 +103,14 @@ def read_journal(path: Path) -> tuple[Owner | None, tuple[Block, ...]]:
         owner = msgspec.msgpack.decode(next(payloads, b""), type=Owner)
         if owner.version != VERSION:
             return None, ()
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None, ()
     blocks: list[Block] = []
     decoder = msgspec.msgpack.Decoder(Block)
     for payload in payloads:
         try:
             blocks.append(decoder.decode(payload))
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             break
     return owner, tuple(blocks)
 

@@ -181,7 +181,7 @@ def parse_manifest(data: bytes, *, file: str) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError) as wrong:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as wrong:
         raise DigestMismatch(f"{file} is damaged ({wrong})", hint="Merge again.", file=file) from None
     if manifest.version != VERSION or manifest.piece != PIECE:
         raise DigestMismatch(
@@ -191,5 +191,7 @@ def parse_manifest(data: bytes, *, file: str) -> Manifest:
             file=file,
         )
     if model_digest({name: each.digest for name, each in manifest.tensors.items()}) != manifest.digest:
-        raise DigestMismatch(f"{file} contradicts itself: its tensors do not give its digest", file=file)
+        raise DigestMismatch(
+            f"{file} contradicts itself: its tensors do not give its digest", hint="Merge again.", file=file
+        )
     return manifest

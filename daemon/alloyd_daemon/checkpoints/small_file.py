@@ -27,7 +27,10 @@ def read_small(path: Path, *, at_most: int = MAX_SMALL) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        data = file.read(at_most + 1)
+        # No more is asked for than is there: Python makes room for all of it first.
+        data = file.read(min(facts.st_size, at_most) + 1)
+        if facts.st_size < len(data) <= at_most:  # it grew, or does not tell its size
+            data += file.read(at_most + 1 - len(data))
     if len(data) > at_most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return data

@@ -199,7 +199,7 @@ def read_sealed(state: Path) -> Sealed | None:
     """The seal in a state folder, or ``None``."""
     try:
         return msgspec.msgpack.decode((state / "sealed").read_bytes(), type=Sealed)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

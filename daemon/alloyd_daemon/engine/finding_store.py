@@ -184,5 +184,5 @@ def _unsealed(key: bytes, value: object) -> Numbers | None:
         return None
     try:
         return _decoder.decode(value[_CHECK:])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

@@ -36,5 +36,5 @@ def remember(home: Path, method: str, nbytes: int, seconds: float) -> None:
 def _read(home: Path) -> dict[str, float]:
     try:
         return msgspec.json.decode((home / "rates.json").read_bytes(), type=dict[str, float])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}

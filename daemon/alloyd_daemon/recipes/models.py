@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from alloyd.errors import PlanError, SourceNotFound
+from alloyd.paths import expanded
 from alloyd.recipe import ModelRef
 
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -36,7 +37,7 @@ def resolve(ref: ModelRef, *, base_dir: Path, roots: Sequence[Path], hf_home: Pa
             hint="Merge the adapter into its base model first, and name the result.",
             model=str(ref),
         )
-    local = Path(ref.path).expanduser()
+    local = expanded(ref.path)
     folders = [base_dir / local]
     if not local.is_absolute():
         folders += [
@@ -68,7 +69,9 @@ def _cached(ref: ModelRef, hf_home: Path | None, tried: list[str]) -> Path | Non
     if hf_home is None or not _REPOSITORY.fullmatch(ref.path):
         return None
     name = "models--" + ref.path.replace("/", "--")
-    repository = next((each for each in (hf_home / "hub" / name, hf_home / name) if each.is_dir()), None)
+    repository = next(
+        (each for each in (hf_home / "hub" / name, hf_home / name) if os.path.isdir(each)), None
+    )
     if repository is None:
         tried.append(str(hf_home / "hub" / name))
         return None
@@ -86,7 +89,7 @@ def _snapshot(repository: Path, revision: str) -> Path | None:
     snapshots = repository / "snapshots"
     if ".." not in Path(revision).parts and not revision.startswith("/"):
         ref = repository / "refs" / revision
-        if ref.is_file():
+        if os.path.isfile(ref):
             commit = ref.read_text(encoding="ascii", errors="replace").strip()
             if _COMMIT.fullmatch(commit) and (snapshots / commit).is_dir():
                 return snapshots / commit

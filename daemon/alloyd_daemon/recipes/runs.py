@@ -212,7 +212,7 @@ class Runs:
         if method.least <= others and (method.most is None or others <= method.most):
             return
         what = "source" if method.base == "ignored" else "source beside the base"
-        hint = ""
+        hint = "Add some." if others < method.least else "Take some away."
         if any(each.level.place == _JOINED for each in sources) and method.base == "ignored":
             hint = "base_model is not listed, so it counts as a source, as in mergekit; remove base_model."
         yield PlanError(
@@ -226,7 +226,8 @@ def _base_problem(place: str, method: str, base: ModelRef, times: int) -> PlanEr
     """The error for a base that is not exactly once among the sources."""
     if times > 1:
         return PlanError(
-            f"{place}: the base model {base} is {times} times among the sources, and {method} takes it once"
+            f"{place}: the base model {base} is {times} times among the sources, and {method} takes it once",
+            hint="Keep one of them.",
         )
     return PlanError(
         f"{place}: the base model {base} is not among the sources, and {method} needs it there",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from alloyd.errors import RecipeError, SourceNotFound
+from alloyd.paths import expanded
 
+from ..checkpoints.small_file import read_small
 from .baselines import Baseline
 
 MOST_BYTES: Final = 1 << 30
@@ -24,9 +27,9 @@ def previous_best(name: str, *, home: Path, base_dir: Path) -> Baseline:
     RecipeError
         They are no results of a search, or of one without a winner.
     """
-    given = base_dir / Path(name).expanduser()
+    given = base_dir / expanded(name)
     places = [given, given / "results.json", home / "searches" / name / "results.json"]
-    path = next((each for each in places if each.is_file()), None)
+    path = next((each for each in places if os.path.isfile(each)), None)
     if path is None:
         raise SourceNotFound(
             f"previous: there are no results of a search '{name}'",
@@ -45,17 +48,18 @@ def previous_best(name: str, *, home: Path, base_dir: Path) -> Baseline:
 
 def _winner(path: Path) -> dict[str, Any]:
     problem = f"previous: {path} is not the results of a search"
-    if path.stat().st_size > MOST_BYTES:
-        raise RecipeError(problem, hint="Name the results.json of a search.", path=str(path))
+    hint = "Name the results.json of a search."
     try:
-        found = msgspec.json.decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
-        raise RecipeError(f"{problem}: {wrong}", path=str(path)) from wrong
+        found = msgspec.json.decode(read_small(path, at_most=MOST_BYTES))
+    except OSError as wrong:
+        raise RecipeError(f"{problem}: {wrong.strerror}", hint=hint, path=str(path)) from wrong
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        raise RecipeError(f"{problem}: {wrong}", hint=hint, path=str(path)) from wrong
     winner = found.get("winner", problem) if isinstance(found, dict) else problem
     if winner is None:
         raise RecipeError(
             f"previous: the search of {path} has no winner", hint="Leave it out.", path=str(path)
         )
     if not isinstance(winner, dict) or not isinstance(winner.get("recipe"), dict):
-        raise RecipeError(problem, hint="Name the results.json of a search.", path=str(path))
+        raise RecipeError(problem, hint=hint, path=str(path))
     return winner

@@ -29,6 +29,7 @@ from alloyd.jobs import (
     Spec,
     VerifySpec,
 )
+from alloyd.paths import expanded
 from alloyd.recipe import ModelRef, Recipe
 
 from ..recipes.models import resolve
@@ -269,7 +270,7 @@ def _in_search(spec: SearchSpec, settings: Settings, home: Path) -> Iterator[Nam
     yield from _options(file.options)
     for name in file.previous:
         # A job's id, or what lies in the folder of the spec by that name; its recipe names models in its turn.
-        place = base / Path(name).expanduser()
+        place = base / expanded(name)
         if "/" in name or os.path.lexists(place):
             yield Named("the earlier search", str(place))
         with contextlib.suppress(AlloydError):
@@ -296,7 +297,7 @@ def _places(refs: Iterable[ModelRef], base: Path, settings: Settings) -> Iterato
         try:
             place = resolve(plain, base_dir=base, roots=settings.model_roots(), hf_home=settings.hub())
         except AlloydError:
-            place = base / Path(ref.path).expanduser()
+            place = base / expanded(ref.path)
         except (OSError, RuntimeError, ValueError) as wrong:
             raise _denied(f"the model '{ref!s}' cannot be looked for: {wrong}", ref.path) from None
         yield Named("the model", str(place))

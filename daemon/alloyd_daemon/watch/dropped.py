@@ -15,6 +15,7 @@ from alloyd import recipe as recipes
 from alloyd import search_reader, task_name
 from alloyd.errors import AlloydError, RecipeError, UsageError
 from alloyd.jobs import MergeSpec, SearchSpec, Spec
+from alloyd.paths import expanded
 from alloyd.recipe_file import MAX_BYTES, decode
 from alloyd.strict_yaml import documents
 from alloyd.watch_schema import WatchSettings
@@ -113,10 +114,10 @@ def hold(texts: Iterable[str], name: str, base: Path, roots: Sequence[Path]) -> 
     allowed = [Path(os.path.realpath(root)) for root in roots]
     for each in (part for text in texts for part in _paths(text)):
         try:
-            path = base / Path(each).expanduser()
+            path = base / expanded(each)
             if not os.path.lexists(path):
                 continue
-        except (ValueError, RuntimeError, OSError):
+        except (ValueError, OSError):
             continue
         real = Path(os.path.realpath(path))
         if not any(real.is_relative_to(root) for root in allowed):
