@@ -119,7 +119,11 @@ class RulesReader(DocumentReader):
                     "Give one of them a name of its own: name: ...",
                 )
         if len(found) > MOST_RULES:
-            self.problem(("on_model",), f"there are {len(found)} rules, at most {MOST_RULES} are possible")
+            self.problem(
+                ("on_model",),
+                f"there are {len(found)} rules, at most {MOST_RULES} are possible",
+                "Share them out among several folders, or let one pattern match more: match: '*-ft'.",
+            )
         return found
 
     def rule(self, value: Plain, place: Place) -> Rule | None:
@@ -183,7 +187,9 @@ class RulesReader(DocumentReader):
         keep = fields.get("keep", KEEP[0])
         if keep not in KEEP:
             self.problem(
-                (*place, "keep"), f"{self.dotted((*place, 'keep'))} must be {' or '.join(KEEP)}, not {keep}"
+                (*place, "keep"),
+                f"{self.dotted((*place, 'keep'))} must be {' or '.join(KEEP)}, not {keep}",
+                f"Write keep: {KEEP[0]}, or leave it out, which means the same.",
             )
         if len(self.problems) > before:
             return None
