@@ -20,7 +20,9 @@ def write_model(
     """A model of a few small tensors; those of another seed differ in their values alone."""
     folder.mkdir(parents=True)
     chance = np.random.default_rng(seed)
-    names = ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "model.norm.weight")
+    names = ["model.embed_tokens.weight", "model.norm.weight"]
+    names += [f"model.layers.0.mlp.{each}_proj.weight" for each in ("down", "gate", "up")]
+    names += ["model.layers.0.self_attn.q_proj.weight"]
     weights = {name: chance.standard_normal((4, 8)).astype(np.float32) for name in names}
     write_weights(folder, weights, shards=shards)
     (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from pathlib import Path
 from typing import Final
 
@@ -33,14 +33,13 @@ RECIPES: Final = (".yaml", ".yml", ".json")
 _OF_MODELS: Final = frozenset(
     {"config.json", "adapter_config.json", "params.json", "modules.json", *TOKENIZER_FILES, *OTHER_FILES}
 )
-_IN_PASSING: Final = re.compile(r".*\.(safetensors|bin|gguf)\.[A-Za-z0-9]{6,}")
+_IN_PASSING: Final = r".*\.(safetensors|bin|gguf)\.[A-Za-z0-9]{6,}"
+_UNFINISHED: Final = re.compile("|".join([*map(translate, UNFINISHED), _IN_PASSING]))
 
 
 def unfinished(name: str) -> bool:
     """Whether a file of this name is still being written by somebody."""
-    return (
-        any(fnmatchcase(name, pattern) for pattern in UNFINISHED) or _IN_PASSING.fullmatch(name) is not None
-    )
+    return _UNFINISHED.fullmatch(name) is not None
 
 
 def passed_over(name: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -368,6 +368,11 @@ class Ledger:
         """The claims of a folder that have not ended, oldest first."""
         return [_claim(row) for row in self._rows(OPEN_CLAIMS, folder)]
 
+    def open_count(self, folder: str) -> int:
+        """How many claims of a folder have not ended."""
+        counts = self.counts(folder)
+        return sum(counts.get(state, 0) for state in OPEN)
+
     def same_content(self, claim: Claim) -> list[Claim]:
         """The other claims of files with the content of ``claim`` in its folder, oldest first."""
         rows = self._rows(SAME_CONTENT, claim.folder, claim.digest, claim.id)
@@ -418,9 +423,11 @@ class Ledger:
         """The content of files that were looked at before; empty if they were not."""
         return next((str(row[0]) for row in self._rows(IDENTITY, signature)), "")
 
-    def keep_identity(self, signature: str, identity: str) -> None:
-        """Remember the content of files by their signature."""
-        self._write(PUT_IDENTITY, (signature, identity))
+    def keep_identities(self, identities: Mapping[str, str]) -> None:
+        """Remember the content of files by their signatures."""
+        if identities:
+            with self._writing():
+                self._db.executemany(PUT_IDENTITY, list(identities.items()))
 
     def counts(self, folder: str) -> dict[str, int]:
         """The number of a folder's claims by state."""

@@ -55,16 +55,11 @@ def candidates(folder: str, settings: WatchSettings) -> Iterator[Candidate]:
         The folder cannot be read.
     """
     ignore = ignored.read_mergeignore(Path(folder))
-    own = {os.path.realpath(each) for each in (Path(folder, "out"), Path(folder, SOUPS))}
-    if settings.out and os.path.realpath(settings.out) != os.path.realpath(folder):
-        own.add(os.path.realpath(settings.out))
+    real = os.path.realpath(folder)
+    own = {os.path.relpath(os.path.realpath(settings.out), real), "out", SOUPS} - {"."}
 
     def skip(name: str) -> bool:
-        return (
-            ignored.passed_over(name.rpartition("/")[2])
-            or ignore(name)
-            or os.path.realpath(Path(folder, name)) in own
-        )
+        return name in own or ignored.passed_over(name.rpartition("/")[2]) or ignore(name)
 
     yield from _below(Path(folder), "", skip)
 

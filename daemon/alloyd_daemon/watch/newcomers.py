@@ -64,12 +64,14 @@ class Newcomers:
     ) -> None:
         self._folder = folder
         self._ledger = ledger
-        self._roots = dropped.allowed(folder.path, folder.settings, roots)
+        allowed = dropped.allowed(folder.path, folder.settings, roots)
+        self._roots = [Path(os.path.realpath(each)) for each in allowed]
         self._resolve = resolve
         self._settling = Settling(settle)
         self._since: dict[str, tuple[str, float]] = {}
         self._seen: dict[str, Seen] = {}
         self._passed: set[tuple[str, str]] = set()
+        self._read_now: dict[str, str] = {}
         self._bases: dict[str, tuple[str, Path, Whole, str]] = {}
 
     def look(self, now: float, waiting: list[Waiting]) -> tuple[list[Newcomer], float]:
@@ -98,6 +100,8 @@ class Newcomers:
                 self._passed |= {(rule.name, each.signature) for rule in rules}
                 continue
             wait = min(wait, self._take(each, rules, quiet, ready, waiting))
+        self._ledger.keep_identities(self._read_now)
+        self._read_now = {}
         return sorted(ready, key=lambda one: (one.changed, one.name)), wait
 
     def _forget_all_but(self, found: Sequence[Candidate]) -> None:
@@ -119,8 +123,8 @@ class Newcomers:
             return one.held
         if left:
             return "was changed a moment ago"
-        real = os.path.realpath(one.path)
-        if not any(Path(real).is_relative_to(os.path.realpath(root)) for root in self._roots):
+        real = Path(os.path.realpath(one.path))
+        if not any(real.is_relative_to(root) for root in self._roots):
             return "it lies outside the folders that this one may use ('alloy watch add DIR --root FOLDER')"
         return ""
 
@@ -187,7 +191,7 @@ class Newcomers:
         if again is None or again.signature != one.signature:
             return None
         if seen.lacks is None:
-            self._ledger.keep_identity(one.signature, digest)
+            self._read_now[one.signature] = digest
         self._seen[one.signature] = seen
         return seen
 

@@ -194,7 +194,7 @@ class Watcher:
     def _is_full(self, folder: Folder, name: str, waiting: list[Waiting]) -> bool:
         """Whether ``name`` must wait because as many jobs as may be are in flight."""
         most = folder.settings.in_flight
-        if len(self._ledger.open_claims(folder.id)) < most:
+        if self._ledger.open_count(folder.id) < most:
             return False
         waiting.append(Waiting(name, f"{most} of this folder's jobs are in flight"))
         return True
