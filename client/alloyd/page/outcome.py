@@ -15,15 +15,13 @@ from .wording import counted, figure, finite, interval, listed, short, short_nam
 Result = Mapping[str, Any]
 
 
-def title(job: Job) -> str:
+def title(story: Story) -> str:
     """What people call a job: the name of its recipe, search or output, and its id."""
-    named = str(
-        (job.summary or {}).get("name")
-        or (job.result or {}).get("name")
-        or PurePath(
-            job.spec.get("recipe_name") or job.spec.get("name") or job.out or job.spec.get("path") or ""
-        ).name
-    )
+    job = story.job
+    spec = job.spec
+    file = spec.get("recipe_name") or spec.get("name") or job.out or spec.get("path") or ""
+    names = ((each or {}).get("name") for each in (story.results, job.summary, job.result))
+    named = next(filter(None, names), None) or PurePath(str(file)).name
     return f"{short(named, 60)} · {job.id}" if named else job.id
 
 
@@ -88,7 +86,7 @@ def _merged(job: Job, result: Result) -> str:
         return f"{out} held this very model already; nothing was written."
     summary = job.summary or {}
     models = summary.get("models") or ()
-    what = f"{counted(len(models), 'model')} merged by {summary.get('method')}" if models else "Made"
+    what = f"Merged from {counted(len(models), 'model')} by {summary.get('method')}" if models else "Made"
     took = format_duration(finite(result.get("seconds")) or 0.0)
     said = f"{what} into {out}: {format_size(result.get('bytes_written') or 0)} in {took}."
     if result.get("non_finite"):

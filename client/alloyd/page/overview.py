@@ -12,10 +12,12 @@ from ..units import format_duration, format_size
 from .goal import Result, axes
 from .parts import Block, Code, Facts, Rows, Table, Words
 from .story import Story
-from .wording import counted, figure, finite, number, short, time
+from .wording import counted, figure, finite, number, short, short_names, time
 
 TRIALS: Final = 500
 """Rows of the table of trials; of more the best."""
+SIZES: Final = ("memory", "shard_size")
+"""Settings that are bytes."""
 TEXT: Final = 200_000
 """Characters of a recipe or spec that are shown."""
 
@@ -77,7 +79,7 @@ def _outputs(story: Story) -> Iterator[tuple[str, str]]:
         yield "folder", folder
         recipes = (story.results or {}).get("recipes") or {}
         if recipes.get("alloyd"):
-            yield "to merge the winner", f"alloy merge {folder}/{recipes['alloyd']} OUT"
+            yield "merge it by", f"alloy merge {folder}/{recipes['alloyd']} OUT"
         if recipes.get("mergekit"):
             yield "for mergekit", f"{folder}/{recipes['mergekit']}"
         if recipes.get("why_not") or recipes.get("remark"):
@@ -94,7 +96,7 @@ def asked(job: Job) -> Iterator[Block]:
             yield Code(f"Recipe of {short(each.get('name', ''))}", _cut(str(each["recipe"])), folded=True)
     left = {key: value for key, value in job.spec.items() if key not in ("recipe", "spec", "kind")}
     facts = [
-        (key.replace("_", " "), _plain(value))
+        (key.replace("_", " "), format_size(value) if key in SIZES else _plain(value))
         for key, value in left.items()
         if value not in (None, "", False, [], {})
     ]
@@ -158,8 +160,10 @@ def plan(summary: Mapping[str, Any]) -> Iterator[Block]:
     yield Facts("Plan", facts)
     if models:
         rows = [
-            (str(each.get("name")), format_size(each.get("bytes") or 0), str(each.get("path")))
-            for each in models
+            (name, format_size(each.get("bytes") or 0), str(each.get("path")))
+            for name, each in zip(
+                short_names([str(each.get("name")) for each in models]), models, strict=True
+            )
         ]
         yield Rows("Sources", "", Table(("model", "size", "path"), rows, frozenset({1})), half=True)
     if summary.get("warnings"):
@@ -181,6 +185,7 @@ def winner(results: Result) -> Iterator[Block]:
             "Its genes",
             f"{short(found['name'])} in {counted(len(rows), 'gene')}.",
             Table(("gene", "value"), rows, frozenset({1})),
+            half=True,
         )
     if found.get("recipe"):
         text = json.dumps(found["recipe"], indent=2, ensure_ascii=False)

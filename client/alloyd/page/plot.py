@@ -10,7 +10,7 @@ from .wording import short
 COLOURS: Final = tuple(f"var(--series-{place})" for place in range(1, 7))
 SIGNED: Final = [[0.0, "var(--below)"], [0.5, "var(--middle)"], [1.0, "var(--above)"]]
 """A scale of colours around zero."""
-STRONG: Final = 0.55
+STRONG: Final = 0.62
 """The share of a scale from which on what is written in a cell has the other colour."""
 RISING: Final = [[0.0, "var(--middle)"], [1.0, "var(--above)"]]
 """A scale of colours from nothing upwards."""

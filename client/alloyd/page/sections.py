@@ -28,7 +28,7 @@ from .wording import finite
 
 def head(story: Story) -> Head:
     """The top of a job's page."""
-    return Head(title(story.job), story.job.state.value, outcome(story), story.job.kind)
+    return Head(title(story), story.job.state.value, outcome(story), story.job.kind)
 
 
 def sections(story: Story) -> list[Section]:
@@ -57,7 +57,7 @@ def _found(results: Result, kind: str) -> list[Section]:
     )
     board = Section("leaderboard", "Leaderboard", validation(results))
     rest = [
-        Section("winner", "The winner", [*overview.winner(results), *by_layer(winner.get("by_layer"))]),
+        Section("winner", "The winner", [*by_layer(winner.get("by_layer")), *overview.winner(results)]),
         Section("learnt", "What was learnt", [*importance(results), *genes(results)]),
         Section("lineage", "Lineage", _there([lineage(results), *overview.sources(results)])),
         Section("trust", "Trust and cost", _there([rungs(results), spent(results)])),

@@ -42,9 +42,17 @@
       }
     }
     const style = getComputedStyle(root);
-    // On a narrow page a legend takes a line for each name.
+    // On a narrow page a legend takes a line for each name, and cells have no room for words.
     const named = frame.showlegend ? data.filter((each) => each.name && each.showlegend !== false).length : 0;
-    if (place.clientWidth < 560) frame.height += 19 * named;
+    if (place.clientWidth < 560) {
+      frame.height += 19 * named;
+      for (const trace of data) {
+        if (trace.mode === "text") trace.visible = false;
+        if (trace.type === "heatmap") trace.showscale = false;
+      }
+      const title = frame.xaxis?.title;
+      if (title?.text) title.text = title.text.replace(", ", "<br>");
+    }
     place.style.height = `${frame.height}px`;
     frame.dragmode = coarse ? false : "zoom";
     frame.uirevision = `${figure.id} ${controls.map((_, number) => figure.querySelector(`[data-control="${number}"]`).value)}`;

@@ -12,6 +12,8 @@ from ..plot import heat, layout, lines, named, rows, text
 from ..wording import counted, finite, listed, number, short, short_names
 
 COMPONENTS: Final = ("attention", "mlp", "norms", "embeddings", "other")
+COPY: Final = "copy"
+"""Stands for a parameter where tensors are taken from one model as they are."""
 ALL: Final = ""
 """The component of a number that holds for all of a layer's tensors."""
 OUTSIDE: Final = -1
@@ -34,8 +36,11 @@ class _Part:
 
 
 def by_layer(found: Result | None) -> list[Figure]:
-    """A heatmap for each parameter and stack of layers; of ones that are the same all over, none."""
-    return [_figure(each) for each in _parts(found or {}) if not _says_nothing(each)]
+    """A heatmap for each parameter and stack of layers; where several are told, none of what is the same all over."""
+    parts = list(_parts(found or {}))
+    telling = [each for each in parts if _different(each) > 1]
+    # Without any difference the first still shows which models there are; one number for all shows nothing.
+    return [_figure(each) for each in telling or [each for each in parts if "" not in each.models][:1]]
 
 
 def _parts(found: Result) -> Iterator[_Part]:
@@ -65,52 +70,65 @@ def _cells(rows: Sequence[Sequence[Any]], layers: int) -> Cells:
     return cells
 
 
-def _says_nothing(part: _Part) -> bool:
-    """Whether it is one number for all models, all over: a default, or a fact that the recipe tells as well."""
-    values = {value for cells in part.models.values() for value in cells.values()}
-    return "" in part.models and len(values) == 1
+def _different(part: _Part) -> int:
+    """How many different numbers there are; of layers that are taken as they are, how many models give some."""
+    if part.parameter == COPY:
+        return len(part.models)
+    return len({value for cells in part.models.values() for value in cells.values()})
 
 
 def _components(part: _Part) -> list[str]:
-    found = {component for cells in part.models.values() for _, component in cells}
-    if found == {ALL}:
+    """The rows of each model: one where every layer has one number, else one for each component."""
+    inside = {component for cells in part.models.values() for place, component in cells if place != OUTSIDE}
+    if inside <= {ALL}:
         return [ALL]
+    found = {component for cells in part.models.values() for _, component in cells}
     known: list[str] = [each for each in COMPONENTS if each in found]
     outside = any((OUTSIDE, ALL) in cells for cells in part.models.values())
     return known if not outside or "embeddings" in known else [*known, "embeddings"]
 
 
-def _cell(cells: Cells, place: int, component: str) -> float | None:
+def _columns(part: _Part, components: Sequence[str]) -> list[tuple[int, str]]:
+    """Places and, of what lies outside of the layers, components that have a column each: norms come after them."""
+    outside = {component for cells in part.models.values() for place, component in cells if place == OUTSIDE}
+    if components != [ALL] and outside:
+        outside = {ALL}
+    before = [each for each in (ALL, *COMPONENTS) if each in outside and each != "norms"]
+    after = [each for each in ("norms",) if each in outside]
+    layers = [(place, ALL) for place in range(part.layers)]
+    return [*((OUTSIDE, each) for each in before), *layers, *((OUTSIDE, each) for each in after)]
+
+
+def _cell(cells: Cells, place: int, column: str, row: str) -> float | None:
+    component = row or column
     if (place, component) in cells:
         return cells[place, component]
     # What holds for all of a layer holds for each of its components, but embeddings lie outside of the layers.
-    fits = component == "embeddings" if place == OUTSIDE else component != "embeddings"
-    return cells.get((place, ALL)) if fits or component == ALL else None
+    fits = component == "embeddings" if place == OUTSIDE and row else component != "embeddings"
+    return cells.get((place, ALL)) if fits or not row else None
 
 
 def _figure(part: _Part) -> Figure:
     components = _components(part)
-    places = [OUTSIDE, *range(part.layers)]
-    if not any(place == OUTSIDE for cells in part.models.values() for place, _ in cells):
-        places = places[1:]
-    row_names, grid, says = [], [], []
+    columns = _columns(part, components)
+    names, grid, says = [], [], []
     for model, cells in part.models.items():
         for component in components:
-            row_names.append(" · ".join(filter(None, (short(model, 22), component))) or "all models")
-            row = [_cell(cells, place, component) for place in places]
+            names.append(" · ".join(filter(None, (short(model, 22), component))) or "all models")
+            row = [_cell(cells, place, column, component) for place, column in columns]
             grid.append(row)
             says.append(
                 [
                     lines(
                         text(model) if model else "all models",
-                        text(" · ".join(filter(None, (_place(place), component)))),
+                        text(" · ".join(filter(None, (_place(place), component or column)))),
                         f"{text(part.parameter)} {number(value)}",
                     )
-                    for place, value in zip(places, row, strict=True)
+                    for (place, column), value in zip(columns, row, strict=True)
                 ]
             )
     known = [value for row in grid for value in row if value is not None]
-    small = len(places) <= 14 and len(known) <= 200
+    small = len(columns) <= 14 and len(known) <= 200
     data = heat(
         grid,
         says,
@@ -119,22 +137,29 @@ def _figure(part: _Part) -> Figure:
         written=[["" if value is None else f"{value:.2g}" for value in row] for row in grid]
         if small
         else None,
-        title="" if part.parameter == "copy" else text(part.parameter),
+        title="" if part.parameter == COPY else text(part.parameter),
     )
-    ticks = [f"{place}" if place != OUTSIDE else "outside" for place in places]
-    across = named(ticks, title="layer")
-    if len(places) > 24:
-        shown = [place for place, layer in enumerate(places) if layer == OUTSIDE or layer % 10 == 0]
-        across |= {"tickvals": shown, "ticktext": [ticks[place] for place in shown]}
-    if part.parameter == "copy":
+    if part.parameter == COPY:
         data[0]["showscale"] = False
     height = 90 + max(16, min(30, 900 // len(grid))) * len(grid)
-    plot = {"data": data, "layout": layout(height, xaxis=across, yaxis=rows(row_names, 36))}
+    plot = {"data": data, "layout": layout(height, xaxis=_across(columns), yaxis=rows(names, 36))}
     where = f" in {short(part.stack)}" if part.stack else ""
     title = (
-        "Which model each layer is taken from" if part.parameter == "copy" else f"{part.parameter} by layer"
+        "Which model each layer is taken from"
+        if part.parameter == COPY
+        else f"{part.parameter}, layer by layer"
     )
     return Figure(f"{short(title)}{where}", _says(part), plot, _table(part))
+
+
+def _across(columns: Sequence[tuple[int, str]]) -> dict[str, Any]:
+    """The axis of layers; of many every tenth is named."""
+    ticks = [str(place) if place != OUTSIDE else column or "outside" for place, column in columns]
+    across = named(ticks, title="layer")
+    if len(columns) > 24:
+        shown = [at for at, (place, _) in enumerate(columns) if place == OUTSIDE or place % 10 == 0]
+        across |= {"tickvals": shown, "ticktext": [ticks[at] for at in shown]}
+    return across
 
 
 def _place(place: int) -> str:
@@ -145,14 +170,14 @@ def _says(part: _Part) -> str:
     said = []
     for model, cells in part.models.items():
         values = [value for (place, _), value in cells.items() if place != OUTSIDE] or list(cells.values())
-        if part.parameter == "copy":
+        if part.parameter == COPY:
             layers = len({place for place, _ in cells if place != OUTSIDE})
             said.append(f"{short(model)} gives {counted(layers, 'layer')}")
             continue
         low, high = min(values), max(values)
         same = number(low) if low == high else f"{number(low)} to {number(high)}"
         said.append(f"{short(model)} {same}" if model else same)
-    if part.parameter == "copy":
+    if part.parameter == COPY:
         return f"{listed(said)}, as they are."
     end = ". Where a component's tensors differ it is their mean." if _components(part) != [ALL] else "."
     return f"{part.parameter} in the layers: {listed(said)}{end}"

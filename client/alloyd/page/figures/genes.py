@@ -59,7 +59,7 @@ def _figure(
         [COLOURS[0] if each["state"] == "scored" else "var(--series-6)" for _, each in trials],
         marker={
             "symbol": exact,
-            "size": 8,
+            "size": 9,
             "line": {
                 "width": 1.5,
                 "color": ["var(--card)" if each == "circle" else "var(--series-6)" for each in exact],

@@ -35,7 +35,7 @@ def lineage(results: Result) -> Figure | None:
             if parent in drawn:
                 xs += [parent, child, None]
                 ys += [values[parent], values[child], None]
-    data = [line(xs, ys, "var(--soft)", line={"width": 1.2}, showlegend=False)]
+    data = [line(xs, ys, "var(--soft)", line={"width": 1.2}, opacity=0.5, showlegend=False)]
     ours = [each for each in drawn if family[each]["origin"] == "optimiser" and each != winner["trial"]]
     estimated = [each for each in ours if family[each]["state"] == "dropped"]
     rivals = [each for each in drawn if family[each]["origin"] != "optimiser" and each != winner["trial"]]

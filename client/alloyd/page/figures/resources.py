@@ -33,7 +33,7 @@ def memory(samples: Sequence[Sample], budget: int | None = None) -> Figure | Non
     peak = max(each.private for each in samples)
     said = f"At most {format_size(peak)} of private memory were in use"
     if budget:
-        said += f", {100 * peak / budget:.0f} % of the budget of {format_size(budget)}"
+        said += f", {100 * peak / budget:.2g} % of the budget of {format_size(budget)}"
     # Far above all else, its line would make a flat one of what happened.
     if budget and budget <= NEAR * most:
         data.append(
