@@ -105,9 +105,10 @@ def check_output(final: Path, force: bool) -> None:
     if not folder.is_dir():
         raise OutputError(f"{folder} is not a folder", hint="Choose another output.", path=str(folder))
     if not writable(folder):
+        fixed = os.statvfs(folder).f_flag & os.ST_RDONLY
         raise OutputError(
-            f"{folder} cannot be written",
-            hint="Choose another output, or change its rights.",
+            f"{folder} cannot be written ({'Read-only file system' if fixed else 'Permission denied'})",
+            hint=f"Choose another output, or {'have it mounted writable' if fixed else 'change its rights'}.",
             path=str(folder),
         )
 

@@ -259,7 +259,7 @@ class Store:
         return [(f"{row['kind']}-{row['number']}", JobState(row["state"])) for row in rows]
 
     def to_discard(self) -> list[Job]:
-        """The cancelled jobs whose staging is still to be removed."""
+        """The jobs whose staging is still to be removed: cancelled ones, and those that nothing may continue from."""
         return [job_of(row) for row in self._db.execute(TO_DISCARD)]
 
     def counts(self) -> dict[str, int]:
@@ -366,7 +366,7 @@ class Store:
             self._db.execute(SET_DEATHS, (deaths, furthest, self._row(name)["number"]))
 
     def discarded(self, name: str) -> None:
-        """The staging of a cancelled job is gone."""
+        """What a job staged is gone."""
         with self._writing("discarded"):
             self._db.execute(CLEAR_DISCARD, (self._row(name)["number"],))
 

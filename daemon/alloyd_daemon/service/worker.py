@@ -372,7 +372,8 @@ class Worker:
         deaths = 1 if child.furthest > furthest else deaths + 1
         self._store.died(name, deaths, max(furthest, child.furthest))
         if isinstance(error, SourceChanged):
-            self._store.move(name, JobState.FAILED, error=error)
+            # What is staged mixes two states of a source: nothing may continue from it.
+            self._store.move(name, JobState.FAILED, error=error, discard=True)
         elif deaths >= MOST_DEATHS:
             reason = f"in quarantine: its process died {deaths} times without progress"
             self._store.move(name, JobState.FAILED, reason=reason, error=error, quarantined=True)
