@@ -116,7 +116,9 @@ def check(path: str, settings: WatchSettings) -> None:
         *(("a root", root) for root in settings.roots),
     ):
         if each and not os.path.isabs(each):
-            raise UsageError(f"{name} must be an absolute path, not '{each}'", path=each)
+            raise UsageError(
+                f"{name} must be an absolute path, not '{each}'", hint="Begin it with /.", path=each
+            )
     for name, low, high in (
         ("priority", -LARGEST_PRIORITY, LARGEST_PRIORITY),
         ("settle", 0, 3600),
@@ -125,4 +127,8 @@ def check(path: str, settings: WatchSettings) -> None:
     ):
         value = getattr(settings, name)
         if value is not None and not low <= value <= high:
-            raise UsageError(f"{name} must be from {low} to {high}, not {value:g}", key=name)
+            raise UsageError(
+                f"{name} must be from {low} to {high}, not {value:g}",
+                hint="docs/watch-folders.md says what it is for.",
+                key=name,
+            )

@@ -45,6 +45,8 @@ Token = Annotated[str, Meta(min_length=1, max_length=1000)]
 KEY: Final = "key:"
 """What the token of a submission begins with that its caller named: an idempotency key."""
 
+_PAGE: Final = "docs/protocol.md says what messages hold."
+
 T = TypeVar("T")
 
 
@@ -374,11 +376,11 @@ def read_request(frames: Sequence[bytes]) -> tuple[Header, Request]:
 def read_header(frames: Sequence[bytes]) -> Header:
     """The header in ``frames``; ProtocolError when they are not four frames of this protocol."""
     if len(frames) != 4 or frames[0] != MARK:
-        raise ProtocolError(f"a message of {len(frames)} frames is not of this protocol", id="")
+        raise ProtocolError(f"a message of {len(frames)} frames is not of this protocol", hint=_PAGE, id="")
     try:
         return msgspec.json.decode(frames[1], type=Header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
-        raise ProtocolError(f"the header of a message is wrong: {wrong}", id="") from None
+        raise ProtocolError(f"the header of a message is wrong: {wrong}", hint=_PAGE, id="") from None
 
 
 def answer(
@@ -404,7 +406,7 @@ def answers(frames: Sequence[bytes]) -> str:
     try:
         above: dict[str, Any] = msgspec.json.decode(frames[2], type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
-        raise ProtocolError(f"a reply names its request wrongly: {wrong}") from None
+        raise ProtocolError(f"a reply names its request wrongly: {wrong}", hint=_PAGE) from None
     return str(above.get("id", ""))
 
 
@@ -445,7 +447,7 @@ def read_publication(frames: Sequence[bytes]) -> tuple[str, Any]:
         kind: Any = Event if header.kind == "event" else dict[str, Any]
         return header.kind, msgspec.json.decode(frames[4], type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
-        raise ProtocolError(f"a publication cannot be read: {wrong}") from None
+        raise ProtocolError(f"a publication cannot be read: {wrong}", hint=_PAGE) from None
 
 
 def read_spec(fields: dict[str, Any]) -> Spec:
@@ -471,6 +473,6 @@ def read_spec(fields: dict[str, Any]) -> Spec:
 def _hint(message: str, kind: type[Any]) -> str:
     unknown = re.search(r"unknown field `([^`]*)`", message)
     if unknown:
-        return did_you_mean(unknown[1], kind.__struct_fields__)
+        return did_you_mean(unknown[1], kind.__struct_fields__) or "It has no fields."
     size = re.search(r"at `\$\.(memory|shard_size)`", message)
-    return f"{size[1]} is a number of bytes; alloyd.units.parse_size('512MiB') gives it." if size else ""
+    return f"{size[1]} is a number of bytes; alloyd.units.parse_size('512MiB') gives it." if size else _PAGE

@@ -170,3 +170,15 @@ def test_dead_sockets_of_other_homes_are_swept(tmp_path: Path) -> None:
             eventually(lambda: not (folder / "dead.requests").exists())
             left = {place.name for place in folder.iterdir()}
         assert {"young.requests", "living.events", "a.file.requests"} <= left
+
+
+def test_an_output_that_would_lie_in_the_daemons_own_folder_is_refused(
+    daemon: TrialDaemon, raw: zmq.Socket[bytes]
+) -> None:
+    spec = {"kind": "merge", "recipe": '{"steps": 1}', "base_dir": "/", "out": "somewhere"}
+    _, frames = wire.ask(wire.Submit(spec, "token"), "s")
+    raw.send_multipart(frames)
+    with pytest.raises(UsageError, match="out must be an absolute path, not 'somewhere'"):
+        wire.read_answer(raw.recv_multipart(), dict)
+    with daemon.client() as client:
+        assert client.jobs() == []

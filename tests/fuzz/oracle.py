@@ -12,6 +12,8 @@ from alloyd.errors import REGISTRY, AlloydError, Problems
 
 LONGEST: Final = 2_000
 """Characters of a message: more than a person reads, and less than what fills a log."""
+PLACES: Final = ("key", "file", "path", "tensor", "model", "name", "value", "job")
+"""Facts that say what an error is about."""
 SHOWN: Final = 200
 """Of several problems, how many are looked at closely."""
 
@@ -35,15 +37,14 @@ def check(error: AlloydError, *, named: tuple[str, ...] = ()) -> None:
     assert several, "several problems, and none of them"
     for each in several[:SHOWN]:
         assert type(each).code in REGISTRY
+        assert "internal error" not in each.message, each.message[:500]
         for what, text in (("message", each.message), ("hint", each.hint)):
             assert text.strip() == text, f"the {what} has blanks around it: {text[:200]!r}"
             assert text, f"no {what}: {each.message[:200]!r}"
             assert len(text) <= LONGEST, f"a {what} of {len(text)} characters: {text[:200]!r}"
             odd = [letter for letter in text if unicodedata.category(letter) in ("Cc", "Zl", "Zp")]
             assert not odd, f"a {what} of more than one plain line: {text[:200]!r}"
-        place = any(
-            each.facts.get(fact) for fact in ("key", "file", "path", "tensor", "model", "name", "value")
-        )
+        place = any(each.facts.get(fact) for fact in PLACES)
         assert place or any(name in each.message for name in named), (
             f"it names no file or key: {each.message[:200]!r}"
         )

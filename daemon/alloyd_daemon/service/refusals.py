@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from alloyd.errors import DependencyFailed, JobCancelled, Quarantined, UsageError
+from alloyd.errors import DependencyFailed, JobCancelled, JobError, Quarantined, UsageError
 from alloyd.jobs import JobState
 
 
 def cancelled(name: str) -> JobCancelled:
     """The error that a cancelled job carries."""
     return JobCancelled(f"{name} was cancelled", job=name)
+
+
+def not_now(name: str, state: JobState, what: str) -> JobError:
+    """Why nothing is done to a job: it is in a ``state`` in which ``what`` holds of it."""
+    return JobError(
+        f"{name} is {state.value} {what}",
+        hint=f"'alloy show {name}' tells where it stands.",
+        job=name,
+        state=state.value,
+    )
 
 
 def cannot_follow(first: str, state: JobState, *, job: str = "") -> DependencyFailed:

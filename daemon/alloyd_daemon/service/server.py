@@ -251,7 +251,9 @@ class Server:
         try:
             header = wire.read_header(frames)
             if remote and not header.caller:
-                raise AccessDenied("a remote request without a key")
+                raise AccessDenied(
+                    "a remote request without a key", hint="docs/remote.md says how to come with one."
+                )
             caller = self._access.caller(header)
             header, request = wire.read_request(frames)
             return wire.answer(header, self._session, self._do(request, caller))
@@ -301,6 +303,13 @@ class Server:
             roots = self._store.job(spec.search).spec.get("roots", ())  # as its search was
         if roots or not caller.local:
             spec = confine(spec, roots, settings, self._home.root)
+        out = getattr(spec, "out", "")
+        if out and not os.path.isabs(out):
+            raise UsageError(
+                f"out must be an absolute path, not '{out}'",
+                hint="The daemon runs in a folder of its own.",
+                key="out",
+            )
         job = self._store.submit(
             spec,
             request.token,

@@ -25,7 +25,7 @@ from alloyd.wire import KEY
 
 from ..faults import reach
 from ..transaction import transaction
-from .refusals import cancelled, cannot_follow, in_quarantine, key_of_another
+from .refusals import cancelled, cannot_follow, in_quarantine, key_of_another, not_now
 from .store_file import UNUSABLE, open_store
 from .store_rows import Lack, Waiting, as_text, event_of, job_of, waiting_of
 from .store_schema import MIGRATIONS
@@ -322,9 +322,7 @@ class Store:
             row = self._row(name)
             job = job_of(row)
             if job.state.ended:
-                raise JobError(
-                    f"{job.id} is {job.state.value} and waits no more", job=job.id, state=job.state.value
-                )
+                raise not_now(job.id, job.state, "and waits no more")
             if isinstance(to, int):
                 priority, rank, said = to, row["number"], f"has priority {to}"
             else:
@@ -389,11 +387,7 @@ class Store:
             elif state is JobState.QUEUED:
                 self._db.execute(FORGET_LACK, (row["number"],))
             else:
-                raise JobError(
-                    f"{job_of(row).id} is {state.value} and cannot be retried",
-                    job=job_of(row).id,
-                    state=state.value,
-                )
+                raise not_now(job_of(row).id, state, "and cannot be retried")
 
     def recover(self) -> None:
         """After a daemon's death: what ran is queued again, or paused or cancelled if that had been asked."""
@@ -453,9 +447,7 @@ class Store:
         before = JobState(row["state"])
         name = f"{row['kind']}-{row['number']}"
         if state not in MOVES[before]:
-            raise JobError(
-                f"{name} is {before.value} and cannot become {state.value}", job=name, state=before.value
-            )
+            raise not_now(name, before, f"and cannot become {state.value}")
         at = self._time()
         failure = None if error is None else error.to_dict()
         self._db.execute(

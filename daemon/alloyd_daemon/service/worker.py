@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from alloyd.errors import AlloydError, ChildDied, JobError, OutOfMemory, SourceChanged
+from alloyd.errors import AlloydError, ChildDied, OutOfMemory, SourceChanged
 from alloyd.jobs import KEPT, Event, Finished, Job, JobState, Note, Pace, Planned, Progress
 from alloyd.paths import Home
 from alloyd.units import parse_size
@@ -28,7 +28,7 @@ from .deaths import Death, cause
 from .log_file import bound
 from .machine import Machine
 from .pipe import Answer, Begin, Failed, Halt, Halted
-from .refusals import cancelled, cannot_follow
+from .refusals import cancelled, cannot_follow, not_now
 from .resources import Sampler
 from .running_child import Child, take_pipes
 from .store import Store
@@ -148,7 +148,7 @@ class Worker:
         """End a job and have its staging removed. JobError when it has ended well or is cancelled already."""
         job = self._store.job(name)
         if job.state in (JobState.DONE, JobState.CANCELLED):
-            raise JobError(f"{job.id} is {job.state.value} already", job=job.id, state=job.state.value)
+            raise not_now(job.id, job.state, "already")
         child = self._running(job.id)
         if child is None:
             error = cancelled(job.id)
@@ -163,9 +163,7 @@ class Worker:
         """Stop a job at the end of its block; JobError when it has ended."""
         job = self._store.job(name)
         if job.state.ended:
-            raise JobError(
-                f"{job.id} is {job.state.value} and cannot be paused", job=job.id, state=job.state.value
-            )
+            raise not_now(job.id, job.state, "and cannot be paused")
         child = self._running(job.id)
         if child is not None:
             if child.asked in ("", "requeue"):
@@ -181,7 +179,7 @@ class Worker:
         child = self._running(job.id)
         if child is not None:
             if child.asked == "cancel":
-                raise JobError(f"{job.id} is being cancelled", job=job.id, state=job.state.value)
+                raise not_now(job.id, job.state, "and is being cancelled")
             if child.asked == "pause":
                 self._store.want(job.id, "", reason="resumes after the block in flight")
                 child.asked = "requeue"
@@ -189,9 +187,7 @@ class Worker:
             self._store.died(job.id, 0, -1)
             self._store.move(job.id, JobState.QUEUED, reason="resumed on request")
         elif job.state is not JobState.QUEUED:
-            raise JobError(
-                f"{job.id} is {job.state.value} and cannot be resumed", job=job.id, state=job.state.value
-            )
+            raise not_now(job.id, job.state, "and cannot be resumed")
         return self._store.job(job.id)
 
     def retry(self, name: str) -> Job:
