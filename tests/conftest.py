@@ -53,6 +53,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("ALLOYD_", "HF_", "XDG_")) and name not in (
             "ALLOYD_MERGEKIT_PYTHON",
             "ALLOYD_REQUIRE",
+            "ALLOYD_SCREENSHOTS",
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("ALLOYD_HOME", str(tmp_path / "alloyd-home"))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +21,7 @@ import psutil
 from alloyd import Client
 from alloyd.jobs import MergeSpec
 from alloyd.paths import Home
+from alloyd_daemon.service import child_process
 
 TESTS = str(Path(__file__).parent)
 CHILD = (
@@ -35,6 +36,8 @@ DAEMON = (
 
 class TrialDaemon:
     """Starts on entry; may be killed and started again; what is left at the end is killed."""
+
+    child: Sequence[str] = CHILD
 
     def __init__(self, root: Path, **environ: str) -> None:
         self.home = Home(Path(os.path.realpath(root)))
@@ -65,7 +68,7 @@ class TrialDaemon:
                 sys.executable,
                 "-c",
                 DAEMON,
-                repr(CHILD),
+                repr(tuple(self.child)),
                 "--home",
                 str(self.home.root),
                 "--ready-fd",
@@ -122,6 +125,12 @@ class TrialDaemon:
     def client(self, **options: Any) -> Client:
         """A client of this daemon that does not start another."""
         return Client(home=self.home.root, autostart=False, **options)
+
+
+class RealDaemon(TrialDaemon):
+    """One whose jobs are real ones."""
+
+    child = child_process.CHILD
 
 
 def trial(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Subject,
         VerifySpec,
     )
+    from .space_schema import Prune, Pruned, Space
     from .watch_schema import Rule, Soup, Watch, WatchSettings
 
 __version__ = "0.1.0"
@@ -46,12 +47,15 @@ __all__ = [
     "MergeSpec",
     "OpenTestSpec",
     "PlanSpec",
+    "Prune",
+    "Pruned",
     "RebuildSpec",
     "Rule",
     "Sample",
     "ScoreSpec",
     "SearchSpec",
     "Soup",
+    "Space",
     "Subject",
     "VerifySpec",
     "Watch",
@@ -70,12 +74,15 @@ _HOMES = {
     "MergeSpec": "jobs",
     "OpenTestSpec": "jobs",
     "PlanSpec": "jobs",
+    "Prune": "space_schema",
+    "Pruned": "space_schema",
     "RebuildSpec": "jobs",
     "Rule": "watch_schema",
     "Sample": "jobs",
     "ScoreSpec": "jobs",
     "SearchSpec": "jobs",
     "Soup": "watch_schema",
+    "Space": "space_schema",
     "Subject": "jobs",
     "VerifySpec": "jobs",
     "Watch": "watch_schema",

@@ -18,6 +18,7 @@ from . import follow as _follow
 from .errors import DaemonUnreachable, RateLimited
 from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec
 from .paths import find_home, lock_holder
+from .space_schema import GetSpace, Prune, Pruned, Space
 from .specs import (
     PathLike,
     Queueing,
@@ -33,7 +34,7 @@ from .specs import (
     search_spec,
     submission,
 )
-from .verdicts import busy, check_version, ended_well, patience, stopped, timed_out
+from .verdicts import busy, check_version, ended_well, patience, stopped, time_for, timed_out
 from .watch_schema import Watch, WatchSettings
 
 T = TypeVar("T")
@@ -240,6 +241,10 @@ class AsyncClient:
         """See :meth:`alloyd.Client.hello`."""
         return await self._ask(wire.Hello(), wire.Greeting)
 
+    async def space(self) -> Space:
+        """See :meth:`alloyd.Client.space`."""
+        return await self._ask(GetSpace(), Space)
+
     # Orders
 
     async def cancel(self, job: str) -> Job:
@@ -274,6 +279,10 @@ class AsyncClient:
     async def watch_remove(self, path: PathLike) -> bool:
         """See :meth:`alloyd.Client.watch_remove`."""
         return await self._ask(wire.WatchRemove(place_for(path, self.far)), bool)
+
+    async def prune(self, **how: Any) -> Pruned:
+        """See :meth:`alloyd.Client.prune`."""
+        return await self._ask(Prune(**how), Pruned)
 
     async def shutdown(self, *, now: bool = False) -> None:
         """See :meth:`alloyd.Client.shutdown`."""
@@ -326,7 +335,7 @@ class AsyncClient:
             return connection
         self._connection = connection
         name, frames = wire.ask(wire.Hello(), self._session)
-        reply = await self._exchange(name, frames, connection)
+        reply = await self._exchange(name, frames, connection, self._timeout)
         greeting = wire.read_answer(reply or [], wire.Greeting)
         found = msgspec.structs.replace(connection, software=greeting.software, protocol=greeting.protocol)
         check_version(found, strict=self._strict)
@@ -335,12 +344,7 @@ class AsyncClient:
     def _find(self) -> wire.Connection:
         if self._private is not None:
             return self._private.connection
-        found = spawn.find(self.home)
-        if found is None and self._autostart:
-            found = spawn.start(self.home)
-        if found is None:
-            raise spawn.gone(self.home)
-        return found
+        return spawn.reach(self.home, autostart=self._autostart)
 
     def _disconnect(self) -> None:
         if self._reader is not None:
@@ -365,7 +369,7 @@ class AsyncClient:
         again = True
         while True:
             connection = await self._connect()
-            reply = await self._exchange(name, frames, connection)
+            reply = await self._exchange(name, frames, connection, time_for(request, self._timeout))
             if reply is not None:
                 try:
                     return wire.read_answer(reply, kind)
@@ -379,22 +383,26 @@ class AsyncClient:
             again = False
 
     async def _exchange(
-        self, name: str, frames: list[bytes], connection: wire.Connection
+        self, name: str, frames: list[bytes], connection: wire.Connection, timeout: float
     ) -> list[bytes] | None:
         """Send a request; its reply, or ``None`` when the daemon is gone."""
         assert self._requests is not None
         future = self._awaited[name] = asyncio.get_running_loop().create_future()
         try:
             await self._requests.send_multipart(frames)
-            return await self._await(future, frames, connection)
+            return await self._await(future, frames, connection, timeout)
         finally:
             self._awaited.pop(name, None)
 
     async def _await(
-        self, future: asyncio.Future[list[bytes]], frames: list[bytes], connection: wire.Connection
+        self,
+        future: asyncio.Future[list[bytes]],
+        frames: list[bytes],
+        connection: wire.Connection,
+        timeout: float,
     ) -> list[bytes] | None:
         """The reply; ``None`` when the daemon is gone."""
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + timeout
         while True:
             done, _ = await asyncio.wait([future], timeout=0.1 if self._handshakes else 0.5)
             if done:
@@ -411,7 +419,7 @@ class AsyncClient:
             if self._connection is not connection or lock_holder(self.home) not in (0, connection.pid):
                 return None
             if time.monotonic() > deadline:
-                raise busy(connection, self._timeout)
+                raise busy(connection, timeout)
 
     async def _subscribe(self, follower: _follow.Follower) -> zmq.asyncio.Socket:
         connection = await self._connect()

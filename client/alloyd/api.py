@@ -13,9 +13,10 @@ import zmq
 
 from . import connecting, spawn, wire
 from . import follow as _follow
-from .errors import AlloydError, DaemonUnreachable, RateLimited
+from .errors import DaemonUnreachable, RateLimited
 from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec
 from .paths import find_home, lock_holder
+from .space_schema import GetSpace, Prune, Pruned, Space
 from .specs import (
     PathLike,
     Queueing,
@@ -31,7 +32,7 @@ from .specs import (
     search_spec,
     submission,
 )
-from .verdicts import busy, check_version, ended_well, patience, stopped, timed_out
+from .verdicts import busy, check_version, ended_well, patience, stopped, time_for, timed_out
 from .watch_schema import Watch, WatchSettings
 
 T = TypeVar("T")
@@ -307,6 +308,10 @@ class Client:
         """The watched folders."""
         return self._ask(wire.ListWatches(), list[Watch])
 
+    def space(self) -> Space:
+        """What takes room in the home and beside it, and how much is free; to look may take a while."""
+        return self._ask(GetSpace(), Space)
+
     # Orders
 
     def cancel(self, job: str) -> Job:
@@ -344,6 +349,13 @@ class Client:
         """Watch a folder no longer; whether it was watched. What was taken from it is brought to its end."""
         return self._ask(wire.WatchRemove(place_for(path, self.far)), bool)
 
+    def prune(self, **how: Any) -> Pruned:
+        """Forget jobs that ended long ago and remove what they left; ``how`` are fields of :class:`alloyd.Prune`.
+
+        ``dry_run=True`` only says what would go.
+        """
+        return self._ask(Prune(**how), Pruned)
+
     def shutdown(self, *, now: bool = False) -> None:
         """Stop the daemon after the blocks in flight, or at once; its jobs go on when it is started again."""
         self._ask(wire.Shutdown(now), object)
@@ -372,12 +384,8 @@ class Client:
         if self._connection is None and self._remote is not None:
             self._reach(self._remote)
         elif self._connection is None:
-            if self._private is not None:
-                connection = self._private.connection
-            elif self._autostart:
-                connection = spawn.find(self.home) or spawn.start(self.home)
-            else:
-                connection = spawn.find(self.home) or _raise(spawn.gone(self.home))
+            private = self._private
+            connection = private.connection if private else spawn.reach(self.home, autostart=self._autostart)
             check_version(connection, strict=self._strict)
             self._requests = self._context.socket(zmq.DEALER)
             self._requests.connect(connection.requests)
@@ -419,7 +427,7 @@ class Client:
             self._connect()
             assert self._requests is not None
             self._requests.send_multipart(frames)
-            reply = self._await(name, frames)
+            reply = self._await(name, frames, time_for(request, self._timeout))
             if reply is not None:
                 try:
                     return wire.read_answer(reply, kind)
@@ -431,10 +439,10 @@ class Client:
                 raise spawn.gone(self.home, "the daemon died before it answered")
             again = False
 
-    def _await(self, name: str, frames: list[bytes]) -> list[bytes] | None:
+    def _await(self, name: str, frames: list[bytes], timeout: float) -> list[bytes] | None:
         """The reply to request ``name``; ``None`` when the daemon is gone."""
         assert self._requests is not None
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + timeout
         while True:
             if self._requests.poll(100 if self._handshakes else 500):
                 reply = self._requests.recv_multipart()
@@ -450,7 +458,7 @@ class Client:
             if self._connection is not None and lock_holder(self.home) not in (0, self._connection.pid):
                 return None
             if time.monotonic() > deadline:
-                raise busy(self._connection, self._timeout)
+                raise busy(self._connection, timeout)
 
     def _subscribe(self, follower: _follow.Follower) -> zmq.Socket[bytes]:
         subscriber: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
@@ -492,7 +500,3 @@ class Client:
                         raise stopped(follower) from None
                     raise
                 time.sleep(0.2)
-
-
-def _raise(error: AlloydError) -> wire.Connection:
-    raise error

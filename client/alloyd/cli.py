@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from . import __version__, words_page, words_queue, words_remote, words_service, words_watch
+from . import __version__, words_page, words_queue, words_remote, words_service, words_space, words_watch
 from .console import Console
 from .errors import AlloydError, Interrupted, UsageError, did_you_mean
 
@@ -309,6 +309,7 @@ def parser() -> argparse.ArgumentParser:
     words_queue.add(verb)
     words_remote.add(verb, nested)
     words_watch.add(verb, nested)
+    words_space.add(verb)
     verb("status", "cli_service", "Say how the daemon is.")
     verb("doctor", "cli_service", "Check what alloyd needs on this machine.")
     verb("config", "cli_service", "Show the settings that count, and where each comes from.")

@@ -173,6 +173,10 @@ def event_line(event: Event) -> str:
     elif event.kind == "progress":
         share = 100 * body["done"] / body["total"] if body.get("total") else 0.0
         text = f"{share:.1f}% {body.get('what', '')}"
+    elif event.kind == "gap":
+        text = f"events {body.get('first')} to {body.get('last')} were pruned"
+    elif event.kind == "daemon" and body.get("what") == "pruned":
+        text = f"pruned {body.get('jobs')} jobs and {body.get('events')} events ({body.get('reason')})"
     else:
         text = str(body)
     return f"{event.seq or '-':>6}  {format_time(event.at)}  {event.job:<12} {text}"

@@ -77,6 +77,20 @@ def find(home: Home) -> Connection | None:
     return None
 
 
+def reach(home: Home, *, autostart: bool) -> Connection:
+    """Where the daemon of ``home`` listens, started first if it does not live and ``autostart`` allows it.
+
+    Raises
+    ------
+    AlloydError
+        None lives, or none can be started.
+    """
+    found = find(home)
+    if found is None and not autostart:
+        raise gone(home)
+    return found or start(home)
+
+
 def start(home: Home) -> Connection:
     """The daemon of ``home``, started unless it lives; of several clients at once, one starts it.
 

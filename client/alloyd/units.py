@@ -1,4 +1,4 @@
-"""Sizes as people write and read them: ``512MiB``, ``2GB``, ``25%``; durations as ``3m 20s``."""
+"""Sizes as people write and read them: ``512MiB``, ``2GB``, ``25%``; ages as ``30d``, durations as ``3m 20s``."""
 
 from __future__ import annotations
 
@@ -43,6 +43,23 @@ def parse_size(text: str, *, total: int | None = None) -> int:
     if size <= 0:
         raise UsageError(f"'{text}' is not a positive size", hint="Write 512MiB, 2GB or 25%.", value=text)
     return size
+
+
+_AGES = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def parse_age(text: str) -> float:
+    """Seconds from ``30d``, ``12h``, ``2w``, ``90s`` or ``0``.
+
+    Raises
+    ------
+    UsageError
+        The text is no age.
+    """
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", text)
+    if match is None or (not match[2] and float(match[1])) or match[2].lower() not in (*_AGES, ""):
+        raise UsageError(f"'{text}' is not an age", hint="Write 30d, 12h or 2w.", value=text)
+    return float(match[1]) * _AGES.get(match[2].lower(), 0)
 
 
 def total_memory() -> int:

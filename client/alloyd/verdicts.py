@@ -6,6 +6,9 @@ from . import __version__, wire
 from . import follow as _follow
 from .errors import AlloydError, DaemonUnreachable, RateLimited, VersionMismatch, WaitTimedOut
 from .jobs import Job, JobState
+from .space_schema import GetSpace, Prune
+
+SLOW = 3600.0
 
 
 def patience(limited: RateLimited, timeout: float) -> float:
@@ -14,6 +17,11 @@ def patience(limited: RateLimited, timeout: float) -> float:
     if not isinstance(seconds, int | float) or not 0 <= seconds <= timeout:
         raise limited
     return float(seconds)
+
+
+def time_for(request: wire.Request, timeout: float) -> float:
+    """The seconds that an answer may take: to look through disks, or to remove what is on them, takes its time."""
+    return max(timeout, SLOW) if isinstance(request, GetSpace | Prune) else timeout
 
 
 def ended_well(job: Job) -> Job:

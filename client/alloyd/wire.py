@@ -28,6 +28,7 @@ from .errors import AlloydError, ProtocolError, UsageError, did_you_mean
 from .jobs import SPECS, Event, JobState, Spec
 from .priority import LARGEST_PRIORITY
 from .roles import Role
+from .space_schema import GetSpace, Prune
 from .watch_schema import WatchSettings
 
 PROTOCOL = "1.0"
@@ -214,6 +215,8 @@ Request = (
     | WatchAdd
     | WatchRemove
     | ListWatches
+    | GetSpace
+    | Prune
     | Shutdown
 )
 REQUESTS: dict[str, type[Request]] = {
@@ -236,6 +239,8 @@ REQUESTS: dict[str, type[Request]] = {
     "watch_add": WatchAdd,
     "watch_remove": WatchRemove,
     "watches": ListWatches,
+    "space": GetSpace,
+    "prune": Prune,
     "shutdown": Shutdown,
 }
 _KINDS = {request: kind for kind, request in REQUESTS.items()}
@@ -259,6 +264,8 @@ ROLES: Final[dict[str, Role]] = {
     "watch_add": Role.ADMIN,
     "watch_remove": Role.ADMIN,
     "watches": Role.READ,
+    "space": Role.READ,
+    "prune": Role.ADMIN,
     "config": Role.ADMIN,
     "shutdown": Role.ADMIN,
 }

@@ -19,8 +19,9 @@ from msgspec import Struct
 
 from alloyd.errors import AlloydError, ServiceError, UsageError, did_you_mean, raise_all
 from alloyd.paths import expanded
-from alloyd.units import parse_size, total_memory
+from alloyd.units import parse_age, parse_size, total_memory
 
+NEVER: Final = "never"
 _TCP: Final = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[\w.*-]+):([0-9]{1,5})", re.ASCII)
 MOST: Final = 1_000_000
 """Of jobs, connections and requests a second; more is a slip."""
@@ -104,6 +105,21 @@ class HookSettings(Struct, frozen=True, forbid_unknown_fields=True):
     time_limit: float = 60.0
 
 
+class RetentionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the daemon forgets by itself: docs/space.md. Ages are such as ``90d``, or ``never``.
+
+    ``jobs``: ended jobs, but not scores and searches, with their events and all they left in the home. ``results``:
+    scores and searches. ``logs``: logs and resource samples of what is kept. ``keep``: the newest ended jobs, of
+    either sort, that stay whatever their age. ``most``: jobs of the first sort beyond it go whatever their age.
+    """
+
+    jobs: str = "90d"
+    results: str = NEVER
+    logs: str = "90d"
+    keep: int = 1000
+    most: int = 10_000
+
+
 class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Who may come over the network, and what they may touch: docs/remote.md.
 
@@ -130,6 +146,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     daemon: DaemonSettings = DaemonSettings()
     metrics: MetricsSettings = MetricsSettings()
     hooks: HookSettings = HookSettings()
+    retention: RetentionSettings = RetentionSettings()
     remote: RemoteSettings = RemoteSettings()
 
     def memory_bytes(self) -> int:
@@ -297,6 +314,11 @@ def _check(section: str, key: str, value: Any) -> None:
         raise UsageError("expected a size such as 1GB, or 0")
     elif key == "log_size" or (key == "cache" and value.strip() != "0"):
         parse_size(value)
+    elif section == "retention" and isinstance(value, str):
+        if value != NEVER and parse_age(value) < 3600:
+            raise UsageError("expected an age of an hour or more, such as 90d, or never")
+    elif section == "retention" and value < 0:
+        raise UsageError("expected 0 or more")
     elif key in ("parallel", "queue", "connections", "rate") and not 1 <= value <= MOST:
         raise UsageError(f"expected 1 to {MOST}")
     elif key == "log_count" and not 1 <= value <= 100:

@@ -28,8 +28,8 @@ Errors are those of [errors.md](errors.md), as classes of `alloyd.errors`, with 
 `AsyncClient` is the same with `async with`, `await` and `async for`.
 """
 STRUCTS = ("Job", "Event", "Sample", "MergeSpec", "PlanSpec", "VerifySpec", "RebuildSpec", "Subject", "ScoreSpec",
-           "SearchSpec", "OpenTestSpec", "KinshipSpec", "Watch", "WatchSettings", "Rule",
-           "Soup")  # fmt: skip
+           "SearchSpec", "OpenTestSpec", "KinshipSpec", "Watch", "WatchSettings", "Rule", "Soup",
+           "Prune", "Pruned", "Space")  # fmt: skip
 ANSWERS = ("Greeting", "Status", "LogPiece", "Configured")
 
 

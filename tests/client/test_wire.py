@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from alloyd import wire
 from alloyd.errors import REGISTRY, AlloydError, Problems, ProtocolError, RecipeError, UsageError
 from alloyd.jobs import Event, MergeSpec, VerifySpec, spec_fields
+from alloyd.space_schema import GetSpace, Prune
 from alloyd.watch_schema import WatchSettings
 
 EXAMPLES: list[wire.Request] = [
@@ -37,6 +38,8 @@ EXAMPLES: list[wire.Request] = [
     wire.WatchAdd("/drop", WatchSettings(settle=1.0)),
     wire.WatchRemove("/drop"),
     wire.ListWatches(),
+    GetSpace(),
+    Prune(keep=5, dry_run=True),
     wire.Shutdown(now=True),
 ]
 

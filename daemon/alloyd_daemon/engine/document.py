@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from alloyd import recipe as recipes
 from alloyd.errors import OutputExists, SourceChanged
 from alloyd.jobs import MergeSpec, Note, Planned, Report
 
@@ -17,6 +16,7 @@ from ..checkpoints.manifest import MANIFEST, Manifest, parse_manifest
 from ..checkpoints.reader import open_reader
 from ..checkpoints.sink import already_published, discard_staging
 from ..settings import Settings
+from .finals import finals
 from .findings import open_findings
 from .merge import Merged, merge
 from .outputs import SIDE_BYTES
@@ -124,9 +124,5 @@ def _strange(merged: Merged) -> str:
 
 def discard_documents(out: Path, text: str, *, lenient: bool) -> None:
     """Remove what unfinished documents of the recipe ``text`` staged; outputs that were published stay."""
-    finals = [out]
-    with contextlib.suppress(Exception):
-        named = [each.name for each in recipes.load(text, lenient=lenient) if each.name is not None]
-        finals += [out.with_name(f"{out.name}.parts") / name for name in named]
-    for final in finals:
+    for final in finals(out, text, lenient=lenient):
         discard_staging(final)

@@ -90,6 +90,10 @@ class Hooks:
         """Whether a hook runs; one that is still to be started is the next daemon's."""
         return bool(self._running)
 
+    def jobs(self) -> set[str]:
+        """The jobs whose hook is still to be started."""
+        return {event.job for event in self._waiting}
+
     def hear(self, event: Event) -> None:
         """Take in one stored event."""
         if not self._commands or event.kind != "state" or not event.job:

@@ -1,8 +1,8 @@
-"""What is said of jobs that will not be run: cancelled, in quarantine, after a job that did not end well."""
+"""What is said of jobs that will not be run, or are not there: cancelled, in quarantine, never heard of, pruned."""
 
 from __future__ import annotations
 
-from alloyd.errors import DependencyFailed, JobCancelled, JobError, Quarantined, UsageError
+from alloyd.errors import DependencyFailed, JobCancelled, JobError, JobNotFound, Quarantined, UsageError
 from alloyd.jobs import JobState
 
 
@@ -47,3 +47,19 @@ def key_of_another(key: str, name: str) -> UsageError:
         key=key,
         job=name,
     )
+
+
+def key_of_pruned(key: str, name: str) -> JobNotFound:
+    """Why a key is refused: the job ``name`` that it stood for was done, and is no longer known."""
+    return JobNotFound(
+        f"the key '{key}' was used for {name}, which has been pruned",
+        hint="A key belongs to one job for good; use another to have the work done again.",
+        key=key,
+        job=name,
+    )
+
+
+def unknown(name: str, *, pruned: bool) -> JobNotFound:
+    """The error for a name that is no job's, or is no longer."""
+    what = f"the job '{name}' was pruned" if pruned else f"there is no job '{name}'"
+    return JobNotFound(what, hint="'alloy ps --all' lists the jobs.", job=name)

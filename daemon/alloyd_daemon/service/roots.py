@@ -146,8 +146,8 @@ def check(spec: Spec, settings: Settings, home: Path, *, most: int | None = None
         return
     bounds = Bounds.of(spec.roots, settings)
     left = None if most is None else SEEN_AT_ONCE
-    for named in _named(spec, settings, home, most):
-        seen = bounds.check(named, most=left)
+    for each in named(spec, settings, home, most):
+        seen = bounds.check(each, most=left)
         left = None if left is None else max(0, left - seen)
 
 
@@ -177,8 +177,8 @@ def _anchored(spec: Any, start: Path, roots: tuple[str, ...]) -> Spec:
     return found
 
 
-def _named(spec: Spec, settings: Settings, home: Path, most: int | None) -> Iterator[Named]:
-    """Everything on disk that ``spec`` names; raises AccessDenied for code."""
+def named(spec: Spec, settings: Settings, home: Path, most: int | None = None) -> Iterator[Named]:
+    """Everything on disk that ``spec`` names, but what longer texts than ``most`` do; raises AccessDenied for code."""
 
     def short(text: str) -> bool:
         return most is None or len(text) <= most
@@ -193,7 +193,7 @@ def _named(spec: Spec, settings: Settings, home: Path, most: int | None) -> Iter
             if spec.form is not None and spec.form.imatrix is not None:
                 yield Named("the importance matrix", str(base / spec.form.imatrix))
             if short(spec.recipe):
-                yield from _in_recipe(spec.recipe, base, settings)
+                yield from in_recipe(spec.recipe, base, settings)
         case VerifySpec():
             yield Named("the checkpoint", spec.path)
         case RebuildSpec():
@@ -207,11 +207,11 @@ def _named(spec: Spec, settings: Settings, home: Path, most: int | None) -> Iter
             if most is None:  # the recipe is read by the job, not by the daemon
                 from ..engine.rebuilding import read_manifest
 
-                yield from _in_recipe(read_manifest(Path(spec.path)).recipe, base, settings)
+                yield from in_recipe(read_manifest(Path(spec.path)).recipe, base, settings)
         case ScoreSpec():
             for subject in spec.subjects:
                 if subject.recipe and short(subject.recipe):
-                    yield from _in_recipe(subject.recipe, Path(subject.base_dir), settings)
+                    yield from in_recipe(subject.recipe, Path(subject.base_dir), settings)
                 elif not subject.recipe:
                     yield from _models([subject.path], Path(subject.base_dir), settings)
             yield from _tasks(spec.tasks, settings)
@@ -224,7 +224,8 @@ def _named(spec: Spec, settings: Settings, home: Path, most: int | None) -> Iter
             yield from _models([spec.base, *spec.models], Path(spec.base_dir), settings)
 
 
-def _in_recipe(text: str, base: Path, settings: Settings) -> Iterator[Named]:
+def in_recipe(text: str, base: Path, settings: Settings) -> Iterator[Named]:
+    """Everything on disk that the recipe ``text`` names."""
     try:
         found = recipes.load(text, lenient=True)
     except AlloydError:

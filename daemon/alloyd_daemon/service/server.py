@@ -27,12 +27,14 @@ from alloyd.errors import AccessDenied, AlloydError, ProtocolError, ServiceError
 from alloyd.jobs import Job, JobState, OpenTestSpec, Sample
 from alloyd.paths import Home
 from alloyd.search_results import read_results
+from alloyd.space_schema import GetSpace, Prune
 from alloyd.watch_schema import Watch
 
 from ..settings import Loaded
 from .access import Access, Caller, RefusalLog, check_path
 from .gateway_process import GatewayProcess
 from .hooks import Hooks
+from .housekeeping import Housekeeping, Task
 from .metrics import Metrics
 from .notify import Notifier
 from .processes import resident_memory
@@ -93,6 +95,15 @@ class Server:
         self._notifier = notifier or Notifier({})
         self._metrics = Metrics(store, worker, home, loaded.settings)
         self._hooks = Hooks(store, home, loaded.settings.hooks)
+        self._keeping = Housekeeping(
+            store,
+            home,
+            loaded.settings,
+            quiet=lambda: not worker.busy,
+            busy=lambda: self._hooks.jobs() | self._watch.jobs(),
+            shielded=self._watch.shielded,
+        )
+        self._owed: list[tuple[list[bytes], wire.Header, Task]] = []
         self._metrics.sources += [self._hooks.families, self._watch.families]
         self._published = store.last_event()
         self._stood, self._stands = -1, ""
@@ -132,6 +143,7 @@ class Server:
     def close(self) -> None:
         """Close the sockets and remove them from the file system."""
         self._hooks.kill()
+        self._keeping.stop()
         self._metrics.close()
         self._watch.stop()
         self._context.destroy()
@@ -145,6 +157,7 @@ class Server:
             self._publish("stopping", {"now": now})
             self._notifier.stopping()
             self._watch.stop()
+            self._keeping.stop()
             self._worker.stop()
         if now:
             self._worker.kill()
@@ -161,6 +174,9 @@ class Server:
             self._publish_news()
             self._metrics.step(malformed=self._malformed)
             self._hooks.step()
+            if not self._worker.stopping:
+                wait = min(wait, self._keeping.step())
+            self._answer_owed()
             self._notifier.turn(self._standing())
             if self._worker.stopping and not self._worker.busy:
                 self._hooks.stop()
@@ -242,10 +258,24 @@ class Server:
             # Behind the gateway's address stands that of its peer: the way that the reply goes.
             way = 2 if len(frames) == 6 else 1
             reply = self._reply(frames[way:], remote=way == 2)
-            with contextlib.suppress(zmq.ZMQError):  # a peer that has gone, or does not read
-                self._router.send_multipart([*frames[:way], *reply], zmq.NOBLOCK)
+            if isinstance(reply, Task):
+                self._owed.append((frames[:way], wire.read_header(frames[way:]), reply))
+            else:
+                self._send([*frames[:way], *reply])
 
-    def _reply(self, frames: Sequence[bytes], *, remote: bool = False) -> list[bytes]:
+    def _answer_owed(self) -> None:
+        """Answer those whose answer took time."""
+        for each in [one for one in self._owed if one[2].done]:
+            self._owed.remove(each)
+            way, header, task = each
+            self._send([*way, *wire.answer(header, self._session, task.value, task.error)])
+
+    def _send(self, frames: list[bytes]) -> None:
+        with contextlib.suppress(zmq.ZMQError):  # a peer that has gone, or does not read
+            self._router.send_multipart(frames, zmq.NOBLOCK)
+
+    def _reply(self, frames: Sequence[bytes], *, remote: bool = False) -> list[bytes] | Task:
+        """The frames of the answer, or the work that it has to wait for."""
         header: wire.Header | None = None
         caller: Caller | None = None
         try:
@@ -256,7 +286,8 @@ class Server:
                 )
             caller = self._access.caller(header)
             header, request = wire.read_request(frames)
-            return wire.answer(header, self._session, self._do(request, caller))
+            value = self._do(request, caller)
+            return value if isinstance(value, Task) else wire.answer(header, self._session, value)
         except AlloydError as error:
             if isinstance(error, AccessDenied):
                 who = caller.name if caller else header.caller if header else ""
@@ -282,6 +313,9 @@ class Server:
             return self._do_submit(request, caller)
         if isinstance(request, wire.WatchAdd):
             return self._do_watch_add(request, caller)
+        if isinstance(request, Prune):
+            roots = [str(each) for each in self._loaded.settings.remote_roots()]
+            return self._keeping.prune(request, None if caller.local else roots)
         do: Callable[[Any], object] = getattr(self, f"_do_{kind}")
         return do(request)
 
@@ -415,6 +449,9 @@ class Server:
 
     def _do_watches(self, _: wire.ListWatches) -> list[Watch]:
         return self._watch.watches()
+
+    def _do_space(self, _: GetSpace) -> Task:
+        return self._keeping.space()
 
     def _do_shutdown(self, request: wire.Shutdown) -> None:
         self.stop(now=request.now)

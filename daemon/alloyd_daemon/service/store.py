@@ -16,7 +16,6 @@ from typing import Any, Literal
 from alloyd.errors import (
     AlloydError,
     JobError,
-    JobNotFound,
     ServiceError,
     StoreError,
 )
@@ -25,9 +24,18 @@ from alloyd.wire import KEY
 
 from ..faults import reach
 from ..transaction import transaction
-from .refusals import cancelled, cannot_follow, in_quarantine, key_of_another, not_now
+from .refusals import (
+    cancelled,
+    cannot_follow,
+    in_quarantine,
+    key_of_another,
+    key_of_pruned,
+    not_now,
+    unknown,
+)
 from .store_file import UNUSABLE, open_store
-from .store_rows import Lack, Waiting, as_text, event_of, job_of, waiting_of
+from .store_prune import KEY_SPENT, LAST_JOB, Pruning, digest_of
+from .store_rows import Lack, Waiting, as_text, event_of, job_of, waiting_of, with_gaps
 from .store_schema import MIGRATIONS
 
 INSERT_JOB = """
@@ -121,6 +129,7 @@ class Store:
         self.path = path
         self._now = now
         self._db = open_store(path, migrations)
+        self.pruning = Pruning(self._db, self._writing, now)
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
@@ -175,6 +184,9 @@ class Store:
                 if key is not None and (row["kind"], row["spec"]) != (kind, text):
                     raise key_of_another(key, job_of(row).id)
                 return job_of(row)
+            spent = key and self._db.execute(KEY_SPENT, (digest_of(token),)).fetchone()
+            if spent:
+                raise key_of_pruned(str(key), spent["job"])
             first = self._to_follow(after)
             row = self._db.execute(SAME_JOB, (kind, text)).fetchone() if kind in KEPT else None
             if row is not None:
@@ -409,13 +421,15 @@ class Store:
             self._event(None, kind, body)
 
     def events(self, since: int, job: str = "", limit: int = 1000) -> list[Event]:
-        """Stored events after ``since``, oldest first, at most ``limit``; of one job when it is named."""
+        """Stored events after ``since``, oldest first, at most ``limit``; of one job when it is named.
+
+        In place of events of all jobs that were pruned stands one of the kind ``gap``, with the number of the last.
+        """
         limit = max(0, min(limit, 10_000))
         if job:
             rows = self._db.execute(EVENTS_OF_JOB, (since, self._row(job)["number"], limit))
-        else:
-            rows = self._db.execute(EVENTS, (since, limit))
-        return [event_of(row) for row in rows]
+            return [event_of(row) for row in rows]
+        return with_gaps(since, [event_of(row) for row in self._db.execute(EVENTS, (since, limit))])[:limit]
 
     def last_event(self) -> int:
         """The number of the newest event, 0 when there is none."""
@@ -427,7 +441,10 @@ class Store:
         if digits.isascii() and digits.isdigit() and len(digits) < 19:
             row = self._db.execute(JOB_BY_NUMBER, (int(digits),)).fetchone()
         if row is None or (kind and row["kind"] != kind):
-            raise JobNotFound(f"there is no job '{name}'", hint="'alloy ps --all' lists the jobs.", job=name)
+            last = self._db.execute(LAST_JOB).fetchone()[0]
+            raise unknown(
+                name, pruned=row is None and digits.isdecimal() and int(digits) in range(1, last + 1)
+            )
         found: sqlite3.Row = row
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from ..transaction import transaction
 from .store_schema import statements
 
 APPLICATION: Final = 0x616C6C6F  # "allo"
+INCREMENTAL: Final = 2
+"""SQLite's number for a file that gives back what is free in it when it is asked to."""
 UNUSABLE: Final = "Check its disk and rights; if it is damaged, move it away (finished merges are not in it)."
 
 
@@ -39,6 +42,7 @@ def open_store(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         os.chmod(path, 0o600)
         db.row_factory = sqlite3.Row
         version = _check(db, path, len(migrations))
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
@@ -46,6 +50,7 @@ def open_store(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
             if version:
                 _back_up(db, path.with_name(f"{path.name}.v{version}"))
             _migrate(db, version, migrations)
+            _let_shrink(db)
     except sqlite3.Error as wrong:
         db.close()
         raise _damaged(path, str(wrong)) from wrong
@@ -87,6 +92,13 @@ def _migrate(db: sqlite3.Connection, version: int, migrations: Sequence[str]) ->
         db.execute(f"PRAGMA application_id = {APPLICATION}")
         db.execute(f"PRAGMA user_version = {len(migrations)}")
     reach("store-migrate")
+
+
+def _let_shrink(db: sqlite3.Connection) -> None:
+    """Have a store of an older version give room back piece by piece; where there is no room to write it anew, not."""
+    if db.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
+        with contextlib.suppress(sqlite3.OperationalError):
+            db.execute("VACUUM")
 
 
 def _back_up(db: sqlite3.Connection, final: Path) -> None:

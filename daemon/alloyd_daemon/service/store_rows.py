@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -100,3 +101,20 @@ def event_of(row: sqlite3.Row) -> Event:
         at=datetime.fromisoformat(row["at"]),
         body=msgspec.json.decode(row["body"]),
     )
+
+
+def with_gaps(since: int, events: Sequence[Event]) -> list[Event]:
+    """``events``, all that are stored after ``since``, with a ``gap`` in place of numbers that are there no more.
+
+    There is always a later event than those of a gap: the one that tells of the pruning.
+    """
+    found: list[Event] = []
+    last = max(0, since)
+    for event in events:
+        if event.seq > last + 1:
+            found.append(
+                Event(event.seq - 1, "", "gap", event.at, {"first": last + 1, "last": event.seq - 1})
+            )
+        found.append(event)
+        last = event.seq
+    return found

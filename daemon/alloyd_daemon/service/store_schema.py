@@ -65,6 +65,19 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE events_of_all RENAME TO events;
     CREATE INDEX events_by_job ON events (job, seq);
     """,
+    """
+    CREATE INDEX jobs_by_end ON jobs (ended, kind, state) WHERE ended IS NOT NULL;
+    CREATE TABLE spent (digest BLOB PRIMARY KEY, job TEXT NOT NULL) WITHOUT ROWID; -- callers' keys of pruned jobs
+    CREATE TABLE removals ( -- what pruned jobs left and is still to be removed from the disk
+        number INTEGER PRIMARY KEY,
+        what   TEXT NOT NULL
+    );
+    CREATE TABLE days ( -- days that the daemon has lived through, each with the newest event at its end
+        day INTEGER PRIMARY KEY AUTOINCREMENT,
+        at  TEXT NOT NULL,
+        seq INTEGER NOT NULL
+    );
+    """,
 )
 
 

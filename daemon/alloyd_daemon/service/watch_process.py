@@ -104,6 +104,14 @@ class WatchProcess:
         """Every watched folder."""
         return self._open().watches() if (self._home.root / FILE).exists() else []
 
+    def shielded(self) -> list[str]:
+        """The folders whose models may be news to somebody, or be named by what is dropped."""
+        return [path for each in self.watches() for path in (each.path, *each.settings.roots)]
+
+    def jobs(self) -> set[str]:
+        """The jobs of files whose end in their folder is still to come."""
+        return self._open().open_jobs() if (self._home.root / FILE).exists() else set()
+
     def step(self) -> None:
         """See that the watcher lives; one that dies at once is started again ever more slowly."""
         if self._process is not None:

@@ -122,6 +122,10 @@ SAME_CONTENT: Final = """
     SELECT * FROM claims WHERE folder = ? AND digest = ? AND id != ? AND rule = '' ORDER BY number
 """
 OUT_TAKEN: Final = "SELECT 1 FROM claims WHERE folder = ? AND out = ? AND id != ? AND digest != ? LIMIT 1"
+OPEN_JOBS: Final = """
+    SELECT job FROM claims
+    WHERE state IN ('claiming', 'claimed', 'submitted', 'scoring', 'ending') AND job != ''
+"""
 COUNTS: Final = "SELECT state, COUNT(*) FROM claims WHERE folder = ? GROUP BY state"
 FORGET: Final = "DELETE FROM claims WHERE id = ?"
 CLAIM_MODEL: Final = """
@@ -372,6 +376,10 @@ class Ledger:
         """How many claims of a folder have not ended."""
         counts = self.counts(folder)
         return sum(counts.get(state, 0) for state in OPEN)
+
+    def open_jobs(self) -> set[str]:
+        """The jobs of all claims that have not ended."""
+        return {str(row["job"]) for row in self._rows(OPEN_JOBS)}
 
     def same_content(self, claim: Claim) -> list[Claim]:
         """The other claims of files with the content of ``claim`` in its folder, oldest first."""

@@ -41,7 +41,10 @@
     hear(news) {
       say(news.away ? `The daemon is away; this page waits for it. ${news.away}` : "");
       const now = JSON.stringify([news.away, news.seen, news.row?.state]);
-      if (seen !== null && now !== seen && !news.away) ask(SOON);
+      // The page may be older than the first news: it took a while to load.
+      const shown = document.querySelector("#top .state")?.dataset.state;
+      const older = news.row && news.row.state !== shown;
+      if (!news.away && (seen === null ? older : now !== seen)) ask(SOON);
       else if (news.row?.state === "running") ask(LATER);
       seen = now;
     },

@@ -122,11 +122,12 @@
 
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button[data-order]");
-    if (!button) return;
+    if (!button || button.ariaDisabled) return;
     const name = button.closest("li").querySelector(".name").textContent;
     const verb = button.dataset.order;
     if (verb === "cancel" && !confirm(`End ${name} and remove what it staged?`)) return;
-    button.disabled = true;
+    // Not disabled, for then it would lose the focus.
+    button.ariaDisabled = "true";
     const wrong = kept.get(name)?.wrong;
     try {
       const address = `/jobs/${encodeURIComponent(name)}/${verb}`;
@@ -135,7 +136,7 @@
     } catch {
       write(wrong, "The page's server does not answer.");
     }
-    button.disabled = false;
+    button.ariaDisabled = null;
   });
 
   window.alloyd.listen("/events", {

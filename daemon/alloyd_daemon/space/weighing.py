@@ -1,0 +1,146 @@
+"""What jobs left, in the home and outside of it: how much room it takes, and what is to be done to be rid of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from alloyd.paths import Home
+from alloyd.space_schema import Place, Room
+
+from ..service.store_prune import Removal, Weights
+from ..settings import Settings
+from .job_files import names_of, number_of
+from .look import staging, text, things
+from .orders import Weigh, Weighed
+from .published import Sources, Stays, weights_of
+from .rows import Row, Rows, reading
+from .weigh import Scale
+
+
+def weigh(order: Weigh, home: Home, settings: Settings) -> Weighed:
+    """Look at what the jobs of ``order`` left."""
+    scale = Scale()
+    parts: dict[str, Room] = {}
+    kept: list[Place] = []
+
+    def add(kind: str, room: Room) -> None:
+        if room != Room():
+            parts[kind] = parts.get(kind, Room()).plus(room)
+
+    with reading(home) as rows:
+        numbers = set(order.numbers)
+        going = {row.number: row for row in rows.all() if row.number in numbers}
+        staged = _staged(order, rows, scale, going, kept)
+        outputs = list(_outputs(order, rows, scale, going, kept, home, settings)) if order.outputs else []
+        known = rows.numbers()
+    removals = {number: Removal(row.id, out=row.out) for number, row in going.items()}
+    for number, row in going.items():
+        for kind, folder, name in names_of(row.id):
+            add(kind, scale.weigh(home.root / folder / name))
+        mine = tuple(str(final) for each, final, _ in staged if each == number)
+        removals[number] = Removal(row.id, out=row.out, staged=mine)
+    for _, _, place in staged:
+        add("staged", place.room)
+    for number, weights, place in outputs:
+        add("outputs", place.room)
+        removals[number] = Removal(
+            removals[number].job, out=removals[number].out, staged=removals[number].staged, weights=weights
+        )
+    orphans = [] if order.orphans is None else list(_orphans(order.orphans, home, known, scale))
+    for each in orphans:
+        add("orphans", each.room)
+    jobs = sorted({each.job for each in orphans}, key=lambda job: number_of(job) or 0)
+    return Weighed(
+        removals=tuple(removals.values()),
+        parts=parts,
+        staged=tuple(place for _, _, place in staged),
+        outputs=tuple(place for _, _, place in outputs),
+        orphans=tuple(orphans),
+        orphan_removals=tuple(Removal(job) for job in jobs),
+        kept=tuple(kept),
+    )
+
+
+def _staged(
+    order: Weigh, rows: Rows, scale: Scale, going: dict[int, Row], kept: list[Place]
+) -> list[tuple[int, Path, Place]]:
+    """What only jobs that go can have staged: the number of one, the output's place, and it."""
+    stay = {
+        os.path.realpath(final)
+        for row in rows.merges()
+        if row.state != "done" and row.number not in going
+        for final in row.finals()
+    }
+    found = []
+    for row, final, place in staging(rows, scale):
+        if row.number not in going:
+            continue
+        if os.path.realpath(final) in stay:
+            kept.append(Place(place.path, place.room, row.id, "another job may go on with it"))
+        elif not _allowed(final, order, row):
+            kept.append(Place(place.path, place.room, row.id, "it lies outside of the folders that are open"))
+        else:
+            found.append((row.number, final, place))
+    return found
+
+
+def _outputs(
+    order: Weigh,
+    rows: Rows,
+    scale: Scale,
+    going: dict[int, Row],
+    kept: list[Place],
+    home: Home,
+    settings: Settings,
+) -> Iterator[tuple[int, Weights, Place]]:
+    """The weights that may go: the job that made them, they, and the room that they take."""
+    sources = Sources.of(rows.all(), home, settings)
+    others: dict[str, str] = {}
+    for row in rows.merges():
+        if row.number not in going:
+            others |= {os.path.realpath(final): row.id for final in row.finals()}
+    seen: set[str] = set()
+    for row in rows.merges():
+        if row.number not in going or row.state != "done":
+            continue
+        for final in row.finals():
+            real = os.path.realpath(final)
+            if real in seen or not os.path.isdir(real):
+                continue
+            seen.add(real)
+            try:
+                if real in others:
+                    raise Stays(f"it is that of {others[real]} too")
+                if not _allowed(final, order, row):
+                    raise Stays("it lies outside of the folders that are open")
+                weights = weights_of(final, row, sources, order.shielded, settings)
+            except (Stays, OSError) as why:
+                kept.append(Place(text(real), Room(), row.id, str(why)))
+                continue
+            room = Room()
+            for name, *_ in weights.files:
+                room = room.plus(scale.weigh(os.path.join(real, name)))
+            base = str(row.spec.get("base_dir", ""))
+            yield row.number, weights, Place(text(real), room, row.id, base)
+
+
+def _orphans(before: float, home: Home, known: set[int], scale: Scale) -> Iterator[Place]:
+    """What bears the name of a job that is not there, all of it old."""
+    found: dict[str, list[tuple[str, Room, float]]] = {}
+    for path, _, job in things(home):
+        if job and number_of(job) not in known:
+            found.setdefault(job, []).append((path, scale.weigh(path), scale.newest))
+    for job, each in found.items():
+        if all(newest < before for _, _, newest in each):
+            yield from (Place(text(path), room, job) for path, room, _ in each)
+
+
+def _allowed(final: Path, order: Weigh, row: Row) -> bool:
+    """Whether an output's place, links resolved, lies in the folders of whoever prunes and of the job itself."""
+    real = os.path.realpath(final)
+    bounds = [each for each in (order.roots, tuple(row.spec.get("roots", ())) or None) if each is not None]
+    return all(
+        any(real.startswith(os.path.realpath(root).rstrip("/") + "/") for root in roots) for roots in bounds
+    )
