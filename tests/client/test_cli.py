@@ -248,7 +248,7 @@ def test_a_hung_daemon_is_stopped_all_the_same(daemon: TrialDaemon, monkeypatch:
 
 def test_words_for_a_terminal_hold_no_orders_to_it(capfd: pytest.CaptureFixture[str]) -> None:
     Console().fail(RecipeError("a \x1b[31mred\r\x9b name", hint="é\n\t模\x07"))
-    assert capfd.readouterr().err == "error: a \\x1b[31mred\\r\\x9b name\nhint: é\n\t模\\x07\n"
+    assert capfd.readouterr().err == "error: a \\x1b[31mred\\r\\x9b name\nhint: é\\n\\t模\\x07\n"
 
 
 def test_a_recipe_from_stdin(daemon: TrialDaemon, tmp_path: Path) -> None:

@@ -123,8 +123,7 @@ SAME_CONTENT: Final = """
 """
 OUT_TAKEN: Final = "SELECT 1 FROM claims WHERE folder = ? AND out = ? AND id != ? AND digest != ? LIMIT 1"
 OPEN_JOBS: Final = """
-    SELECT job FROM claims
-    WHERE state IN ('claiming', 'claimed', 'submitted', 'scoring', 'ending') AND job != ''
+    SELECT job, judge FROM claims WHERE state IN ('claiming', 'claimed', 'submitted', 'scoring', 'ending')
 """
 COUNTS: Final = "SELECT state, COUNT(*) FROM claims WHERE folder = ? GROUP BY state"
 FORGET: Final = "DELETE FROM claims WHERE id = ?"
@@ -379,7 +378,7 @@ class Ledger:
 
     def open_jobs(self) -> set[str]:
         """The jobs of all claims that have not ended."""
-        return {str(row["job"]) for row in self._rows(OPEN_JOBS)}
+        return {str(job) for row in self._rows(OPEN_JOBS) for job in row if job}
 
     def same_content(self, claim: Claim) -> list[Claim]:
         """The other claims of files with the content of ``claim`` in its folder, oldest first."""
