@@ -329,6 +329,14 @@ def test_outputs_of_a_folder_set_nothing_off(tmp_path: Path) -> None:
     desk.ledger.close()
 
 
+def test_names_that_are_no_text_wait(desk: Desk) -> None:
+    model = write_model(desk.folder / "model")
+    os.rename(model, os.fsencode(desk.folder) + b"/\xff")
+    Path(os.fsdecode(os.fsencode(desk.folder) + b"/\xfe.yaml")).write_text("merge_method: linear\n")
+    desk.look(3 * SETTLE)
+    assert desk.waiting == dict.fromkeys(("\\xff", "\\xfe.yaml"), "its name is not UTF-8; rename it")
+
+
 @pytest.mark.parametrize("name", ["a: {b}, c", "a #b", "- x", "[y]", "a+b", "a@b", "{model}", 'q"q'])
 def test_the_name_of_a_folder_is_never_read_as_a_recipe(desk: Desk, name: str) -> None:
     model = write_model(desk.folder / name)

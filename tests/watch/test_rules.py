@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import trial_daemon
@@ -99,3 +102,56 @@ def test_a_running_soup_takes_in_what_is_better_one_at_a_time(daemon: TrialDaemo
     assert against == [str(start), *[str(soup / "0001-a-good")] * 4]
     for job, soup_then in zip(merges, against, strict=True):
         assert soup_then in job.spec["recipe"]
+
+
+@pytest.mark.parametrize(("models", "kills"), [(3, 8), pytest.param(80, 400, marks=pytest.mark.soak)])
+def test_killed_at_any_moment_every_model_is_taken_exactly_once(
+    daemon: TrialDaemon, tmp_path: Path, models: int, kills: int
+) -> None:
+    folder, start, tasks = tmp_path / "drop", write_model(tmp_path / "start", 9999), tmp_path / "tasks.jsonl"
+    folder.mkdir()
+    tasks.write_text("{}\n")
+    chance = random.Random(models)
+    names = [f"{number:02d}-{chance.choice(('good', 'bad', 'same'))}" for number in range(models)]
+    with daemon.client() as client:
+        rules = (soup_rule(start, tasks), rule())
+        client.watch_add(folder, settle=0.05, rescan=1, roots=(str(tmp_path),), rules=rules)
+    for number, name in enumerate(names):
+        write_model(tmp_path / "new" / name, number)
+        (tmp_path / "new" / name).rename(folder / name)
+    for _ in range(kills):
+        if len(history(folder)) == models:
+            break
+        time.sleep(chance.uniform(0.05, 1.5))
+        if chance.random() < 0.25:
+            daemon.kill_all() if chance.random() < 0.5 else daemon.kill()
+            eventually(lambda: not watchers(daemon))
+            daemon.start()
+            continue
+        for each in watchers(daemon):
+            each.kill()
+    with daemon.client() as client:
+        eventually(lambda: client.watches()[0].claims == {"done": 2 * models}, seconds=60 + 5 * models)
+        (soup,) = client.watches()[0].soups
+        jobs = client.jobs()
+    good = [name for name in names if name.endswith("good")]
+    assert (soup.kept, soup.rejected) == (len(good), models - len(good))
+    assert len(jobs) == 3 * models
+    assert len({each.out for each in jobs if each.kind == "merge"}) == 2 * models
+    assert [name for name, _ in history(folder)] == names
+    assert [name for name, kept in history(folder) if kept] == good
+    left = {
+        each.name.partition("-")[2] for each in (folder / "soups" / "soup").glob("[0-9]*") if each.is_dir()
+    }
+    assert left == set(good)
+    assert (folder / "soups" / "soup" / "current").resolve() == Path(soup.current)
+
+
+def watchers(daemon: TrialDaemon) -> list[psutil.Process]:
+    """The living watchers of a daemon's home."""
+    found = []
+    for each in psutil.process_iter(["cmdline"]):
+        words = each.info["cmdline"] or []
+        if "alloyd_daemon.watch" in words and str(daemon.home.root) in words:
+            found.append(each)
+    return found

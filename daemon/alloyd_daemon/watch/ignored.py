@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase, translate
@@ -11,6 +12,7 @@ from typing import Final
 from ..checkpoints.files import OTHER_FILES, TOKENIZER_FILES
 from ..checkpoints.small_file import read_small
 
+NOT_TEXT: Final = "its name is not UTF-8; rename it"
 MERGEIGNORE: Final = ".mergeignore"
 UNFINISHED: Final = (
     "*.part",
@@ -51,6 +53,16 @@ def passed_over(name: str) -> bool:
         or unfinished(name)
         or any(fnmatchcase(name, pattern) for pattern in OURS)
     )
+
+
+def not_text(name: str) -> bool:
+    """Whether a name is no UTF-8, so that no record and no message can hold it."""
+    return readable(name) != name
+
+
+def readable(name: str) -> str:
+    """A name as people are told it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def may_be_recipe(name: str) -> bool:

@@ -72,6 +72,9 @@ def _below(folder: Path, prefix: str, skip: Callable[[str], bool]) -> Iterator[C
         if each.startswith(CACHED) and not prefix:
             yield from _snapshots(folder / each)
             continue
+        if ignored.not_text(name):
+            yield Candidate(ignored.readable(name), folder / each, "", 0.0, ignored.NOT_TEXT)
+            continue
         found = look(name, folder / each)
         if found is None:
             continue

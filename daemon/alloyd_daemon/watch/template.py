@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from alloyd.strict_yaml import Plain, documents
 from alloyd.watch_rules import PLACEHOLDER
+
+_BEYOND: Final = re.compile(r"[^ -~\n]")
 
 
 def fill(template: str, name: str, models: Mapping[str, str]) -> str:
@@ -14,9 +18,13 @@ def fill(template: str, name: str, models: Mapping[str, str]) -> str:
 
     Raises RecipeError for a template that is no YAML.
     """
-    return "\n---\n".join(
-        json.dumps(_filled(each.value, models), indent=1) for each in documents(template, name=name)
-    )
+    return "\n---\n".join(_dumped(_filled(each.value, models)) for each in documents(template, name=name))
+
+
+def _dumped(value: object) -> str:
+    """JSON, but what is beyond ASCII as YAML escapes it: JSON would make two halves of some characters."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return _BEYOND.sub(lambda found: f"\\U{ord(found[0]):08x}", text)
 
 
 def _filled(value: Plain, models: Mapping[str, str]) -> object:

@@ -159,6 +159,9 @@ class Watcher:
                     continue
                 if stat.S_ISDIR(facts.st_mode):
                     continue
+                if ignored.not_text(name):
+                    waiting.append(Waiting(ignored.readable(name), ignored.NOT_TEXT))
+                    continue
                 names.add(name)
                 signature = (facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_dev)
                 left = eye.settling.look(name, signature, now)
