@@ -15,6 +15,7 @@ from .watch_schema import Rule, RunningSoup, Watch
 
 def watch(options: argparse.Namespace, console: Console) -> int:
     """Add, list or remove a watched folder."""
+    rules = _rules(options) if options.action == "add" else ()
     with client_of(options) as client:
         if options.action == "list":
             found = client.watches()
@@ -34,7 +35,7 @@ def watch(options: argparse.Namespace, console: Console) -> int:
                 mode=options.mode,
                 in_flight=options.in_flight,
                 duplicates=options.duplicates,
-                rules=_rules(options),
+                rules=rules,
                 existing=options.existing,
             )
             console.show(one.path)
@@ -76,19 +77,12 @@ def _show(one: Watch, console: Console) -> None:
         console.show(f"  {one.message}")
     soups = {each.rule: each for each in one.soups}
     for rule in one.settings.rules:
-        console.show(f"  {_words(rule, soups.get(rule.name))}")
+        made = f" made from {rule.base}" if rule.base else ""
+        console.show(f"  rule {rule.name}: {rule.kind} for each new {' or '.join(rule.match)}{made}")
+        if rule.soup is not None:
+            soup = soups.get(rule.name) or RunningSoup(rule.name, rule.soup.start)
+            console.show(f"    soup {soup.current}: {soup.kept} kept, {soup.rejected} rejected")
     for each in one.waiting:
         console.show(f"  {each.name}: {each.why}")
     if one.waits > len(one.waiting):
         console.show(f"  and {one.waits - len(one.waiting)} more")
-
-
-def _words(rule: Rule, soup: RunningSoup | None) -> str:
-    """A rule in one line: what it waits for, and of a running soup how it is."""
-    text = f"rule {rule.name}: {rule.kind} for each new {' or '.join(rule.match)}"
-    if rule.base:
-        text += f" made from {rule.base}"
-    if rule.soup is not None:
-        now = soup or RunningSoup(rule.name, rule.soup.start)
-        text += f"; soup {now.current}, {now.kept} kept, {now.rejected} rejected"
-    return text

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from alloyd import recipe
-from alloyd.jobs import JobState
+from alloyd import recipe, search_reader
+from alloyd.jobs import JobState, SearchSpec
+from alloyd.watch_rules import check
+from alloyd.watch_schema import Rule
 from alloyd_daemon.watch import newcomers
 from alloyd_daemon.watch.newcomers import LONG
 from watch.trial_models import rule, write_adapter, write_model
@@ -317,6 +319,57 @@ def test_a_rule_takes_fine_tunes_and_adapters_of_its_base_alone(tmp_path: Path) 
         "five-ft": "not for the rule plain: it is an adapter of some/other",
         "six-ft": "not for the rule plain: it is the base itself",
     }
+    desk.ledger.close()
+
+
+def test_a_search_is_run_with_the_model(tmp_path: Path) -> None:
+    spec = "recipe: {merge_method: linear, models: [{model: {model}, parameters: {weight: {low: 0, high: 1}}}]}\n"
+    spec += "tasks: {search: [a.jsonl], validation: [b.jsonl]}\nbudget: {candidates: 2}\n"
+    wanted = Rule("find", ("*",), "search", spec)
+    check([wanted])
+    desk = Desk(tmp_path, wanted)
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "winner.yaml").write_text("a winner\n")
+    desk.daemon.result = lambda spec: {"folder": str(tmp_path / "job")}
+    model = write_model(desk.folder / "model")
+    desk.look(3 * SETTLE)
+    (asked,) = desk.daemon.specs
+    assert isinstance(asked, SearchSpec)
+    template = search_reader.read(asked.spec).recipe
+    assert template is not None
+    assert template["models"][0]["model"] == str(model)  # type: ignore[index,call-overload]
+    assert (desk.folder / "out" / "model-find" / "winner.yaml").read_text() == "a winner\n"
+    desk.ledger.close()
+
+
+def test_a_model_that_failed_is_tried_again_when_asked_for(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.daemon.state = JobState.FAILED
+    write_model(desk.folder / "model")
+    desk.look(LONG)
+    desk.begin()
+    desk.look(LONG)
+    assert desk.status.claims == {"failed": 1}
+    assert len(desk.daemon.jobs) == 1
+    assert "--existing" in (desk.folder / "failed" / "model.plain.error.txt").read_text()
+    desk.daemon.state = JobState.DONE
+    desk.add(existing=True)
+    desk.look(3 * SETTLE)
+    assert desk.status.claims == {"done": 1}
+    assert len(desk.daemon.jobs) == 2
+    assert not list((desk.folder / "failed").iterdir())
+    desk.ledger.close()
+
+
+def test_a_rule_is_held_to_the_folders_of_its_watch(tmp_path: Path) -> None:
+    outside = write_model(tmp_path.parent / f"{tmp_path.name}-outside")
+    desk = Desk(tmp_path, rule(base=str(outside)))
+    write_model(desk.folder / "model", 1)
+    (desk.folder / "link").symlink_to(outside)
+    desk.look(LONG)
+    assert desk.triggered == []
+    assert "outside the folders" in desk.waiting["model"]
+    assert "outside the folders" in desk.waiting["link"]
     desk.ledger.close()
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 import trial_daemon
+from alloyd.errors import AlloydError
 from alloyd.jobs import JobState
 from checkpoint_factory import Model, read_checkpoint, write_family
 from trial_daemon import TrialDaemon, eventually
@@ -102,6 +103,23 @@ def test_a_running_soup_takes_in_what_is_better_one_at_a_time(daemon: TrialDaemo
     assert against == [str(start), *[str(soup / "0001-a-good")] * 4]
     for job, soup_then in zip(merges, against, strict=True):
         assert soup_then in job.spec["recipe"]
+
+
+def test_rules_that_cannot_be_are_refused_at_once(daemon: TrialDaemon, tmp_path: Path) -> None:
+    folder, apart = tmp_path / "drop", write_model(tmp_path / "apart")
+    folder.mkdir()
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text("{}\n")
+    with daemon.client() as client:
+        for wanted, message in (
+            (rule(base=str(apart)), "outside the folders"),
+            (rule(base="nowhere"), "was not found"),
+            (rule(template="merge_method: linear\n"), "nowhere"),
+            (soup_rule(folder, tasks), "outside the folders"),
+        ):
+            with pytest.raises(AlloydError, match=message):
+                client.watch_add(folder, rules=(wanted,))
+        assert client.watches() == []
 
 
 @pytest.mark.parametrize(("models", "kills"), [(3, 8), pytest.param(80, 400, marks=pytest.mark.soak)])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from alloyd.cli import main
 from alloyd.errors import AlloydError, Problems
 from alloyd.recipe import load as load_recipe
 from alloyd.watch_rules import check, load, read
@@ -109,3 +110,23 @@ def test_a_path_goes_into_a_template_whole(path: str) -> None:
     text = fill(RECIPE, "soup", {"model": path, "soup": "/soup", "base": "/base"})
     (recipe,) = load_recipe(text)
     assert {each.path for each in recipe.referenced_models()} == {"/base", "/soup", path}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--existing"], "--existing is about models"),
+        (["--rules", "plain.yaml"], "lies in the watched folder"),
+        (["--rules", "none/rules.yaml"], "cannot be read"),
+    ],
+)
+def test_what_the_command_refuses_before_it_asks_a_daemon(
+    folder: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["watch", "add", ".", *words]) == 2
+    assert message in capsys.readouterr().err

@@ -157,7 +157,9 @@ class WatchProcess:
                 counts.update(each.claims)
         except StoreError:
             return
-        yield by_label("alloyd_watch_files", "gauge", "Files taken from watched folders.", "state", counts)
+        yield by_label(
+            "alloyd_watch_files", "gauge", "Files and models taken from watched folders.", "state", counts
+        )
 
     def poke(self) -> None:
         """Have the watcher look at once."""
