@@ -159,6 +159,9 @@ def _serve(
                 said = gateway.start()
                 log.info("remote keys are served on %s, events on %s", said.requests, said.events)
             connection = wire.Connection(os.getpid(), __version__, wire.PROTOCOL, requests, events)
+            # A daemon that was killed as it wrote its own may have left it half-written.
+            for torn in home.root.glob(f".{home.connection.name}.*"):
+                torn.unlink(missing_ok=True)
             write_private(home.connection, msgspec.json.encode(connection))
             changed = {key: origin for key, origin in loaded.origins.items() if origin != "default"}
             log.info(

@@ -87,6 +87,8 @@ class Server:
         self._refusals = RefusalLog()
         self._session = wire.new_session()
         self._sockets = [Path(address.removeprefix("ipc://")) for address in (requests, events)]
+        for place in self._sockets:
+            _refuse_taken(place)
         self._started = datetime.now(UTC)
         self._begun = time.monotonic()
         self._beat = 0.0
@@ -122,7 +124,11 @@ class Server:
                 os.chmod(address.removeprefix("ipc://"), 0o600)
         except (zmq.ZMQError, OSError) as wrong:
             self.close()
-            raise ServiceError(f"cannot listen on {requests}: {wrong}", path=requests) from wrong
+            raise ServiceError(
+                f"cannot listen on {requests}: {wrong}",
+                hint="Look at what is there and at its rights, or set another daemon.endpoint.",
+                path=requests,
+            ) from wrong
 
     def sweep(self) -> None:
         """Remove sockets beside this daemon's own that daemons of other homes left behind when they were killed."""
@@ -132,9 +138,7 @@ class Server:
                 # One that was made this minute may be bound but not yet listening.
                 if not stat.S_ISSOCK(facts.st_mode) or time.time() - facts.st_mtime < 60:
                     continue
-                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                    probe.setblocking(False)
-                    probe.connect(str(place))
+                _connect(place)
             except ConnectionRefusedError:
                 place.unlink(missing_ok=True)
             except OSError:
@@ -148,7 +152,8 @@ class Server:
         self._watch.stop()
         self._context.destroy()
         for place in self._sockets:
-            place.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                place.unlink()
 
     def stop(self, *, now: bool = False) -> None:
         """Leave the loop after the blocks in flight, or at once."""
@@ -461,6 +466,28 @@ class Server:
         return msgspec.structs.replace(
             job, progress=self._worker.pace(job.id), reason=self._worker.waits_for(job)
         )
+
+
+def _connect(place: Path) -> None:
+    """Be answered by whoever listens at a socket, or raise OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        probe.connect(str(place))
+
+
+def _refuse_taken(place: Path) -> None:
+    """Raise ServiceError where somebody listens: binding there would take the socket away from a living daemon."""
+    try:
+        _connect(place)
+    except BlockingIOError:  # more wait to be let in than there is room for
+        pass
+    except OSError:
+        return
+    raise ServiceError(
+        f"another daemon listens on {place}",
+        hint="Each home needs sockets of its own: set another daemon.endpoint, or none.",
+        path=str(place),
+    )
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
