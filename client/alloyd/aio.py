@@ -310,6 +310,10 @@ class AsyncClient:
 
     async def _connect(self) -> wire.Connection:
         async with self._connecting:
+            # A socket finds the next daemon by itself: what is sent through the last one's may be done by this one, and
+            # be asked once more all the same.
+            if self._connection and self._remote is None and not spawn.lives(self.home, self._connection):
+                self._disconnect()
             if self._connection is None:
                 if self._remote is not None:
                     connection = self._remote.connection
@@ -416,7 +420,7 @@ class AsyncClient:
                 if time.monotonic() > deadline:
                     raise handshakes.silent()
                 continue
-            if self._connection is not connection or lock_holder(self.home) not in (0, connection.pid):
+            if self._connection is not connection or not spawn.lives(self.home, connection):
                 return None
             if time.monotonic() > deadline:
                 raise busy(connection, timeout)

@@ -381,6 +381,10 @@ class Client:
         return events
 
     def _connect(self) -> wire.Connection:
+        # A socket finds the next daemon by itself: what is sent through the last one's may be done by this one, and be
+        # asked once more all the same.
+        if self._connection and self._remote is None and not spawn.lives(self.home, self._connection):
+            self._disconnect()
         if self._connection is None and self._remote is not None:
             self._reach(self._remote)
         elif self._connection is None:
@@ -455,7 +459,7 @@ class Client:
                 if time.monotonic() > deadline:
                     raise self._handshakes.silent()
                 continue
-            if self._connection is not None and lock_holder(self.home) not in (0, self._connection.pid):
+            if self._connection is not None and not spawn.lives(self.home, self._connection):
                 return None
             if time.monotonic() > deadline:
                 raise busy(self._connection, timeout)

@@ -91,6 +91,11 @@ def reach(home: Home, *, autostart: bool) -> Connection:
     return found or start(home)
 
 
+def lives(home: Home, connection: Connection) -> bool:
+    """Whether the daemon that listens there is still that of ``home``; one that does not say who it is may be."""
+    return lock_holder(home) in (0, connection.pid)
+
+
 def start(home: Home) -> Connection:
     """The daemon of ``home``, started unless it lives; of several clients at once, one starts it.
 

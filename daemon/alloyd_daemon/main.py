@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -30,6 +31,8 @@ from .service.store import Store
 from .service.store_file import refuse_network
 from .service.worker import Worker
 
+LOOKS = 0.3
+"""Seconds after which a home's lock that is still held is a daemon's."""
 LARGEST_STRAY = 1_000_000
 """Bytes of what a daemon in the background wrote to stderr; more is removed when the next one starts."""
 
@@ -105,9 +108,7 @@ def take_lock(home: Home) -> int:
             hint="Check its rights, or choose another with --home or ALLOYD_HOME.",
             path=str(home.lock),
         ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not _locked(lock):
         holder = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)
         raise HomeBusy(
@@ -119,6 +120,19 @@ def take_lock(home: Home) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def _locked(lock: int) -> bool:
+    """Lock the file, unless a daemon has: a client that looks who does holds it for a moment only."""
+    deadline = time.monotonic() + LOOKS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
 
 
 def _serve(

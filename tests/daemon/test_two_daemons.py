@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import trial_daemon
+from alloyd import AsyncClient, Client
 from alloyd.jobs import JobState
-from alloyd.paths import lock_holder
+from alloyd.paths import Home, lock_holder
+from alloyd_daemon.main import take_lock
 from trial_daemon import TrialDaemon, eventually, lines, trial
 
 
@@ -113,3 +119,41 @@ def test_a_socket_that_another_home_uses_is_not_taken_from_it(daemon: TrialDaemo
     with socket.socket(socket.AF_UNIX) as probe, pytest.raises(ConnectionRefusedError):
         probe.connect(f"{place}.requests")
     daemon.start(ALLOYD_DAEMON_ENDPOINT=f"ipc://{place}")
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_what_the_next_daemon_is_slow_to_answer_is_not_asked_of_it_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A cancel that is done twice is an error the second time."""
+    slow = "from alloyd_daemon.service.worker import Worker; import os, time; step = Worker.step\n"
+    slow += "def slowly(self):\n    time.sleep(float(os.environ.get('SLOW', 0)))\n    return step(self)\n"
+    monkeypatch.setattr(trial_daemon, "DAEMON", f"{slow}Worker.step = slowly\n{trial_daemon.DAEMON}")
+    first, second = trial(tmp_path / "first", 99, pause=0.1), trial(tmp_path / "second", 1)
+
+    async def cancel() -> None:
+        async with AsyncClient(home=tmp_path / "home") as client:
+            await client.submit(first)
+            job = await client.submit(second)
+            daemon.kill()
+            daemon.start(SLOW="1.5")
+            assert (await client.cancel(job.id)).state is JobState.CANCELLED
+
+    with TrialDaemon(tmp_path / "home") as daemon:
+        if kind == "AsyncClient":
+            asyncio.run(cancel())
+            return
+        with Client(home=tmp_path / "home") as client:
+            client.submit(first)
+            job = client.submit(second)
+            daemon.kill()
+            daemon.start(SLOW="1.5")
+            assert client.cancel(job.id).state is JobState.CANCELLED
+
+
+def test_a_client_that_looks_who_owns_a_home_keeps_no_daemon_from_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    looking = os.open(home.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.1, os.close, [looking]).start()
+    os.close(take_lock(home))

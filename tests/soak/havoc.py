@@ -62,8 +62,9 @@ class Havoc(threading.Thread):
         while not self._over.wait(0.02):
             for strike in [each for each in self._due if each[0] <= time.monotonic()]:
                 self._due.remove(strike)
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    self._strike(psutil.Process(lock_holder(self._home) or -1), *strike[1:])
+                if holder := lock_holder(self._home):
+                    with contextlib.suppress(psutil.Error):
+                        self._strike(psutil.Process(holder), *strike[1:])
 
     def _plan(self, what: str, job: str) -> None:
         self._due.append((time.monotonic() + self._chance.uniform(0, 1.2), what, job))
