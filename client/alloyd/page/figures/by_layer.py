@@ -55,8 +55,9 @@ def _parts(found: Result) -> Iterator[_Part]:
                 if each["parameter"] == parameter and each["stack"] in (place, None):
                     cells = models.setdefault(called.get(each["model"], ""), {})
                     cells |= _cells(each["rows"], stack["layers"])
-            if models:
-                yield _Part(parameter, str(stack["prefix"]) if several else "", stack["layers"], models)
+            known = {name: cells for name, cells in models.items() if cells}
+            if known:
+                yield _Part(parameter, str(stack["prefix"]) if several else "", stack["layers"], known)
 
 
 def _cells(rows: Sequence[Sequence[Any]], layers: int) -> Cells:

@@ -55,7 +55,7 @@ def importance(results: Result) -> Iterator[Figure | Words]:
             "layout": layout(
                 80 + 26 * len(shown),
                 xaxis=axis(
-                    "R² lost without the gene, ± its spread over five folds",
+                    "R² lost without the gene, ± its spread",
                     zeroline=True,
                     zerolinecolor="var(--line)",
                 ),
