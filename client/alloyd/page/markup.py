@@ -157,7 +157,9 @@ def _table(table: Table, title: str) -> str:
 def _code(key: str, code: Code) -> str:
     copy = tag("button", "copy", type="button", data_do="copy", data_of=f"{key}-text")
     # In <pre> a first line break would be lost.
-    text = tag("pre", "\n" + escape(code.text), id=f"{key}-text", tabindex="0", aria_label=code.title)
+    text = tag(
+        "pre", "\n" + escape(code.text), id=f"{key}-text", tabindex="0", role="region", aria_label=code.title
+    )
     if code.folded:
         return tag("details", tag("summary", escape(code.title)) + copy + text, class_="card code", id=key)
     return tag("div", tag("h3", escape(code.title)) + copy + text, class_="card code", id=key)

@@ -69,7 +69,8 @@ def _outputs(story: Story) -> Iterator[tuple[str, str]]:
     job = story.job
     result: Mapping[str, Any] = job.result or {}
     if result.get("out") or job.out:
-        yield "model" if job.state is JobState.DONE else "will be in", str(result.get("out") or job.out)
+        ended = "was to be in" if job.state.ended else "will be in"
+        yield "model" if job.state is JobState.DONE else ended, str(result.get("out") or job.out)
     if result.get("digest"):
         yield "digest", str(result["digest"])
     if result.get("items"):

@@ -18,7 +18,8 @@ RISING: Final = [[0.0, "var(--middle)"], [1.0, "var(--above)"]]
 
 def text(name: Any, longest: int = 40) -> str:
     """A name for a plot, in which plotly finds no markup."""
-    return short(name, longest).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = short(name, longest).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escaped.replace("$", "&#36;")  # between two of which plotly looks for a formula
 
 
 def lines(*parts: str) -> str:

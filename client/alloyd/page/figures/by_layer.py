@@ -94,6 +94,8 @@ def _columns(part: _Part, components: Sequence[str]) -> list[tuple[int, str]]:
     outside = {component for cells in part.models.values() for place, component in cells if place == OUTSIDE}
     if components != [ALL] and outside:
         outside = {ALL}
+    elif len(outside) > 1:
+        outside -= {ALL}  # what holds for all stands in the column of each component
     before = [each for each in (ALL, *COMPONENTS) if each in outside and each != "norms"]
     after = [each for each in ("norms",) if each in outside]
     layers = [(place, ALL) for place in range(part.layers)]

@@ -56,7 +56,7 @@ def convergence(results: Result) -> Figure | None:
             380,
             showlegend=True,
             xaxis=axis("trials so far", rangemode="tozero"),
-            yaxis=axis(f"{text(measure.title, 60)}, search split"),
+            yaxis=axis(f"{text(measure.title, 36)}, search split"),
         ),
     }
     controls = (

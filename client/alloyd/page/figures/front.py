@@ -103,7 +103,7 @@ def _figure(
             440,
             showlegend=True,
             xaxis=axis(f"{text(measures[x].title, 50)}, {measures[x].direction}"),
-            yaxis=axis(f"{text(measures[y].title, 50)}, {measures[y].direction}"),
+            yaxis=axis(f"{text(measures[y].title, 36)}, {measures[y].direction}"),
         ),
     }
     controls: list[Toggle | Choice] = []

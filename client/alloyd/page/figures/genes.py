@@ -69,7 +69,7 @@ def _figure(
     trace |= dict(options[0].trace)
     plot = {
         "data": [trace],
-        "layout": layout(340, xaxis=options[0].layout["xaxis"], yaxis=axis(text(measure.title, 50))),
+        "layout": layout(340, xaxis=options[0].layout["xaxis"], yaxis=axis(text(measure.title, 36))),
     }
     choose = max if measure.higher else min
     value, top = choose(trials, key=lambda one: one[0])

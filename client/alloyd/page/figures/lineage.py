@@ -63,7 +63,7 @@ def lineage(results: Result) -> Figure | None:
             360,
             showlegend=True,
             xaxis=axis("number of the trial"),
-            yaxis=axis(f"{text(measure.title, 50)}, search split"),
+            yaxis=axis(f"{text(measure.title, 36)}, search split"),
         ),
     }
     depth = max((steps[each] for each in near if each in steps), default=0)
