@@ -165,6 +165,17 @@
     if (event.target.closest("[data-control]")) draw(event.target.closest("figure"));
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
+  // Paper is light.
+  let before = "auto";
+  addEventListener("beforeprint", () => {
+    before = root.dataset.theme ?? "auto";
+    setTheme("light");
+    drawAll();
+  });
+  addEventListener("afterprint", () => {
+    setTheme(before);
+    drawAll();
+  });
 
   setTheme(THEMES.includes(kept.theme) ? kept.theme : "auto");
   for (const section of document.querySelectorAll("main > section")) {
