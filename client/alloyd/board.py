@@ -57,6 +57,11 @@ class Board:
         """Running ones by age, paused ones, waiting ones as they are to be begun, ended ones from the newest."""
         return sorted(self._jobs.values(), key=_place)
 
+    def counts(self) -> list[str]:
+        """How many jobs there are in each state, those that live first: ``["1 running", "12 queued", "480 done"]``."""
+        numbers = self.status.jobs if self.status is not None else {}
+        return [f"{numbers[state]:,} {state.value}" for state in (*LIVING, *ENDED) if numbers.get(state)]
+
     def _trim(self) -> None:
         ended = [job for job in self.jobs() if job.state.ended]
         for job in ended[self._most :]:

@@ -56,9 +56,8 @@ def head_text(board: Board) -> str:
         return f"the daemon is away, waiting for it: {board.away}"
     if board.status is None:
         return "asking the daemon"
-    counts = [f"{board.status.jobs[state]} {state}" for state in JobState if board.status.jobs.get(state)]
     up = "stopping" if board.status.stopping else f"up {format_duration(board.status.uptime)}"
-    return " · ".join([*(counts or ["no jobs yet"]), up])
+    return " · ".join([*(board.counts() or ["no jobs yet"]), up])
 
 
 def _head(board: Board) -> Text:

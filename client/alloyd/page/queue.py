@@ -65,12 +65,10 @@ def row(job: Job) -> dict[str, Any]:
 def summary(board: Board) -> dict[str, Any]:
     """The daemon as a whole, and why it is not there, if so."""
     status = board.status
-    counts = status.jobs if status is not None else {}
-    said = [f"{counts[state]:,} {state}" for state in JobState if counts.get(state)]
     return {
         "away": printable(board.away),
         "state": "away" if board.away else "stopping" if status is not None and status.stopping else "here",
-        "says": " · ".join(said) or "no jobs yet",
+        "says": " · ".join(board.counts()) or "no jobs yet",
         "home": printable(status.home) if status is not None else "",
     }
 
