@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from alloyd.errors import AlloydError, DiskFull
+from alloyd.errors import AccessDenied, AlloydError, DiskFull
 from alloyd.jobs import Finished, Progress, Report
 
 from .job import JOBS, Context, JobKind
@@ -128,7 +128,8 @@ def _work(begin: Begin, door: Door[JobKind], stop: _Stop, reports: int) -> Answe
         return Failed(error.to_dict())
     except Exception as error:
         traceback.print_exc()
-        return Failed(_foreign(error, begin.job).to_dict())
+        confined = bool(begin.spec.get("roots"))
+        return Failed(_foreign(error, begin.job, confined=confined).to_dict())
 
 
 def _confine(spec: Any, context: Context) -> None:
@@ -183,8 +184,14 @@ def _send(reports: int, message: Answer) -> None:
         return
 
 
-def _foreign(error: Exception, job: str) -> AlloydError:
+def _foreign(error: Exception, job: str, *, confined: bool = False) -> AlloydError:
     """An error that no part of alloyd foresaw, as one that can be shown."""
+    if isinstance(error, PermissionError) and confined:
+        return AccessDenied(
+            f"{error.filename} may not be used: {error.strerror}",
+            hint="It lies, perhaps by a link, outside the folders that this job may use, or its rights forbid it.",
+            path=str(error.filename),
+        )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return DiskFull(
             f"no room is left: {error}", hint="Make room, then resume the job.", path=str(error.filename)

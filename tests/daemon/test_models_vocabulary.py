@@ -42,7 +42,17 @@ def test_another_row_for_a_token_is_another_vocabulary(tmp_path: Path, other: An
 
 @pytest.mark.parametrize(
     "lie",
-    ["", "{", "[]", "{}", '{"model": {"vocab": 3}}', '{"model": {"vocab": [3]}}', "[" * 100_000, "\x00"],
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"model": {"vocab": {"a": Infinity}}}',
+        '{"model": {"vocab": 3}}',
+        '{"model": {"vocab": [3]}}',
+        "[" * 100_000,
+        "\x00",
+    ],
 )
 def test_a_tokenizer_that_cannot_be_read_has_no_digest(tmp_path: Path, lie: str) -> None:
     assert digest(tmp_path / "a", lie) is None

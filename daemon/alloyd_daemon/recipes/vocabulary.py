@@ -17,7 +17,7 @@ def vocabulary_digest(folder: Path) -> str | None:
     """
     try:
         table = _token_table(json.loads(read_small(folder / "tokenizer.json")))
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, IndexError):
+    except (OSError, ArithmeticError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None
     return hashlib.sha256(json.dumps(sorted(table.items())).encode()).hexdigest()
 

@@ -295,8 +295,9 @@ class Server:
             return value if isinstance(value, Task) else wire.answer(header, self._session, value)
         except AlloydError as error:
             if isinstance(error, AccessDenied):
-                who = caller.name if caller else header.caller if header else ""
-                self._refusals.tell(f"the key '{who}'", f"{header.kind if header else ''}: {error}")
+                key = caller.name if caller else header.caller if header else ""
+                who = "the local user" if caller and caller.local else f"the key '{key}'"
+                self._refusals.tell(who, f"{header.kind if header else ''}: {error}")
             if isinstance(error, ProtocolError):
                 self._malformed += 1
                 log.warning("a message was refused: %s", error)

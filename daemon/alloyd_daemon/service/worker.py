@@ -354,7 +354,11 @@ class Worker:
         if child.job.kind in KEPT and not self._impatient:
             lack = disk_full.wanting(said.error, self._machine)
         if lack is None:
-            self._store.move(name, JobState.FAILED, error=AlloydError.from_dict(said.error))
+            error = AlloydError.from_dict(said.error)
+            owner = child.job.owner
+            who = "the local user" if owner == "local" else f"the key '{owner}'"
+            log.warning("%s of %s failed: %s", name, who, error, extra={"job": name, "code": error.code})
+            self._store.move(name, JobState.FAILED, error=error)
         elif child.asked == "pause":
             self._store.move(name, JobState.PAUSED, reason="paused on request, while its disk was full")
         else:

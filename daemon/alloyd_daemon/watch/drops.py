@@ -8,6 +8,7 @@ ending      where it goes is decided; sidecars and the move may or may not be th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from .link import Daemon, passes
 
 MOST_TRIALS = 5
 """Times that a claim is taken up without getting further, before it is put away as failed."""
+log = logging.getLogger("alloyd")
 
 
 class Drops:
@@ -127,6 +129,7 @@ class Drops:
         return self._refuse(folder, claim, why)
 
     def _refuse(self, folder: Folder, claim: Claim, error: AlloydError) -> Claim:
+        log.warning("refused %s in %s: %s", claim.name, folder.path, error, extra={"code": error.code})
         sidecars = self._failure(folder, claim, error)
         return self._decide(folder, claim, "failed", plan=sidecars[".error.json"])
 

@@ -1,0 +1,63 @@
+"""A dropped file that names what is not its folder's, or code, is refused, and the log says which file and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import trial_daemon
+from trial_daemon import TrialDaemon, eventually
+
+from .test_service import QUICK, drop
+
+LINEAR = "merge_method: linear\nmodels:\n- {{model: {}, parameters: {{weight: 1}}}}\n"
+SEARCH = """\
+recipe: {{merge_method: linear, models: [{{model: a, parameters: {{weight: {{low: 0, high: 1}}}}}}]}}
+tasks: {{search: ["{}"], validation: [other.jsonl]}}
+budget: {{candidates: 2}}
+"""
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrialDaemon]:
+    monkeypatch.setattr(trial_daemon, "CHILD", QUICK)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with TrialDaemon(tmp_path / "home") as running:
+        yield running
+
+
+def test_what_a_dropped_file_may_not_name(daemon: TrialDaemon, tmp_path: Path) -> None:
+    folder, outside, ran = tmp_path / "drop", tmp_path / "outside", tmp_path / "drop" / "ran"
+    for each in (folder, outside):
+        each.mkdir()
+    (folder / "link").symlink_to(outside)
+    (outside / "linked.yaml").write_text(LINEAR.format("a"))
+    dropped = {
+        "path.yaml": (LINEAR.format(outside), "lies outside the folders"),
+        "up.yaml": (LINEAR.format("../outside"), "lies outside the folders"),
+        "link.yaml": (LINEAR.format("link"), "lies outside the folders"),
+        "code.yaml": (f"merge_method: !!python/object/apply:os.system ['touch {ran}']\n", "is not allowed"),
+    }
+    with daemon.client() as client:
+        client.watch_add(folder, settle=0.1)
+        for name, (text, _) in dropped.items():
+            drop(folder, name, text)
+        (folder / "linked.yaml").symlink_to(outside / "linked.yaml")
+        dropped["linked.yaml"] = ("", "is a link")
+        failed = folder / "failed"
+        eventually(lambda: len(list(failed.glob("*.error.json"))) == len(dropped), seconds=30)
+        (folder / "link").unlink()
+        dropped["task.yaml"] = (SEARCH.format("lm_eval:./code.yaml"), "can hold code")
+        drop(folder, "task.yaml", dropped["task.yaml"][0])
+        eventually((failed / "task.yaml.error.json").exists, seconds=30)
+        assert client.jobs() == []
+    log = daemon.home.log("watch").read_text().splitlines()
+    messages = [json.loads(line)["message"] for line in log]
+    for name, (_, why) in dropped.items():
+        assert why in json.loads((failed / f"{name}.error.json").read_text())["message"], name
+        assert any(f"refused {name} in {folder}" in each and why in each for each in messages), name
+    assert not ran.exists()
+    assert sorted(each.name for each in outside.iterdir()) == ["linked.yaml"]
