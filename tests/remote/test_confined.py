@@ -255,3 +255,11 @@ def test_an_opened_test_is_held_to_the_folders_of_its_caller(root: Path) -> None
     held = confine(OpenTestSpec("search-1"), [root], Settings(), root / "home")
     assert isinstance(held, OpenTestSpec)
     assert held.roots == (str(root),)
+
+
+def test_a_link_beside_what_is_named_does_no_harm(root: Path) -> None:
+    """One that somebody else dropped there would else stop every job of the folder."""
+    (root / "link").symlink_to(root.parent / "secret")
+    confine(merge(root, "model"), [root], Settings(), root / "home")
+    with pytest.raises(AccessDenied, match="outside the folders"):
+        confine(merge(root, "link"), [root], Settings(), root / "home")

@@ -47,11 +47,15 @@ SEEN_AT_ONCE: Final = 4_000
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Something on disk that a spec names. ``what`` is told to people."""
+    """Something on disk that a spec names. ``what`` is told to people.
+
+    ``whole``: what lies in it is used, too. Of the folder where a recipe's paths begin only what is named is.
+    """
 
     what: str
     path: str
     output: bool = False
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Bounds:
             inside = self._holds(real, writing=named.output)
             if named.output:
                 inside = inside and self._holds(os.path.realpath(os.path.dirname(real)), writing=True)
-            outside, seen = self._link_out(real, most) if inside else ("", 0)
+            outside, seen = self._link_out(real, most) if inside and named.whole else ("", 0)
         except (OSError, ValueError) as wrong:
             raise _denied(f"{named.what} '{named.path!a}' cannot be resolved: {wrong}", named.path) from None
         if not inside:
@@ -186,7 +190,7 @@ def named(spec: Spec, settings: Settings, home: Path, most: int | None = None) -
     match spec:
         case MergeSpec() | PlanSpec():
             base = Path(spec.base_dir)
-            yield Named("the folder of the recipe", str(base))
+            yield Named("the folder of the recipe", str(base), whole=False)
             if spec.out:
                 yield Named("the output", spec.out, output=True)
                 yield Named("the output", f"{spec.out}.parts", output=True)
@@ -198,7 +202,7 @@ def named(spec: Spec, settings: Settings, home: Path, most: int | None = None) -
             yield Named("the checkpoint", spec.path)
         case RebuildSpec():
             base = Path(spec.base_dir)
-            yield Named("the folder of the recipe", str(base))
+            yield Named("the folder of the recipe", str(base), whole=False)
             yield Named("the manifest", spec.path)
             yield Named("the output", spec.out, output=True)
             yield Named("the output", f"{spec.out}.parts", output=True)
@@ -217,7 +221,7 @@ def named(spec: Spec, settings: Settings, home: Path, most: int | None = None) -
             yield from _tasks(spec.tasks, settings)
             yield from _options(spec.options)
         case SearchSpec():
-            yield Named("the folder of the spec", spec.base_dir)
+            yield Named("the folder of the spec", spec.base_dir, whole=False)
             if short(spec.spec):
                 yield from _in_search(spec, settings, home)
         case KinshipSpec():
