@@ -22,9 +22,10 @@ def read(path: Path, *, what: str = "recipe") -> str:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-    except OSError as wrong:
+    except (OSError, ValueError) as wrong:
+        why = wrong.strerror if isinstance(wrong, OSError) else wrong
         raise UsageError(
-            f"the {what} {path} cannot be read: {wrong.strerror}", hint="Check the path.", path=str(path)
+            f"the {what} {path} cannot be read: {why}", hint="Check the path.", path=str(path)
         ) from None
     return decode(data, str(path))
 

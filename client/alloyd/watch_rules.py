@@ -11,6 +11,7 @@ from . import recipe as recipes
 from . import recipe_file, search_reader
 from .document_reader import DocumentReader
 from .errors import AlloydError, RecipeError, UsageError, raise_all
+from .paths import expanded
 from .strict_yaml import Document, Plain, documents
 from .strict_yaml import Path as Place
 from .watch_schema import KEEP, Rule, Soup
@@ -164,7 +165,7 @@ class RulesReader(DocumentReader):
 
     def template(self, file: str, place: Place) -> str:
         """The text of a template; empty, with the problem noted, where it cannot be read."""
-        path = self.folder / Path(file).expanduser()
+        path = self.folder / expanded(file)
         try:
             return recipe_file.read(path, what=str(place[-1]))
         except AlloydError as wrong:

@@ -13,6 +13,7 @@ from alloyd.paths import (
     LONGEST_SOCKET_PATH,
     Home,
     endpoints,
+    expanded,
     find_home,
     lock_holder,
     private_folder,
@@ -87,3 +88,9 @@ def test_nobody_holds_a_home_without_a_daemon(tmp_path: Path) -> None:
     assert lock_holder(Home(tmp_path)) is None
     (tmp_path / "daemon.lock").write_text("1234\n")
     assert lock_holder(Home(tmp_path)) is None
+
+
+def test_a_leading_tilde_is_a_users_home_or_stays() -> None:
+    assert expanded("~/models") == Path.home() / "models"
+    for text in ("~nobody-is-called-so/x", "~a\0b", "a/~", "/x"):
+        assert expanded(text) == Path(text)

@@ -307,6 +307,8 @@ def test_reading_files(tmp_path: Path) -> None:
             read(path)
     with pytest.raises(UsageError, match="cannot be read"):
         read(tmp_path)
+    with pytest.raises(UsageError, match="cannot be read: embedded null byte"):
+        read(tmp_path / "a\0b")
 
 
 JUNK = st.recursive(

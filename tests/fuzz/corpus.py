@@ -82,6 +82,14 @@ batch_size: 4
 options: {tokenizer: t, delimiter: " "}
 most_failed: 20
 """
+RULES = """
+on_model:
+  - {name: mean, match: ["*-ft", tune-*], base: org/base, recipe: template.yaml}
+  - match: "*"
+    recipe: soup.yaml
+    soup: {start: org/base, score: [a.jsonl], keep: better}
+  - {match: x, search: search.yaml}
+"""
 TASK = (
     {"id": "1", "context": "2 + 2 =", "choices": ["3", "4"], "answer": 1},
     {"prompt": "2 + 2 :", "answer": "4"},

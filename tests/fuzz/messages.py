@@ -14,13 +14,14 @@ import msgspec
 from alloyd import wire
 from alloyd.errors import AlloydError
 from alloyd.jobs import SPECS, spec_fields
-from alloyd.watch_schema import WatchSettings
+from alloyd.watch_schema import Rule, WatchSettings
 from trial_daemon import trial
 
 from .mutations import JSON, Mutator
 
 LARGE: Final = 600_000
 HUGE: Final = 3_000_000
+DAY: Final = 86400.0
 KEPT: Final = 50
 
 
@@ -97,7 +98,12 @@ class Messages:
         )
         confined = self._mutator.pick(((), (), (str(self._sandbox),), ("relative",)))
         token = self._mutator.pick((wire.token_of(None), wire.KEY + "same", "t" * chance.randint(1, 1001)))
-        settings = WatchSettings(settle=chance.uniform(-1, 5), rescan=chance.uniform(0.5, 90))
+        rule = Rule("soup", ("*",), "recipe", "merge_method: linear\nmodels: [{model: '{model}'}]", place)
+        settings = WatchSettings(
+            settle=chance.uniform(-1, 5),
+            rescan=chance.uniform(0.5, 90),
+            rules=self._mutator.pick(((), (rule,))),
+        )
         requests: tuple[wire.Request, ...] = (
             wire.Hello(),
             wire.Submit(spec, token, chance.randint(-101, 101), self._mutator.pick(((), (job,))), confined),
@@ -119,8 +125,11 @@ class Messages:
             wire.WatchAdd(str(self._sandbox / f"drop-{chance.randrange(3)}"), settings),
             wire.WatchRemove(str(self._sandbox / f"drop-{chance.randrange(3)}")),
             wire.ListWatches(),
+            wire.GetSpace(),
+            wire.Prune(chance.uniform(0, 1e8), keep=chance.choice((None, 3)), dry_run=chance.random() < 0.7),
             wire.Shutdown(now=True),
         )
+        assert {type(each) for each in requests} == set(wire.REQUESTS.values())
         request: wire.Request = self._mutator.pick(requests)
         return request
 
@@ -137,6 +146,8 @@ class Messages:
                 return all(map(self._inside, (request.path, request.settings.out, *request.settings.roots)))
             case wire.WatchRemove():
                 return self._inside(request.path)
+            case wire.Prune():
+                return request.dry_run or (request.before is None and request.older_than > DAY)
             case wire.Submit():
                 return self._inside(str(request.spec.get("out", "")))
             case wire.Cancel() | wire.Pause() | wire.Resume() | wire.Retry() | wire.Move():

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from alloyd import recipe, search_reader, task_file, wire
-from alloyd.errors import AlloydError
+from alloyd.errors import AlloydError, SourceError
+from alloyd.recipe import ModelRef
 
 from . import corpus
 from .mutations import JSON, YAML, Mutator
@@ -597,6 +598,84 @@ def _keys() -> Target:
     return Target(make, read, (FILE, "fuzzed", "address", "key"))
 
 
+def _rules() -> Target:
+    """Rules of a watched folder, and the templates that they name."""
+    from alloyd import watch_rules
+
+    kept = tempfile.TemporaryDirectory(prefix="alloyd-fuzz-")
+    root = Path(kept.name)
+    recipe_text = "merge_method: linear\nmodels: [{model: '{model}'}, {model: '{base}'}]\n"
+    (root / "soup.yaml").write_text(recipe_text.replace("base", "soup"))
+    (root / "search.yaml").write_text(corpus.EVERY_KNOB.replace("model: b", "model: '{model}'"))
+    scrawled, grafted = _yaml_cases((corpus.RULES,))
+    templates = _yaml_cases((recipe_text, corpus.RULES))[0]
+
+    def make(chance: random.Random) -> tuple[str, str]:
+        text = (scrawled if chance.random() < 0.4 else grafted)(chance)
+        return (corpus.RULES, templates(chance)) if chance.random() < 0.3 else (text, recipe_text)
+
+    def read(case: tuple[str, str]) -> object:
+        assert kept
+        (root / "template.yaml").write_bytes(case[1].encode("utf-8", "surrogatepass"))
+        return watch_rules.read(case[0], name=NAME, folder=root)
+
+    return Target(make, read, (NAME, "rule", "template"))
+
+
+def _adapter() -> Target:
+    """Models and adapters that come into a watched folder: whole or not, and of which base."""
+    from alloyd_daemon.recipes.models import resolve
+    from alloyd_daemon.watch.complete import Incomplete, examine, identity
+    from alloyd_daemon.watch.fine_tune import why_not
+    from checkpoint_factory import Model, write_family
+
+    kept = tempfile.TemporaryDirectory(prefix="alloyd-fuzz-")
+    root = Path(kept.name)
+    shape = Model(layers=1, hidden=8, heads=2, kv_heads=1, intermediate=8, vocab=16)
+    base, tune = write_family(root, shape, tunes=1)
+    whole = examine(base)
+    adapter = {
+        "base_model_name_or_path": "org/base",
+        "peft_type": "LORA",
+        "r": 8,
+        "lora_alpha": 16,
+        "target_modules": ["q_proj", "v_proj"],
+    }
+    config = json.loads((tune / "config.json").read_bytes())
+    weights = (tune / "model.safetensors").read_bytes()
+    words = corpus.words(adapter, config, "../base", str(base), "~nobody/x", "adapter_model.safetensors")
+    kinds = (
+        (adapter, "adapter_config.json", "adapter_model.safetensors"),
+        (config, "config.json", "model.safetensors"),
+    )
+
+    def make(chance: random.Random) -> dict[str, bytes]:
+        mutator = Mutator(chance, words)
+        tree, name, other = mutator.pick(kinds)
+        text = json.dumps(mutator.tree(tree) if chance.random() < 0.6 else tree)
+        data = mutator.text(text, (*JSON, *words)) if chance.random() < 0.3 else text
+        damaged = mutator.data(weights) if chance.random() < 0.3 else weights
+        return {name: data.encode("utf-8", "surrogatepass"), other: damaged}
+
+    def find(ref: ModelRef, *, base_dir: Path) -> Path:
+        return resolve(ref, base_dir=base_dir, roots=(root,), hf_home=root)
+
+    def read(files: dict[str, bytes]) -> object:
+        assert kept
+        for _, *names in kinds:
+            for name in names:
+                (tune / name).unlink(missing_ok=True)
+        for name, data in files.items():
+            (tune / name).write_bytes(data)
+        try:
+            found = examine(tune)
+        except Incomplete as wrong:
+            raise SourceError(wrong.why, hint="It waits.", path=str(tune)) from None
+        return identity(found), why_not(found, whole, base, "org/base", find)
+
+    return Target(make, read, ())
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     "header": _header,
     "checkpoint": _checkpoint,
@@ -615,4 +694,6 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "submitted": _submitted,
     "planned": _planned,
     "keys": _keys,
+    "rules": _rules,
+    "adapter": _adapter,
 }

@@ -8,6 +8,7 @@ ending      what came of it is decided; its record may or may not be there
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ from .ledger import KEPT, Claim, Folder, Ledger
 from .link import Daemon, passes
 from .newcomers import Newcomer
 from .template import fill
+
+log = logging.getLogger("alloyd")
 
 
 class Rules:
@@ -160,6 +163,7 @@ class Rules:
     def _refuse(self, folder: Folder, claim: Claim, error: AlloydError) -> Claim:
         if passes(error):
             raise error
+        log.warning("refused %s in %s: %s", claim.name, folder.path, error, extra={"code": error.code})
         return self._decide(folder, claim, "failed", plan=_failure(folder, claim, error)[".error.json"])
 
     def _decide(self, folder: Folder, claim: Claim, where: str, **fields: object) -> Claim:
