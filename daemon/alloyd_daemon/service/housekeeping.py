@@ -219,7 +219,9 @@ class Housekeeping:
         if days is not None:
             while self._rows.forget_events(self._rows.event_before(days), reason="retention"):
                 yield 0.0
-        quiet = tuple(self._old(tuple(SPECS), wanted.logs).values())
+        told = self._old(PLAIN, wanted.logs) | self._old(RESULTS, wanted.logs)
+        self._spare(told)
+        quiet = tuple(told.values())
         if quiet or self._rows.has_removals():
             parts, _ = yield from self._clear(quiet)
             freed = sum(each.real for each in parts.values())

@@ -109,7 +109,7 @@ class Sweep:
                 staging.release(place, lock)
         except (AlloydError, OSError) as wrong:
             self._leave(final, removal.job, str(wrong))
-            return not os.path.lexists(final.parent)
+            return False
         self._add("staged", room)
         return True
 
