@@ -92,8 +92,6 @@ class AsyncClient:
             await asyncio.to_thread(self._private.close)
             self._private = None
 
-    # Work
-
     async def submit(self, spec: Spec, **how: Unpack[Queueing]) -> Job:
         """See :meth:`alloyd.Client.submit`."""
         return await self._ask(submission(spec, how), Job)
@@ -159,8 +157,6 @@ class AsyncClient:
         async for _ in self.events(name, since=-1, follow=True, timeout=timeout):
             pass
         return ended_well(await self.job(name))
-
-    # Questions
 
     async def job(self, job: str) -> Job:
         """See :meth:`alloyd.Client.job`."""
@@ -245,8 +241,6 @@ class AsyncClient:
         """See :meth:`alloyd.Client.space`."""
         return await self._ask(GetSpace(), Space)
 
-    # Orders
-
     async def cancel(self, job: str) -> Job:
         """See :meth:`alloyd.Client.cancel`."""
         return await self._ask(wire.Cancel(job), Job)
@@ -292,8 +286,6 @@ class AsyncClient:
     def far(self) -> bool:
         """See :attr:`alloyd.Client.far`."""
         return self._remote is not None
-
-    # Inside
 
     async def _result(self, job: Job) -> dict[str, Any]:
         return (await self.wait(job.id)).result or {}

@@ -106,8 +106,6 @@ class Client:
             self._private.close(now=now)
             self._private = None
 
-    # Work
-
     def submit(self, spec: Spec, **how: Unpack[Queueing]) -> Job:
         """Add a job. One of the same spec that waits, runs or is paused is continued, unless it is a plan or check.
 
@@ -215,8 +213,6 @@ class Client:
             pass
         return ended_well(self.job(name))
 
-    # Questions
-
     def job(self, job: str) -> Job:
         """One job, by its id (``merge-12``) or number (``12``)."""
         return self._ask(wire.GetJob(job), Job)
@@ -312,8 +308,6 @@ class Client:
         """What takes room in the home and beside it, and how much is free; to look may take a while."""
         return self._ask(GetSpace(), Space)
 
-    # Orders
-
     def cancel(self, job: str) -> Job:
         """End a job and remove what it staged; the job as it is now (it may need a moment to stop)."""
         return self._ask(wire.Cancel(job), Job)
@@ -364,8 +358,6 @@ class Client:
     def far(self) -> bool:
         """Whether the daemon is on another machine: paths are sent as they are, and mean what they mean there."""
         return self._remote is not None
-
-    # Inside
 
     def _result(self, job: Job) -> dict[str, Any]:
         return self.wait(job.id).result or {}
