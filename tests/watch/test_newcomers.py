@@ -189,6 +189,28 @@ def test_a_snapshot_of_a_cache_waits_for_its_blobs(desk: Desk, tmp_path: Path) -
     assert desk.triggered[1:] == ["org2--name-plain"]
 
 
+def test_a_model_that_changes_while_it_is_read_is_read_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_model(desk.folder / "model")
+    read = newcomers.examine
+
+    def meanwhile(folder: Path) -> object:
+        whole = read(folder)
+        with open(folder / "config.json", "a") as file:
+            file.write("half")
+        return whole
+
+    monkeypatch.setattr(newcomers, "examine", meanwhile)
+    desk.look(SETTLE + 1)
+    monkeypatch.setattr(newcomers, "examine", read)
+    desk.look(LONG)
+    assert desk.triggered == []
+    (model / "config.json").write_text("{}")
+    desk.look(3 * SETTLE)
+    assert desk.triggered == ["model-plain"]
+
+
 def test_a_thousand_models_at_once(tmp_path: Path, reads: list[str]) -> None:
     desk = Desk(tmp_path, in_flight=1000)
     desk.daemon.state = JobState.RUNNING
