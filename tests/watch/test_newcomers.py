@@ -344,6 +344,20 @@ def test_a_rule_takes_fine_tunes_and_adapters_of_its_base_alone(tmp_path: Path) 
     desk.ledger.close()
 
 
+def test_a_base_that_is_not_whole_is_waited_for_at_no_cost(tmp_path: Path, reads: list[str]) -> None:
+    base = write_model(tmp_path / "base", 1)
+    (base / "config.json").rename(tmp_path / "aside.json")
+    desk = Desk(tmp_path, rule(base="../base"))
+    write_model(desk.folder / "model", 2)
+    desk.look(LONG)
+    assert "the base ../base of its rule is not complete" in desk.waiting["model"]
+    assert "model" not in reads
+    (tmp_path / "aside.json").rename(base / "config.json")
+    desk.look(3 * SETTLE)
+    assert desk.triggered == ["model-plain"]
+    desk.ledger.close()
+
+
 def test_a_search_is_run_with_the_model(tmp_path: Path) -> None:
     spec = "recipe: {merge_method: linear, models: [{model: {model}, parameters: {weight: {low: 0, high: 1}}}]}\n"
     spec += "tasks: {search: [a.jsonl], validation: [b.jsonl]}\nbudget: {candidates: 2}\n"

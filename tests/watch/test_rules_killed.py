@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,13 +55,19 @@ def scored(spec: Spec) -> dict[str, Any]:
     }
 
 
-def run(root: Path, deaths: Iterator[int], kill: Callable[[int], None]) -> tuple[dict[str, Any], int]:
-    """What a folder and its jobs are in the end, and how often the watcher died on the way."""
-    root.mkdir()
+def a_soup(root: Path) -> Desk:
+    """A folder with a running soup, and another rule for what is good."""
+    root.mkdir(exist_ok=True)
     start, tasks = write_model(root / "start", 99), root / "tasks.jsonl"
     tasks.write_text("{}\n")
     desk = Desk(root, soup_rule(start, tasks), rule("plain", "*-good"))
     desk.daemon.result = scored
+    return desk
+
+
+def run(root: Path, deaths: Iterator[int], kill: Callable[[int], None]) -> tuple[dict[str, Any], int]:
+    """What a folder and its jobs are in the end, and how often the watcher died on the way."""
+    desk = a_soup(root)
     for number, name in enumerate(NAMES):
         write_model(desk.folder / name, number)
     died = 0
@@ -125,3 +132,55 @@ def test_killed_again_and_again(tmp_path: Path, kill: Callable[[int], None]) -> 
         found, died = run(tmp_path / str(every), iter([every] * 90), kill)
         assert found == whole
         assert died > 5
+
+
+def test_where_there_are_no_links_a_file_names_the_soup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = a_soup(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(soups.os, "symlink", refuse)
+    write_model(desk.folder / "a-good")
+    desk.look(10 * SETTLE)
+    told = (desk.folder / "soups" / "soup" / "current.txt").read_text()
+    assert told == f"{desk.folder}/soups/soup/0001-a-good\n"
+    desk.ledger.close()
+
+
+def test_nothing_is_removed_through_a_link(tmp_path: Path) -> None:
+    desk = a_soup(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "soup" / "0001-a-bad").mkdir(parents=True)
+
+    def exchange(spec: Spec) -> dict[str, Any]:
+        if isinstance(spec, ScoreSpec):
+            (desk.folder / "soups").rename(tmp_path / "aside")
+            (desk.folder / "soups").symlink_to(elsewhere)
+        return scored(spec)
+
+    desk.daemon.result = exchange
+    write_model(desk.folder / "a-bad")
+    desk.look(10 * SETTLE)
+    assert (elsewhere / "soup" / "0001-a-bad").is_dir()
+    assert "a link leads to it" in desk.waiting["a-bad"]
+    (desk.folder / "soups").unlink()
+    (tmp_path / "aside").rename(desk.folder / "soups")
+    desk.look(60 * SETTLE)
+    assert desk.status.claims == {"done": 1}
+    assert not (desk.folder / "soups" / "soup" / "0001-a-bad").exists()
+    desk.ledger.close()
+
+
+def test_a_soup_that_is_not_there_waits_and_takes_no_model(tmp_path: Path) -> None:
+    desk = a_soup(tmp_path)
+    (tmp_path / "start").rename(tmp_path / "gone")
+    write_model(desk.folder / "a-bad")
+    desk.look(10 * SETTLE)
+    assert "cannot begin" in desk.waiting["a-bad"]
+    (tmp_path / "gone").rename(tmp_path / "start")
+    desk.look(10 * SETTLE)
+    assert desk.status.claims == {"done": 1}
+    desk.ledger.close()

@@ -37,6 +37,17 @@ class _NoBase(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class _Base:
+    """The base of a rule as it was read."""
+
+    named: str
+    place: Path
+    signature: str
+    whole: Whole
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Newcomer:
     """A complete model that a rule has not seen, and what names its content."""
 
@@ -72,7 +83,7 @@ class Newcomers:
         self._seen: dict[str, Seen] = {}
         self._passed: set[tuple[str, str]] = set()
         self._read_now: dict[str, str] = {}
-        self._bases: dict[str, tuple[str, Path, Whole, str]] = {}
+        self._bases: dict[str, _Base] = {}
 
     def look(self, now: float, waiting: list[Waiting]) -> tuple[list[Newcomer], float]:
         """The models that are ready, those that changed first before others, and seconds until the next look.
@@ -178,13 +189,16 @@ class Newcomers:
             self._seen[one.signature] = Seen(digest, None, {})
             return self._seen[one.signature]
         try:
-            whole = examine(one.path)
-            digest = digest or identity(whole)
-            seen = Seen(digest, None, {base: self._unlike(whole, digest, base) for base in bases})
-        except Incomplete as lacks:
-            seen = Seen("", lacks, {})
+            made_from = {base: self._base(base) for base in bases}
         except _NoBase as wrong:
             return Seen("", Incomplete(str(wrong)), {})  # not for ever: the base may be put right
+        try:
+            whole = examine(one.path)
+            digest = digest or identity(whole)
+            unlike = {name: self._unlike(whole, digest, base) for name, base in made_from.items()}
+            seen = Seen(digest, None, unlike)
+        except Incomplete as lacks:
+            seen = Seen("", lacks, {})
         except OSError:
             return None
         again = look(one.name, one.path)
@@ -195,24 +209,30 @@ class Newcomers:
         self._seen[one.signature] = seen
         return seen
 
-    def _unlike(self, whole: Whole, digest: str, base: str) -> str:
-        """Why a model was not made from ``base``; empty if it was."""
+    def _base(self, named: str) -> _Base:
+        """The base of a rule, read if it is not the one that was; raises _NoBase."""
         try:
-            place = self._resolve(ModelRef.parse(base), base_dir=Path(self._folder.path))
+            place = self._resolve(ModelRef.parse(named), base_dir=Path(self._folder.path))
             dropped.hold([str(place)], "the rule", place, self._roots)
-            found = look(base, place)
-            known = self._bases.get(base)
-            if known is None or found is None or known[0] != found.signature:
-                read = examine(place)
-                known = ("" if found is None else found.signature, place, read, identity(read))
-                self._bases[base] = known
+            found = look(named, place)
+            signature = "" if found is None else found.signature
+            known = self._bases.get(named)
+            if known is None or known.signature != signature:
+                whole = examine(place)
+                known = self._bases[named] = _Base(named, place, signature, whole, identity(whole))
+            return known
         except Incomplete as lacks:
-            raise _NoBase(f"the base {base} of its rule is not complete: {lacks.why}") from None
+            raise _NoBase(f"the base {named} of its rule is not complete: {lacks.why}") from None
         except AlloydError as wrong:
-            raise _NoBase(f"the base {base} of its rule cannot be read: {wrong.message}") from None
-        if known[3] == digest:
+            raise _NoBase(f"the base {named} of its rule cannot be read: {wrong.message}") from None
+        except OSError as wrong:
+            raise _NoBase(f"the base {named} of its rule cannot be read: {wrong.strerror}") from None
+
+    def _unlike(self, whole: Whole, digest: str, base: _Base) -> str:
+        """Why a model was not made from ``base``; empty if it was."""
+        if base.digest == digest:
             return "it is the base itself"
-        return why_not(whole, known[2], place, base, self._resolve)
+        return why_not(whole, base.whole, base.place, base.named, self._resolve)
 
 
 def matches(rule: Rule, name: str) -> bool:

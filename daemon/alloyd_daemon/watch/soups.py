@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from alloyd import task_name
-from alloyd.errors import AlloydError, SourceNotFound
+from alloyd.errors import AlloydError, SourceNotFound, UsageError
 from alloyd.jobs import Job, ScoreSpec, Subject
 from alloyd.recipe import ModelRef
 from alloyd.watch_schema import Rule, Soup
@@ -24,7 +24,7 @@ from ..faults import reach
 from . import moves
 from .fine_tune import Resolve
 from .ledger import Claim, Folder, Ledger
-from .model_folders import soups_folder
+from .model_folders import SOUPS, soups_folder
 
 CURRENT: Final = "current"
 SOUP, CANDIDATE = "soup", "candidate"
@@ -101,6 +101,13 @@ def settle(folder: Folder, claim: Claim, ledger: Ledger) -> None:
     place = folder_of(folder, claim.rule)
     now = ledger.soup(folder.id, claim.rule)
     if claim.out and claim.out != now:
+        real = Path(os.path.realpath(folder.settings.out or folder.path), SOUPS, claim.rule)
+        if Path(os.path.realpath(Path(claim.out).parent)) != real:
+            raise UsageError(
+                f"the candidate {claim.out} is not removed: a link leads to it",
+                hint="A folder of soups must be one, and no link.",
+                path=claim.out,
+            )
         remove(Path(claim.out))
     if now:
         _point(place, Path(now))
