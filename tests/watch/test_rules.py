@@ -122,7 +122,7 @@ def test_rules_that_cannot_be_are_refused_at_once(daemon: TrialDaemon, tmp_path:
         assert client.watches() == []
 
 
-@pytest.mark.parametrize(("models", "kills"), [(3, 8), pytest.param(80, 400, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(("models", "kills"), [(3, 8), pytest.param(40, 200, marks=pytest.mark.soak)])
 def test_killed_at_any_moment_every_model_is_taken_exactly_once(
     daemon: TrialDaemon, tmp_path: Path, models: int, kills: int
 ) -> None:
@@ -140,7 +140,7 @@ def test_killed_at_any_moment_every_model_is_taken_exactly_once(
     for _ in range(kills):
         if len(history(folder)) == models:
             break
-        time.sleep(chance.uniform(0.05, 1.5))
+        time.sleep(chance.choice((0.1, 0.5, 1.0, 4.0)))  # some get something done
         if chance.random() < 0.25:
             daemon.kill_all() if chance.random() < 0.5 else daemon.kill()
             eventually(lambda: not watchers(daemon))
