@@ -222,7 +222,7 @@ def test_a_daemon_that_does_not_answer_is_told_from_one_that_is_gone(daemon: Tri
         psutil.Process(daemon.pid).resume()
         client.hello()
         daemon.kill()
-        with pytest.raises(DaemonUnreachable, match="died"):
+        with pytest.raises(DaemonUnreachable, match="no daemon runs"):
             client.hello()
 
 
