@@ -32,7 +32,7 @@ from trial_daemon import eventually, trial
 from .messages import Messages
 from .oracle import check
 
-SLICE: Final = 800
+SLICE: Final = 500
 WHOLE: Final = 100_000
 REMOTE: Final = 5
 """Of so many messages one comes from the network."""
