@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -13,26 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from extras import absent
-from house.tree import ROOT
+import node_program
+from node_program import told
 from trial_daemon import TrialDaemon, eventually, lines
-
-LIBRARIES = ROOT / ".node" / "node_modules"
 
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    """``merge.js`` beside its library; skips out loud where Node or the library is absent."""
-    if shutil.which("node") is None:
-        absent("node", "there is no node on the path")
-    if not (LIBRARIES / "zeromq").is_dir():
-        absent("node", "the npm package zeromq is not installed; `make node` brings it")
-    folder = tmp_path / "node"
-    shutil.copytree(
-        ROOT / "docs" / "examples" / "node", folder, ignore=shutil.ignore_patterns("node_modules")
-    )
-    (folder / "node_modules").symlink_to(LIBRARIES)
-    return folder / "merge.js"
+    return node_program.install(tmp_path / "node")
 
 
 @pytest.fixture
@@ -43,16 +29,7 @@ def daemon(tmp_path: Path) -> Iterator[TrialDaemon]:
 
 def merge(script: Path, home: Path, **what: object) -> subprocess.CompletedProcess[str]:
     """Run ``merge.js`` on a throw-away recipe; it writes ``out`` beside it."""
-    recipe = script.parent / "recipe.json"
-    recipe.write_text(json.dumps(what))
-    command = ["node", str(script), str(recipe), str(script.parent / "out")]
-    environ = {**os.environ, "ALLOYD_HOME": str(home)}
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
-
-
-def told(said: str) -> list[int]:
-    """The numbers of the stored events that ``merge.js`` told."""
-    return [int(line.split()[0]) for line in said.splitlines() if " merge-" in line]
+    return node_program.merge(script, str(script.parent / "out"), recipe=what, ALLOYD_HOME=str(home))
 
 
 def test_it_merges_and_tells_every_event_once(script: Path, daemon: TrialDaemon) -> None:

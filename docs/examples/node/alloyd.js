@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Dealer, Subscriber } from "zeromq";
 
@@ -32,6 +32,21 @@ export function findHome(environ = process.env) {
   return environ.ALLOYD_HOME || join(state, "alloyd");
 }
 
+/** A profile of this user, as `alloy profile add` wrote it, with the keys that it names: for `new Client({ remote })`. */
+export async function readProfile(name, environ = process.env) {
+  const config = environ.XDG_CONFIG_HOME?.startsWith("/") ? environ.XDG_CONFIG_HOME : join(homedir(), ".config");
+  try {
+    const file = await readFile(join(config, "alloyd", "profiles", `${basename(name)}.json`), "utf8");
+    const { requests, events, server_key: serverKey, key } = JSON.parse(file);
+    const pair = await readFile(key, "utf8"); // ZeroMQ's own format
+    const [publicKey, secretKey] = ["public", "secret"].map((kind) => pair.match(`${kind}-key = "([^"]{40})"`)[1]);
+    return { requests, events, serverKey, publicKey, secretKey };
+  } catch (wrong) {
+    const hint = "'alloy profile add' makes one.";
+    throw new AlloydError({ code: "E_USAGE", message: `no profile '${name}': ${wrong.message}`, hint, exit_status: 2 });
+  }
+}
+
 /** Where the daemon of a home listens. The file outlives a killed daemon, so its process is looked at, too. */
 async function findConnection(home) {
   try {
@@ -46,7 +61,8 @@ async function findConnection(home) {
 export class Client {
   /**
    * @param home the daemon's home on this machine
-   * @param remote in its place `{requests, events, serverKey, publicKey, secretKey}`: tcp endpoints and CURVE keys (Z85)
+   * @param remote in its place `{requests, events, serverKey, publicKey, secretKey}`: tcp endpoints and CURVE keys (Z85),
+   *   as `readProfile` gives them
    */
   constructor({ home = findHome(), remote } = {}) {
     Object.assign(this, { home, remote, session: randomUUID(), turn: Promise.resolve() });
@@ -86,15 +102,26 @@ export class Client {
       if (!this.dealer) {
         const { requests } = await this.connection();
         this.dealer = new Dealer(this.options({ receiveTimeout: ANSWER }));
+        this.dealer.events.on("handshake:error:auth", () => this.refuse());
         this.dealer.connect(requests);
       }
       await this.dealer.send(frames);
       const reply = await this.answer(header.id);
+      if (this.refused) throw this.refused;
       if (reply?.status === "ok") return reply.value;
-      if (reply) throw new AlloydError(reply.error);
-      this.close();
+      if (reply?.error.code === "E_RATE" && attempt < 2) await sleep(1000 * reply.error.facts.wait);
+      else if (reply) throw new AlloydError(reply.error);
+      else this.close();
     }
     throw unreachable(`the daemon has not answered '${kind}'`);
+  }
+
+  /** The daemon has looked at the key and does not know it; no answer will come. */
+  refuse() {
+    const hint = "On the daemon's machine: alloy keys authorize NAME KEY --role submit";
+    const message = "the daemon does not let this key in";
+    this.refused = new AlloydError({ code: "E_ACCESS", message, hint, exit_status: 9 });
+    this.close();
   }
 
   /** The reply to a request, past late ones to earlier requests; undefined when none comes. */
@@ -106,7 +133,7 @@ export class Client {
         if (asked === id || asked === undefined) return JSON.parse(content);
       }
     } catch (wrong) {
-      if (wrong.code === "EAGAIN") return undefined;
+      if (wrong.code === "EAGAIN" || this.refused) return undefined;
       throw wrong;
     }
   }

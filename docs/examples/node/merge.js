@@ -1,23 +1,25 @@
-// Merges as a recipe says and tells what happens: node merge.js RECIPE OUT [--remote FILE]
+// Merges as a recipe says and tells what happens: node merge.js RECIPE OUT [--connect PROFILE]
 
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { AlloydError, Client } from "./alloyd.js";
+import { AlloydError, Client, readProfile } from "./alloyd.js";
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { remote: { type: "string" } } });
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { connect: { type: "string" } } });
 const [recipe, out] = positionals;
 if (!recipe || !out) {
-  console.error("usage: node merge.js RECIPE OUT [--remote FILE]");
+  console.error("usage: node merge.js RECIPE OUT [--connect PROFILE]");
   process.exit(2);
 }
 
-// FILE: {"requests", "events", "serverKey", "publicKey", "secretKey"}
-const remote = values.remote && JSON.parse(await readFile(values.remote, "utf8"));
-const client = new Client({ remote });
+let client;
 try {
-  const spec = { kind: "merge", recipe: await readFile(recipe, "utf8"), base_dir: process.cwd(), out: resolve(out) };
+  const remote = values.connect && (await readProfile(values.connect));
+  client = new Client({ remote });
+  // Paths are those of the daemon's machine; over there relative ones start in the first folder that is open.
+  const paths = remote ? { base_dir: "", out } : { base_dir: process.cwd(), out: resolve(out) };
+  const spec = { kind: "merge", recipe: await readFile(recipe, "utf8"), ...paths };
   // Keep the token where the request could be made once more, in a script that is itself started again, say.
   const { id } = await client.submit(spec, randomUUID());
   for await (const { seq, kind, body } of client.events(id)) {
@@ -35,5 +37,5 @@ try {
   }
   process.exitCode = wrong.exitStatus;
 } finally {
-  client.close();
+  client?.close();
 }
