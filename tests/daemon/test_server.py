@@ -78,6 +78,7 @@ def test_malformed_messages_get_an_error_and_the_daemon_goes_on(
         wire.ListJobs((JobState.DONE,), 2**62),
         wire.GetJob("x" * 100_000),
         wire.GetJob("merge-\x00"),
+        wire.GetJob("9" * 5001),
         wire.ReadLog("../../etc/passwd"),
         wire.ReadLog("1", -(2**62)),
         wire.ReadLog("1", 2**62),

@@ -334,7 +334,10 @@ class Server:
             raise ServiceError("the daemon is stopping and takes no more jobs", hint="Try again in a moment.")
         size = len(msgspec.json.encode(request.spec))
         if size > LARGEST_SPEC:
-            raise UsageError(f"the job is {size} bytes long; at most {LARGEST_SPEC} are taken")
+            raise UsageError(
+                f"the job is {size} bytes long; at most {LARGEST_SPEC} are taken",
+                hint="Put what is long into a file that it names.",
+            )
         settings = self._loaded.settings
         roots: Sequence[str | Path] = request.confined
         if not caller.local:

@@ -437,14 +437,11 @@ class Store:
 
     def _row(self, name: str) -> sqlite3.Row:
         kind, _, digits = name.rpartition("-")
-        row = None
-        if digits.isascii() and digits.isdigit() and len(digits) < 19:
-            row = self._db.execute(JOB_BY_NUMBER, (int(digits),)).fetchone()
+        number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else 0
+        row = self._db.execute(JOB_BY_NUMBER, (number,)).fetchone()
         if row is None or (kind and row["kind"] != kind):
             last = self._db.execute(LAST_JOB).fetchone()[0]
-            raise unknown(
-                name, pruned=row is None and digits.isdecimal() and int(digits) in range(1, last + 1)
-            )
+            raise unknown(name, pruned=row is None and 1 <= number <= last)
         found: sqlite3.Row = row
         return found
 
