@@ -21,7 +21,8 @@ HOSTILE = "</script><img src=x onerror=alert(1)>{{x}}\u2028\u202e%{x}\x1b[31m & 
 
 def told(name: str) -> Story:
     """The story that a real job of this name left."""
-    return msgspec.json.decode((FOLDER / f"{name}.json").read_bytes(), type=Story)
+    story = msgspec.json.decode((FOLDER / f"{name}.json").read_bytes(), type=Story)
+    return with_results(story, **(told("search").results or {})) if story.job.kind == "open_test" else story
 
 
 def with_results(story: Story, **changes: Any) -> Story:
