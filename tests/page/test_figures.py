@@ -14,6 +14,7 @@ from alloyd.jobs import JobState, Sample
 from alloyd.page.figures.by_layer import by_layer
 from alloyd.page.figures.convergence import convergence
 from alloyd.page.figures.front import front
+from alloyd.page.figures.genes import genes
 from alloyd.page.figures.resources import memory, throughput
 from alloyd.page.figures.similarity import kinship
 from alloyd.page.parts import Choice, Figure, Toggle, Words
@@ -175,8 +176,10 @@ def test_hostile_names_stay_text(name: str) -> None:
     assert len(found) >= len(figures(told(name))) - 2  # titles that were cut may be alike
     for each in found.values():
         check(each)
-        for text in texts(each.plot):
-            assert "<" not in text.replace("<br>", "")
+        chosen = [option for one in each.controls if isinstance(one, Choice) for option in one.options]
+        sent = [each.plot, *([dict(option.trace), dict(option.layout)] for option in chosen)]
+        for text in texts(sent):
+            assert "<" not in text.replace("<br>", "").replace("<extra></extra>", "")
             assert "\u202e" not in text
             assert "\u2028" not in text
 
@@ -230,6 +233,37 @@ def test_thousands_of_trials_stay_readable() -> None:
                 assert sum(len(trace.get("x", ())) for trace in each.plot["data"]) <= 20_000
                 size += len(json.dumps(each.plot))
         assert size < 6_000_000
+
+
+def test_many_genes_and_texts_as_genes_keep_within_bounds() -> None:
+    story = told("search")
+    results = story.results or {}
+    names = [f"weight[{'model ' * 20}{place}]" for place in range(300)]
+    base = results["genes"][0][0]
+    genome = [{**base, "name": name} for name in names]
+    genome += [
+        {**base, "name": name, "kind": "choice", "choices": ["ties", "<b>"]} for name in ("method", "essay")
+    ]
+    trials = [
+        {
+            **each,
+            "genes": dict.fromkeys(names, 0.123456789 * place)
+            | {"method": ("ties", "<b>")[place % 2], "essay": f"a text of its own, {place}"},
+            "state": "scored",
+            "losses": [-0.5],
+        }
+        for place, each in enumerate(many(results, 3000)["trials"])
+    ]
+    (picture,) = genes({**results, "genes": [genome[::-1]], "trials": trials, "importance": []})
+    check(picture)
+    (choice,) = picture.controls
+    assert isinstance(choice, Choice)
+    called = [each.label for each in choice.options]
+    assert "essay" not in called
+    assert called[0] == "method"
+    assert choice.options[0].layout["xaxis"]["ticktext"] == ["&lt;b&gt;", "ties"]
+    assert len(called) == 99
+    assert len(json.dumps([dict(each.trace) for each in choice.options])) < 3_000_000
 
 
 def test_ten_models_of_a_hundred_layers_fit_one_picture() -> None:

@@ -51,7 +51,10 @@
         if (trace.type === "heatmap") trace.showscale = false;
       }
       const title = frame.xaxis?.title;
-      if (title?.text) title.text = title.text.replace(", ", "<br>");
+      if (title?.text?.includes(", ")) {
+        title.text = title.text.replace(", ", "<br>");
+        frame.height += 16;
+      }
     }
     place.style.height = `${frame.height}px`;
     frame.dragmode = coarse ? false : "zoom";

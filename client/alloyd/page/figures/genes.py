@@ -12,6 +12,8 @@ from ..wording import counted, figure, finite, number, short
 from .importance import order
 
 MOST_GENES: Final = 100
+MOST_CHOICES: Final = 30
+"""Different texts of a gene that have a place on an axis."""
 MOST_TRIALS: Final = 1000
 """Trials that are drawn: the newest."""
 
@@ -47,15 +49,16 @@ def _figure(
     ranked = sorted(
         genome, key=lambda gene: wanted.index(gene["name"]) if gene["name"] in wanted else len(wanted)
     )
-    shown = [gene for gene in ranked if any(gene["name"] in each["genes"] for _, each in trials)][:MOST_GENES]
-    if not shown:
+    known = [gene for gene in ranked if any(gene["name"] in each["genes"] for _, each in trials)]
+    drawn = [(gene, option) for gene in known[:MOST_GENES] if (option := _gene(gene, trials)) is not None]
+    if not drawn:
         return None
-    options = [Option(short(gene["name"], 60), *_gene(gene, trials, measure)) for gene in shown]
+    shown, options = [gene for gene, _ in drawn], [option for _, option in drawn]
     exact = ["circle" if each["state"] == "scored" else "x-thin" for _, each in trials]
     trace = dots(
         [],
         [value for value, _ in trials],
-        [],
+        [lines(text(each["name"]), f"{text(measure.title, 50)} {figure(value)}") for value, each in trials],
         [COLOURS[0] if each["state"] == "scored" else "var(--series-6)" for _, each in trials],
         marker={
             "symbol": exact,
@@ -83,32 +86,30 @@ def _figure(
     return Figure(short(title, 90), said, plot, _table(shown, trials, measure), [Choice("Gene", 0, options)])
 
 
-def _gene(
-    gene: Result, trials: Sequence[tuple[float, Result]], measure: Axis
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the marks and the axis are when this gene is chosen."""
+def _gene(gene: Result, trials: Sequence[tuple[float, Result]]) -> Option | None:
+    """What the marks and the axis are when this gene is chosen; none of a gene with too many different texts."""
     name = gene["name"]
     values = [each["genes"].get(name) for _, each in trials]
-    says = [
-        lines(
-            text(each["name"]),
-            f"{text(name, 60)} {_said(value)}",
-            f"{text(measure.title, 50)} {figure(score)}",
-        )
-        for (score, each), value in zip(trials, values, strict=True)
-    ]
     title = text(name, 60)
     if all(finite(value) is not None or value is None for value in values):
+        places = [None if value is None else float(f"{value:.6g}") for value in values]
         kind = {"type": "log"} if gene.get("log") else {}
-        return {"x": values, "hovertext": says}, {"xaxis": axis(title, **kind)}
-    choices = sorted({_said(value) for value in values})
+        trace = {"x": places, "hovertemplate": "%{hovertext}<br>at %{x:.4~g}<extra></extra>"}
+        return Option(short(name, 60), trace, {"xaxis": axis(title, **kind)})
+    choices = {choice: place for place, choice in enumerate(sorted({_said(value) for value in values}))}
+    if len(choices) > MOST_CHOICES:
+        return None
     ticks = {
         "tickmode": "array",
         "tickvals": list(range(len(choices))),
         "ticktext": [text(each, 20) for each in choices],
+        "range": [-0.5, len(choices) - 0.5],
     }
-    places = [choices.index(_said(value)) for value in values]
-    return {"x": places, "hovertext": says}, {"xaxis": axis(title, **ticks, range=[-0.5, len(choices) - 0.5])}
+    trace = {
+        "x": [choices[_said(value)] for value in values],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+    }
+    return Option(short(name, 60), trace, {"xaxis": axis(title, **ticks)})
 
 
 def _said(value: Any) -> str:
