@@ -72,6 +72,9 @@ class Watching:
             elif event.job:
                 self._stale.add(event.job)
                 self._asked.set()
+            elif event.body.get("what") == "pruned":
+                self._stale.update(job.id for job in self.board.jobs() if job.state.ended)
+                self._asked.set()
 
     async def _look(self) -> None:
         """Ask how the daemon is: a dead one is silent, and its followers would wait for long."""
