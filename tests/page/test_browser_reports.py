@@ -20,7 +20,7 @@ from page.browser import (
     see,
     window,
 )
-from page.stories import HOSTILE, NAMES, renamed, told
+from page.real_stories import HOSTILE, NAMES, renamed, told
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
