@@ -28,6 +28,24 @@
     return value;
   }
 
+  // The title below a plot in as many lines as it takes: plotly would write beyond the edge.
+  function wrapTitle(frame, width) {
+    const title = frame.xaxis?.title;
+    if (!title?.text) return;
+    const LETTER = 6.4;
+    const LINE = 16;
+    const names = frame.yaxis?.ticktext ?? ["100,000"];
+    const most = (width - LETTER * (4 + Math.max(...names.map((each) => each.length)))) / LETTER;
+    const lines = [];
+    for (const word of title.text.split(" ")) {
+      const last = lines.length - 1;
+      if (last >= 0 && lines[last].length + 1 + word.length <= most) lines[last] += ` ${word}`;
+      else lines.push(word);
+    }
+    title.text = lines.join("<br>");
+    frame.height += LINE * (lines.length - 1);
+  }
+
   function draw(figure) {
     const place = figure.querySelector(".plot");
     const { plot, controls } = JSON.parse(figure.querySelector('script[type="application/json"]').textContent);
@@ -50,12 +68,8 @@
         if (trace.mode === "text") trace.visible = false;
         if (trace.type === "heatmap") trace.showscale = false;
       }
-      const title = frame.xaxis?.title;
-      if (title?.text?.includes(", ")) {
-        title.text = title.text.replace(", ", "<br>");
-        frame.height += 16;
-      }
     }
+    wrapTitle(frame, place.clientWidth);
     place.style.height = `${frame.height}px`;
     frame.dragmode = coarse ? false : "zoom";
     frame.uirevision = `${figure.id} ${controls.map((_, number) => figure.querySelector(`[data-control="${number}"]`).value)}`;
@@ -166,6 +180,16 @@
   });
   document.addEventListener("change", (event) => {
     if (event.target.closest("[data-control]")) draw(event.target.closest("figure"));
+  });
+  // Another width is another layout: what is written where, and how high a plot is.
+  let width = innerWidth;
+  let settling = null;
+  addEventListener("resize", () => {
+    clearTimeout(settling);
+    settling = setTimeout(() => {
+      if (innerWidth !== width) drawAll();
+      width = innerWidth;
+    }, 150);
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
   // Paper is light.

@@ -44,7 +44,7 @@ def rungs(results: Result) -> Figure | None:
     plot = {
         "data": [trace],
         "layout": layout(
-            92 + 32 * len(known),
+            100 + 32 * len(known),
             xaxis=axis("Kendall's tau: 1 is the same order, 0 none", range=[min(-0.05, lowest - 0.05), 1.05]),
             yaxis=rows([name for name, *_ in known], 30),
         ),
