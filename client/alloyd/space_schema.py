@@ -60,8 +60,8 @@ class Disk(Struct, frozen=True):
 class Space(Struct, frozen=True):
     """What takes room: ``parts`` of the home by name, and beside it ``staged``, ``outputs`` and the cache ``shared``.
 
-    ``staged`` are the folders that unfinished jobs left, ``outputs`` the largest published ones of ``output_count``,
-    which together hold ``published``. ``orphans`` are things in the home that belong to no job.
+    ``staged`` are the folders that unfinished jobs left, ``outputs`` the published ones, ``output_count`` that together
+    hold ``published``, ``orphans`` the things in the home that are of no known job; of each at most the 1,000 largest.
     """
 
     home: str

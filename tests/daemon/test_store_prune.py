@@ -219,8 +219,9 @@ def test_numbers_that_orphans_bear_are_never_given(tmp_path: Path) -> None:
             job(store, spec(1))
         store.pruning.keep_removals([Removal("merge-41"), Removal("search-7")])
         assert job(store, spec(2)) == "merge-42"
-        store.pruning.keep_removals([Removal("merge-3")])
+        store.pruning.keep_removals([Removal("merge-3"), Removal("merge-42")])
         assert job(store, spec(3)) == "merge-43"
+        assert store._db.execute("SELECT COUNT(*) FROM removals").fetchone()[0] == 3
         store.close()
 
 

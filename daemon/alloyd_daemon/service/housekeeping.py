@@ -34,6 +34,7 @@ AT_ONCE: Final = 200
 """Jobs that are forgotten in one turn."""
 LOOK_EVERY: Final = 3600.0
 """Seconds between two looks at whether a day has passed."""
+MOST_TASKS: Final = 16
 LONGEST_AGE: Final = 100 * 366 * DAY
 
 log = logging.getLogger("alloyd")
@@ -97,13 +98,16 @@ class Housekeeping:
         self._clock = clock
         self._process = SpaceProcess(home, settings)
         self._tasks: deque[Task] = deque()
+        self._looking: Task | None = None
         self._counted = clock()
         self._look = self._counted
         self._wanted: float | None = self._counted  # since when a pass is due
 
     def space(self) -> Task:
-        """Look at what takes room."""
-        return self._begin(self._space())
+        """Look at what takes room; who asks while somebody waits for that gets the same answer."""
+        if self._looking is None or self._looking.done:
+            self._looking = self._begin(self._space())
+        return self._looking
 
     def prune(self, order: Prune, roots: Sequence[str] | None) -> Task:
         """Prune, or say what that would remove; outside of the home only in ``roots``, where they are given.
@@ -112,7 +116,13 @@ class Housekeeping:
         ------
         UsageError
             An order that makes no sense.
+        ServiceError
+            Too many wait already.
         """
+        if len(self._tasks) >= MOST_TASKS:
+            raise ServiceError(
+                f"the daemon is busy: {len(self._tasks)} prunings wait already", hint="Wait for them to end."
+            )
         if not 0 <= order.older_than <= LONGEST_AGE:
             raise UsageError(
                 f"jobs cannot be {order.older_than:g} seconds old", hint="Give an age such as 30d."

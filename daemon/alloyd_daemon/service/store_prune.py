@@ -48,6 +48,7 @@ STILL_ENDED: Final = """
         AND discard = 0 AND quarantined = 0
     ORDER BY number
 """
+KNOWN: Final = "SELECT 1 FROM jobs WHERE number = ? AND kind = ?"
 KEEP_REMOVAL: Final = "INSERT INTO removals (what) VALUES (?)"
 KEEP_KEY: Final = "INSERT OR REPLACE INTO spent (digest, job) VALUES (?, ?)"
 KEY_SPENT: Final = "SELECT job FROM spent WHERE digest = ?"
@@ -101,7 +102,7 @@ class Removal(Struct, frozen=True, omit_defaults=True):
     job: str
     out: str = ""
     staged: tuple[str, ...] = ()
-    weights: Weights | None = None
+    weights: tuple[Weights, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +182,12 @@ class Pruning:
         return [f"{row['kind']}-{row['number']}" for row in going]
 
     def keep_removals(self, removals: Sequence[Removal]) -> None:
-        """Write down what is to be removed though no job is forgotten; numbers of jobs seen there are never given."""
+        """Write down what is to be removed of jobs that are not known; their numbers are never given from now on."""
         with self._writing("removals"):
             for each in removals:
-                self._db.execute(KEEP_REMOVAL, (as_text(each),))
+                kind, _, number = each.job.rpartition("-")
+                if self._db.execute(KNOWN, (int(number), kind)).fetchone() is None:
+                    self._db.execute(KEEP_REMOVAL, (as_text(each),))
             last = max((int(each.job.rpartition("-")[2]) for each in removals), default=0)
             self._db.execute(FIRST_LAST_JOB, {"number": last})
             self._db.execute(RAISE_LAST_JOB, {"number": last})

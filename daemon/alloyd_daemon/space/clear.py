@@ -20,7 +20,7 @@ from ..checkpoints import staging
 from ..faults import reach
 from ..service.store_prune import Removal, Weights
 from .job_files import GONE, LOGS, names_of
-from .look import text
+from .look import MOST_TOLD, text
 from .orders import Clear, Cleared
 from .rows import Rows, reading
 from .weigh import Scale
@@ -32,7 +32,7 @@ class Sweep:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._scale = Scale()
-        self._folders: dict[str, int] = {}
+        self._folders: dict[str, tuple[int, set[str]]] = {}
         self._parts: dict[str, Room] = {}
         self._left: list[Place] = []
 
@@ -47,29 +47,31 @@ class Sweep:
                     reach("prune-removed")
             for job in order.quiet:
                 self._remove_files(job, LOGS)
-            for handle in self._folders.values():
+            for handle, _ in self._folders.values():
                 if handle >= 0:
                     os.fsync(handle)
         finally:
-            for handle in self._folders.values():
+            for handle, _ in self._folders.values():
                 if handle >= 0:
                     os.close(handle)
-        return Cleared(tuple(numbers), self._parts, tuple(self._left))
+        return Cleared(tuple(numbers), self._parts, tuple(self._left[:MOST_TOLD]))
 
     def _remove(self, removal: Removal, rows: Rows) -> bool:
         """Remove what is to be removed of one job; whether nothing of it is left to do."""
         well = self._remove_files(removal.job)
         for final in removal.staged:
             well = self._remove_staging(Path(final), removal, rows) and well
-        if removal.weights is not None:
-            well = self._remove_weights(removal.weights, removal.job) and well
+        for weights in removal.weights:
+            well = self._remove_weights(weights, removal.job) and well
         return well
 
     def _remove_files(self, job: str, classes: tuple[str, ...] = ()) -> bool:
         well = True
         for kind, folder, name in names_of(job, classes):
-            handle = self._folder(folder)
-            for each in (GONE.format(name), name) if handle >= 0 else ():
+            handle, present = self._folder(folder)
+            for each in (GONE.format(name), name):
+                if each not in present:
+                    continue
                 try:
                     self._remove_one(handle, folder, each, kind)
                 except OSError as wrong:
@@ -136,14 +138,15 @@ class Sweep:
             os.close(folder)
         return True
 
-    def _folder(self, name: str) -> int:
-        """The folder ``name`` of the home, open; -1 where there is none, or a link in its place."""
+    def _folder(self, name: str) -> tuple[int, set[str]]:
+        """The folder ``name`` of the home, open, and what is in it; -1 where there is none, or a link in its place."""
         if name not in self._folders:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
-                self._folders[name] = os.open(self._home.root / name, flags)
+                handle = os.open(self._home.root / name, flags)
+                self._folders[name] = handle, set(os.listdir(handle))
             except OSError:
-                self._folders[name] = -1
+                self._folders[name] = -1, set()
         return self._folders[name]
 
     def _add(self, kind: str, room: Room) -> None:

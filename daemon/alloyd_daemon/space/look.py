@@ -13,14 +13,14 @@ from alloyd.space_schema import Disk, Place, Room, Space
 
 from ..checkpoints.manifest import MANIFEST
 from ..checkpoints.place import Place as OutputPlace
-from .job_files import number_of, owner_of
+from .job_files import owner_of
 from .rows import Row, Rows, reading
 from .weigh import Scale
 
 PARTS: Final = ("store", "backups", "logs", "samples", "scores", "searches", "cache", "orphans", "other")
 """The classes of what lies in the home, in the order in which they are told."""
-MOST_OUTPUTS: Final = 50
-"""So many outputs are told one by one, the largest."""
+MOST_TOLD: Final = 1000
+"""So many places of a kind are told one by one, the largest; an answer has to end somewhere."""
 _TOP: Final = {"cache": "cache", "logs": "logs"}
 _STORES: Final = ("jobs.sqlite", "watch.sqlite")
 
@@ -29,17 +29,17 @@ def look(home: Home) -> Space:
     """Look at everything once."""
     scale = Scale()
     with reading(home) as rows:
-        known = rows.numbers()
+        known = rows.ids()
         parts: dict[str, Room] = dict.fromkeys(PARTS, Room())
         orphans: list[Place] = []
         for path, kind, job in things(home):
             room = scale.weigh(path)
-            if job and number_of(job) not in known:
+            if job and job not in known:
                 orphans.append(Place(text(path), room, job))
                 kind = "orphans"
             parts[kind] = parts[kind].plus(room)
         staged = [each for _, _, each in staging(rows, scale)]
-        outputs = sorted(_published(rows, scale), key=lambda each: each.room.real, reverse=True)
+        outputs = list(_published(rows, scale))
         jobs, events = rows.counts()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "alloyd")
     shared = Place(text(cache), scale.weigh(cache), note="compiled kernels; of all homes")
@@ -51,11 +51,11 @@ def look(home: Home) -> Space:
         home=text(home.root),
         parts=parts,
         shared=shared,
-        staged=tuple(staged),
-        outputs=tuple(outputs[:MOST_OUTPUTS]),
+        staged=largest(staged),
+        outputs=largest(outputs),
         output_count=len(outputs),
         published=published,
-        orphans=tuple(orphans),
+        orphans=largest(orphans),
         disks=tuple(_disks(places, scale)),
         jobs=jobs,
         events=events,
@@ -93,6 +93,11 @@ def staging(rows: Rows, scale: Scale) -> Iterator[tuple[Row, Path, Place]]:
                 if each not in seen:
                     seen.add(each)
                     yield row, final, Place(text(each), scale.weigh(each), row.id, row.state)
+
+
+def largest(places: list[Place]) -> tuple[Place, ...]:
+    """The largest of ``places``, as many as are told."""
+    return tuple(sorted(places, key=lambda each: each.room.real, reverse=True)[:MOST_TOLD])
 
 
 def text(path: str | Path) -> str:

@@ -22,7 +22,7 @@ MERGING: Final = ("merge", "rebuild")
 """Kinds that stage an output outside of the home."""
 
 COUNTS: Final = "SELECT (SELECT COUNT(*) FROM jobs), (SELECT COUNT(*) FROM events)"
-NUMBERS: Final = "SELECT number FROM jobs"
+IDS: Final = "SELECT kind || '-' || number FROM jobs"
 MERGES: Final = """
     SELECT number, kind, state, out, spec, result FROM jobs WHERE kind IN ('merge', 'rebuild') AND out != ''
     ORDER BY number DESC
@@ -81,9 +81,9 @@ class Rows:
         jobs, events = self._db.execute(COUNTS).fetchone()
         return jobs, events
 
-    def numbers(self) -> set[int]:
-        """The numbers of all jobs."""
-        return {number for (number,) in self._db.execute(NUMBERS)}
+    def ids(self) -> set[str]:
+        """The ids of all jobs."""
+        return {job for (job,) in self._db.execute(IDS)}
 
     def merges(self) -> Iterator[Row]:
         """The jobs that have or had something outside of the home, newest first."""

@@ -11,8 +11,8 @@ from alloyd.space_schema import Place, Room
 
 from ..service.store_prune import Removal, Weights
 from ..settings import Settings
-from .job_files import names_of, number_of
-from .look import staging, text, things
+from .job_files import number_of
+from .look import MOST_TOLD, largest, staging, text, things
 from .orders import Weigh, Weighed
 from .published import Sources, Stays, weights_of
 from .rows import Row, Rows, reading
@@ -34,32 +34,38 @@ def weigh(order: Weigh, home: Home, settings: Settings) -> Weighed:
         going = {row.number: row for row in rows.all() if row.number in numbers}
         staged = _staged(order, rows, scale, going, kept)
         outputs = list(_outputs(order, rows, scale, going, kept, home, settings)) if order.outputs else []
-        known = rows.numbers()
-    removals = {number: Removal(row.id, out=row.out) for number, row in going.items()}
-    for number, row in going.items():
-        for kind, folder, name in names_of(row.id):
-            add(kind, scale.weigh(home.root / folder / name))
-        mine = tuple(str(final) for each, final, _ in staged if each == number)
-        removals[number] = Removal(row.id, out=row.out, staged=mine)
-    for _, _, place in staged:
+        known = rows.ids()
+    left: dict[str, list[tuple[str, Room, float]]] = {}
+    jobs = {row.id for row in going.values()}
+    for path, kind, job in things(home):
+        if job in jobs:
+            add(kind, scale.weigh(path))
+        elif job and job not in known:
+            left.setdefault(job, []).append((path, scale.weigh(path), scale.newest))
+    finals: dict[int, list[str]] = {}
+    for owner, final, place in staged:
         add("staged", place.room)
-    for number, weights, place in outputs:
+        finals.setdefault(owner, []).append(str(final))
+    weights: dict[int, tuple[Weights, ...]] = {}
+    for owner, some, place in outputs:
         add("outputs", place.room)
-        removals[number] = Removal(
-            removals[number].job, out=removals[number].out, staged=removals[number].staged, weights=weights
-        )
-    orphans = [] if order.orphans is None else list(_orphans(order.orphans, home, known, scale))
-    for each in orphans:
-        add("orphans", each.room)
-    jobs = sorted({each.job for each in orphans}, key=lambda job: number_of(job) or 0)
+        weights[owner] = (*weights.get(owner, ()), some)
+    removals = [
+        Removal(row.id, out=row.out, staged=tuple(finals.get(number, ())), weights=weights.get(number, ()))
+        for number, row in sorted(going.items())
+    ]
+    orphans = [] if order.orphans is None else list(_orphans(order.orphans, left))
+    for place in orphans:
+        add("orphans", place.room)
+    strays = sorted({each.job for each in orphans}, key=lambda job: number_of(job) or 0)
     return Weighed(
-        removals=tuple(removals.values()),
+        removals=tuple(removals),
         parts=parts,
-        staged=tuple(place for _, _, place in staged),
-        outputs=tuple(place for _, _, place in outputs),
-        orphans=tuple(orphans),
-        orphan_removals=tuple(Removal(job) for job in jobs),
-        kept=tuple(kept),
+        staged=largest([place for _, _, place in staged]),
+        outputs=largest([place for _, _, place in outputs]),
+        orphans=largest(orphans),
+        orphan_removals=tuple(Removal(job) for job in strays),
+        kept=tuple(kept[:MOST_TOLD]),
     )
 
 
@@ -126,13 +132,9 @@ def _outputs(
             yield row.number, weights, Place(text(real), room, row.id, base)
 
 
-def _orphans(before: float, home: Home, known: set[int], scale: Scale) -> Iterator[Place]:
-    """What bears the name of a job that is not there, all of it old."""
-    found: dict[str, list[tuple[str, Room, float]]] = {}
-    for path, _, job in things(home):
-        if job and number_of(job) not in known:
-            found.setdefault(job, []).append((path, scale.weigh(path), scale.newest))
-    for job, each in found.items():
+def _orphans(before: float, left: dict[str, list[tuple[str, Room, float]]]) -> Iterator[Place]:
+    """What bears the name of a job that is not there, where all of it is old."""
+    for job, each in left.items():
         if all(newest < before for _, _, newest in each):
             yield from (Place(text(path), room, job) for path, room, _ in each)
 
