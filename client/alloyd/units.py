@@ -56,7 +56,7 @@ def parse_age(text: str) -> float:
     UsageError
         The text is no age.
     """
-    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*", text)
     if match is None or (not match[2] and float(match[1])) or match[2].lower() not in (*_AGES, ""):
         raise UsageError(f"'{text}' is not an age", hint="Write 30d, 12h or 2w.", value=text)
     return float(match[1]) * _AGES.get(match[2].lower(), 0)

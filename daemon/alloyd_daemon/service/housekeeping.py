@@ -14,7 +14,7 @@ from datetime import timedelta
 from math import ceil
 from typing import Final
 
-from alloyd.errors import AlloydError, ServiceError, UsageError
+from alloyd.errors import AlloydError, ServiceError, StoreError, UsageError
 from alloyd.jobs import SPECS
 from alloyd.paths import Home
 from alloyd.space_schema import Place, Prune, Pruned, Room, Space
@@ -266,7 +266,13 @@ class Housekeeping:
     def _forget(self, removals: Sequence[Removal], reason: str) -> Generator[float, None, list[str]]:
         forgotten: list[str] = []
         for begin in range(0, len(removals), AT_ONCE):
-            forgotten += self._rows.forget(removals[begin : begin + AT_ONCE], reason=reason)
+            some = removals[begin : begin + AT_ONCE]
+            try:
+                forgotten += self._rows.forget(some, reason=reason)
+            except StoreError:
+                # On a full disk what these jobs left makes the room that it takes to forget them.
+                yield from self._process.ask(Clear(whole=tuple(self._rows.still(some))))
+                forgotten += self._rows.forget(some, reason=reason)
             yield 0.0
         return forgotten
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Generator, Sequence
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -46,7 +47,7 @@ class SpaceProcess:
         """
         orders = msgspec.json.encode(Orders(str(self._home.root), self._settings, order))
         begun = time.monotonic()
-        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as asked:
+        with _nameless() as said, _nameless() as asked:
             asked.write(orders)
             asked.flush()
             try:
@@ -94,3 +95,10 @@ class SpaceProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
         self._process = None
+
+
+def _nameless() -> IO[bytes]:
+    """A file without a name; in memory where there are such, for the disk may be full."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("alloyd"), "w+b")
+    return tempfile.TemporaryFile()

@@ -164,22 +164,26 @@ class Pruning:
 
     def forget(self, removals: Sequence[Removal], *, reason: str) -> list[str]:
         """Forget those of the jobs that may still go, and keep what is to be removed of them; their ids."""
-        wanted = {int(each.job.rpartition("-")[2]): each for each in removals}
+        wanted = {each.job: each for each in removals}
         with self._writing("forget"):
-            needed = self.needed(wanted)
-            rows = self._db.execute(STILL_ENDED, (as_text(list(wanted)),)).fetchall()
-            going = [row for row in rows if row["number"] not in needed]
+            going = self.still(removals)
             events = 0
-            for row in going:
-                job = f"{row['kind']}-{row['number']}"
-                self._db.execute(KEEP_REMOVAL, (as_text(wanted[row["number"]]),))
+            for job, row in going.items():
+                self._db.execute(KEEP_REMOVAL, (as_text(wanted[job]),))
                 if row["token"].startswith(KEY):
                     self._db.execute(KEEP_KEY, (digest_of(row["token"]), job))
                 events += self._db.execute(FORGET_EVENTS, (row["number"],)).rowcount
                 self._db.execute(FORGET_JOB, (row["number"],))
             if going:
                 self._tell(jobs=len(going), events=events, reason=reason)
-        return [f"{row['kind']}-{row['number']}" for row in going]
+        return list(going)
+
+    def still(self, removals: Sequence[Removal]) -> dict[str, sqlite3.Row]:
+        """Those of the jobs that may go at this moment, oldest first, by id."""
+        numbers = [int(each.job.rpartition("-")[2]) for each in removals]
+        needed = self.needed(numbers)
+        rows = self._db.execute(STILL_ENDED, (as_text(numbers),))
+        return {f"{row['kind']}-{row['number']}": row for row in rows if row["number"] not in needed}
 
     def keep_removals(self, removals: Sequence[Removal]) -> None:
         """Write down what is to be removed of jobs that are not known; their numbers are never given from now on."""

@@ -47,6 +47,8 @@ class Sweep:
                     reach("prune-removed")
             for job in order.quiet:
                 self._remove_files(job, LOGS)
+            for job in order.whole:
+                self._remove_files(job)
             for handle, _ in self._folders.values():
                 if handle >= 0:
                     os.fsync(handle)

@@ -31,9 +31,11 @@ class Weigh(Struct, frozen=True, tag=True):
 
 
 class Clear(Struct, frozen=True, tag=True):
-    """Remove what the store says is to be removed, and the logs and samples of the jobs ``quiet``."""
+    """Remove what the store says is to be removed, the logs and samples of the jobs ``quiet``, and all of the jobs
+    ``whole`` that is in the home."""
 
     quiet: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
 
 
 class Weighed(Struct, frozen=True, tag=True):
