@@ -19,6 +19,8 @@ from .store_schema import statements
 APPLICATION: Final = 0x616C6C6F  # "allo"
 INCREMENTAL: Final = 2
 """SQLite's number for a file that gives back what is free in it when it is asked to."""
+CACHE_KIB: Final = 256
+"""Pages of it in memory. The usual 2 MiB would fill with the jobs of a day; the system's own cache has them all."""
 UNUSABLE: Final = "Check its disk and rights; if it is damaged, move it away (finished merges are not in it)."
 
 
@@ -46,6 +48,7 @@ def open_store(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
+        db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         if version < len(migrations):
             if version:
                 _back_up(db, path.with_name(f"{path.name}.v{version}"))

@@ -27,6 +27,8 @@ from ..faults import reach
 from ..transaction import transaction
 
 FILE: Final = "watch.sqlite"
+CACHE_KIB: Final = 256
+"""Pages of it in memory, so that what was taken long ago takes none."""
 FIRST: Final = (
     """
     CREATE TABLE folders (
@@ -218,6 +220,7 @@ class Ledger:
     def _open(self) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         with self._writing():
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version > len(VERSIONS):
