@@ -6,7 +6,7 @@ import argparse
 
 from . import words_queue
 
-JOB_VERBS = ("show", "logs", "events", "wait", "cancel", "pause", "resume", *words_queue.JOB_VERBS)
+JOB_VERBS = ("show", "logs", "events", "wait", "cancel", "pause", "resume", "report", *words_queue.JOB_VERBS)
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:

@@ -17,8 +17,10 @@ from alloyd.jobs import JobState
 from alloyd.page import plotly_script
 from alloyd.page.sections import head, sections
 from alloyd.page.story import gather
+from alloyd_daemon.search.results import results
 from extras import need
 from page.real_stories import FOLDER, NAMES, figures, told
+from search.finished_search import make, searched
 from trial_daemon import TrialDaemon, eventually, trial
 
 need("page", "plotly")
@@ -62,6 +64,14 @@ def test_a_merge_and_one_that_failed_are_each_a_file(
     assert "Merged from 3 models by task_arithmetic" in text
     assert "weight, layer by layer" in text
     assert not [each for each in os.listdir(service) if each.startswith(".")]
+
+    assert main(["verify", "merged"]) == 0
+    assert main(["plan", "sum.yaml"]) == 0
+    with Client() as client:
+        assert says(client, "verify-3").startswith("All of it (")
+        assert "weight, layer by layer" in figures(gather(client, "plan-4"))
+        assert says(client, "plan-4").startswith("It would read 14.6 MB and write ")
+    capsys.readouterr()
 
     (service / "pages").mkdir()
     assert main(["report", "2", "--out", "pages", "--json"]) == 0
@@ -114,6 +124,18 @@ def test_without_plotly_one_sentence_says_how_to_get_it(
     said = capsys.readouterr().err
     assert "the page needs the library 'plotly', which is not installed" in said
     assert "pip install 'alloyd[page]'" in said
+
+
+def test_the_stories_are_what_a_search_leaves_today(tmp_path: Path) -> None:
+    """Keys that a real story lacks, or has too much, say that it is of another version."""
+    need("search", "sklearn")
+    with make(tmp_path / "history.db") as history:
+        today = results(history, searched(), winner=5)
+    kept = told("search").results or {}
+    assert kept.keys() - {"recipes"} == today.keys()
+    assert kept["winner"].keys() - {"by_layer"} == today["winner"].keys()
+    assert kept["trials"][0].keys() | {"identity"} == today["trials"][0].keys()
+    assert kept["convergence"][0].keys() == today["convergence"][0].keys()
 
 
 def test_the_stories_hold_no_path_of_a_real_machine() -> None:
