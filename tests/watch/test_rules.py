@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-import trial_daemon
 from alloyd.errors import AlloydError
 from alloyd.jobs import JobState
 from checkpoint_factory import Model, read_checkpoint, write_family
@@ -32,7 +31,7 @@ QUICK = (
 def daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[TrialDaemon]:
-    monkeypatch.setattr(trial_daemon, "CHILD", getattr(request, "param", QUICK))
+    monkeypatch.setattr(TrialDaemon, "child", getattr(request, "param", QUICK))
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     with TrialDaemon(tmp_path / "home") as running:
         yield running

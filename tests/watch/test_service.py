@@ -33,7 +33,7 @@ QUICK = (
 def daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[TrialDaemon]:
-    monkeypatch.setattr(trial_daemon, "CHILD", getattr(request, "param", QUICK))
+    monkeypatch.setattr(TrialDaemon, "child", getattr(request, "param", QUICK))
     here = str(Path(__file__).parent)
     monkeypatch.syspath_prepend(here)
     with TrialDaemon(tmp_path / "home") as running:
