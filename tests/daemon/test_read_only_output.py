@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import real_merges
-import trial_daemon
 from alloyd.errors import OutputError
 from alloyd.jobs import JobState
 from mounted import remount, tmpfs
@@ -23,7 +22,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrialDaemon]:
-    monkeypatch.setattr(trial_daemon, "CHILD", real_merges.CHILD)
+    monkeypatch.setattr(TrialDaemon, "child", real_merges.CHILD)
     with TrialDaemon(tmp_path / "home") as running:
         yield running
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import real_merges
-import trial_daemon
 from alloyd.errors import AlloydError
 from alloyd.jobs import JobState
 from trial_daemon import TrialDaemon, eventually
@@ -24,7 +23,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrialDaemon]:
-    monkeypatch.setattr(trial_daemon, "CHILD", real_merges.CHILD)
+    monkeypatch.setattr(TrialDaemon, "child", real_merges.CHILD)
     with TrialDaemon(tmp_path / "home") as running:
         yield running
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import trial_daemon
 from alloyd import Client
 from alloyd.errors import AccessDenied, AlloydError, UsageError
 from alloyd.jobs import Job, JobState, MergeSpec, PlanSpec, ScoreSpec, Subject, VerifySpec
@@ -16,7 +15,7 @@ from alloyd.roles import Role
 from alloyd_daemon.confinement import available
 from checkpoint_factory import Model, write_checkpoint
 from remote.conftest import Far
-from trial_daemon import eventually, trial
+from trial_daemon import TrialDaemon, eventually, trial
 
 REAL = (sys.executable, "-P", "-m", "alloyd_daemon.child")
 LINEAR = "merge_method: linear\nmodels:\n  - {{model: {}, parameters: {{weight: 1}}}}\n"
@@ -25,7 +24,7 @@ LINEAR = "merge_method: linear\nmodels:\n  - {{model: {}, parameters: {{weight: 
 @pytest.fixture
 def real_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs are done by the daemon's own child, not by that of the trials."""
-    monkeypatch.setattr(trial_daemon, "CHILD", REAL)
+    monkeypatch.setattr(TrialDaemon, "child", REAL)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import trial_daemon
 from trial_daemon import TrialDaemon, eventually
 
 from .test_service import QUICK, drop
@@ -23,7 +22,7 @@ budget: {{candidates: 2}}
 
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrialDaemon]:
-    monkeypatch.setattr(trial_daemon, "CHILD", QUICK)
+    monkeypatch.setattr(TrialDaemon, "child", QUICK)
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     with TrialDaemon(tmp_path / "home") as running:
         yield running
