@@ -148,7 +148,7 @@ def test_killed_at_any_moment_every_model_is_taken_exactly_once(
         for each in watchers(daemon):
             each.kill()
     with daemon.client() as client:
-        eventually(lambda: client.watches()[0].claims == {"done": 2 * models}, seconds=60 + 5 * models)
+        eventually(lambda: client.watches()[0].claims == {"done": 2 * models}, seconds=60 + 20 * models)
         (soup,) = client.watches()[0].soups
         jobs = client.jobs()
     good = [name for name in names if name.endswith("good")]
