@@ -248,7 +248,7 @@ def test_of_a_chain_only_the_end_goes(house: House) -> None:
 
 def test_an_output_of_two_jobs_or_in_a_watched_folder_stays(house: House) -> None:
     house.merge("out")
-    assert house.why("out", shielded=(str(house.root),)) == f"it lies in the watched folder {house.root}"
+    assert house.why("out", shielded=(str(house.root),)) == f"a watched folder needs {house.root}"
     assert house.why("out", shielded=(str(house.root / "other"),)) == ""
     assert (
         house.why("out", roots=(str(house.root / "models"),))

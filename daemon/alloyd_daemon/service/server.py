@@ -103,7 +103,7 @@ class Server:
             loaded.settings,
             quiet=lambda: not worker.busy,
             busy=lambda: self._hooks.jobs() | self._watch.jobs(),
-            shielded=self._watch.shielded,
+            shielded=lambda: self._watch.shielded(loaded.settings.model_roots()),
         )
         self._owed: list[tuple[list[bytes], wire.Header, Task]] = []
         self._metrics.sources += [self._hooks.families, self._watch.families]
@@ -315,15 +315,10 @@ class Server:
     def _do(self, request: wire.Request, caller: Caller) -> object:
         kind = wire.kind_of(request)
         self._access.check(caller, kind)
-        if isinstance(request, wire.Submit):
-            return self._do_submit(request, caller)
-        if isinstance(request, wire.WatchAdd):
-            return self._do_watch_add(request, caller)
-        if isinstance(request, Prune):
-            roots = [str(each) for each in self._loaded.settings.remote_roots()]
-            return self._keeping.prune(request, None if caller.local else roots)
-        do: Callable[[Any], object] = getattr(self, f"_do_{kind}")
-        return do(request)
+        do: Callable[..., object] = getattr(self, f"_do_{kind}")
+        return (
+            do(request, caller) if isinstance(request, wire.Submit | wire.WatchAdd | Prune) else do(request)
+        )
 
     def _do_hello(self, _: wire.Hello) -> wire.Greeting:
         return wire.Greeting(__version__, wire.PROTOCOL, os.getpid(), str(self._home.root), self._started)
@@ -461,6 +456,10 @@ class Server:
 
     def _do_space(self, _: GetSpace) -> Task:
         return self._keeping.space()
+
+    def _do_prune(self, request: Prune, caller: Caller) -> Task:
+        roots = self._loaded.settings.remote_roots()
+        return self._keeping.prune(request, None if caller.local else [str(each) for each in roots])
 
     def _do_shutdown(self, request: wire.Shutdown) -> None:
         self.stop(now=request.now)

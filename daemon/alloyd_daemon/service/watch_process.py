@@ -24,6 +24,7 @@ from ..recipes.models import resolve
 from ..watch.dropped import allowed, hold
 from ..watch.identity import identity
 from ..watch.ledger import FILE, Ledger
+from ..watch.shield import shield
 from .prometheus import Family, by_label
 
 WATCHER = (sys.executable, "-P", "-m", "alloyd_daemon.watch")
@@ -104,9 +105,9 @@ class WatchProcess:
         """Every watched folder."""
         return self._open().watches() if (self._home.root / FILE).exists() else []
 
-    def shielded(self) -> list[str]:
-        """The folders whose models may be news to somebody, or be named by what is dropped."""
-        return [path for each in self.watches() for path in (each.path, *each.settings.roots)]
+    def shielded(self, roots: Sequence[Path]) -> list[str]:
+        """What watched folders need of models that are there, and that may lie in ``roots``."""
+        return sorted(set(shield(self.watches(), roots)))
 
     def jobs(self) -> set[str]:
         """The jobs of files whose end in their folder is still to come."""

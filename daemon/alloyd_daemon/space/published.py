@@ -78,9 +78,10 @@ def weights_of(
         raise Stays("another merge has taken its place")
     if manifest.stored is not UNSET and "imatrix" in manifest.stored.form:
         raise Stays("it was quantised with an importance matrix, which its manifest does not hold")
-    watched = next((each for each in shielded if _inside(folder, os.path.realpath(each))), None)
-    if watched is not None:
-        raise Stays(f"it lies in the watched folder {watched}")
+    for path in shielded:
+        real = os.path.realpath(path)
+        if _inside(folder, real) or _inside(real, folder):
+            raise Stays(f"a watched folder needs {path}")
     needs = sources.naming(folder, but=row.id)
     if needs is not None:
         raise Stays(f"{needs} is made from it")
