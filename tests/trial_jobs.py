@@ -2,7 +2,7 @@
 
 The merge's recipe is JSON: ``steps`` lines are appended to ``out``.partial, one every ``pause`` seconds, then it is
 renamed to ``out``, and its end is told ``linger`` seconds later. What is there already is not written again. ``at``
-maps a step to something that happens there.
+maps a step to something that happens there; step -1 is the removal of what was staged.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ def merge(spec: MergeSpec, context: Context) -> Generator[Report, None, None]:
             elif happening == "exit":
                 os._exit(3)
             elif happening == "die once":
-                if not Path(spec.out + ".died").exists():
-                    Path(spec.out + ".died").touch()
-                    os.kill(os.getpid(), signal.SIGKILL)
+                _die_once(spec)
             elif happening in ("SIGKILL", "SIGBUS", "SIGSEGV"):
                 os.kill(os.getpid(), signal.Signals[happening])
             elif happening == "stick":
@@ -63,7 +61,15 @@ def merge(spec: MergeSpec, context: Context) -> Generator[Report, None, None]:
     yield Finished({"out": spec.out, "bytes_written": steps, "seconds": 0.0, "pid": os.getpid()})
 
 
+def _die_once(spec: MergeSpec) -> None:
+    if not Path(spec.out + ".died").exists():
+        Path(spec.out + ".died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def discard(spec: MergeSpec, context: Context) -> None:
+    if json.loads(spec.recipe).get("at", {}).get("-1") == "die once":
+        _die_once(spec)
     Path(spec.out + ".partial").unlink(missing_ok=True)
 
 

@@ -119,6 +119,29 @@ def test_cancelling_removes_what_was_staged(daemon: TrialDaemon, tmp_path: Path,
             client.resume(job.id)
 
 
+def test_a_killed_removal_of_what_was_staged_is_done_again(daemon: TrialDaemon, tmp_path: Path) -> None:
+    with daemon.client() as client:
+        job = client.submit(trial(tmp_path / "out", 500, pause=0.02, at={-1: "die once"}))
+        eventually((tmp_path / "out.partial").exists)
+        client.pause(job.id)
+        eventually(lambda: client.job(job.id).state is JobState.PAUSED)
+        client.cancel(job.id)
+        eventually(lambda: not (tmp_path / "out.partial").exists())
+    assert (tmp_path / "out.died").exists()
+
+
+def test_a_crowd_of_cancelled_jobs_is_tidied_up_few_at_a_time(daemon: TrialDaemon, tmp_path: Path) -> None:
+    with daemon.client() as client:
+        names = [str(number) for number in range(12)]
+        for name in names:
+            job = client.submit(trial(tmp_path / name, 2, at={1: "refuse"})).id
+            eventually(lambda job=job: client.job(job).state is JobState.FAILED)
+        for job in client.jobs():
+            client.cancel(job.id)
+        while any((tmp_path / f"{name}.partial").exists() for name in names):
+            assert len(psutil.Process(daemon.pid).children()) <= 4
+
+
 def test_pausing_keeps_what_was_staged_and_resuming_goes_on_there(
     daemon: TrialDaemon, tmp_path: Path
 ) -> None:

@@ -38,8 +38,8 @@ def handles(pid: int) -> Counter[str]:
     return found
 
 
-def settled_handles(pid: int, wanted: Counter[str], seconds: float = 20.0) -> Counter[str]:
-    """The same once they are ``wanted``, or after a while: peers that have gone are noticed in a moment."""
+def settled_handles(pid: int, wanted: Counter[str], seconds: float = 300.0) -> Counter[str]:
+    """The same once they are ``wanted``, or after a while: what failed jobs staged is still being removed."""
     deadline = time.monotonic() + seconds
     while (found := handles(pid)) != wanted and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -22,7 +22,7 @@ from alloyd.units import parse_size
 
 from ..settings import Settings
 from . import disk_full
-from .admission import Admission, Running, out_of_room
+from .admission import LIGHT_AT_ONCE, Admission, Running, out_of_room
 from .child_process import CHILD, spawn
 from .deaths import Death, cause
 from .log_file import bound
@@ -68,6 +68,7 @@ class Worker:
         self._admission = Admission(settings, self._machine, clock=clock)
         self._children: list[Child] = []
         self._ticks: dict[str, Event] = {}
+        self._discards: dict[str, int] = {}  # how often a process died that was to remove what a job staged
         self._spare: subprocess.Popen[bytes] | None = None
         self.stopping = False
         self.resources = Sampler(home, clock=clock)
@@ -236,9 +237,8 @@ class Worker:
 
     def _start_discards(self) -> None:
         busy = {child.job.id for child in self._children}
-        for job in self._store.to_discard():
-            if job.id in busy:
-                continue
+        room = LIGHT_AT_ONCE - sum(child.act == "discard" for child in self._children)
+        for job in [each for each in self._store.to_discard() if each.id not in busy][: max(0, room)]:
             try:
                 self._start(job, "discard")
             except OSError as wrong:
@@ -321,6 +321,10 @@ class Worker:
         facts = {"job": name, "said": type(said).__name__, "status": child.process.returncode}
         log.info("%s %s ended", name, child.act, extra=facts)
         if child.act == "discard":
+            if said is None and not self.stopping and self._discards.get(name, 0) + 1 < MOST_DEATHS:
+                self._discards[name] = self._discards.get(name, 0) + 1  # it was killed, and is started again
+                return
+            self._discards.pop(name, None)
             if not isinstance(said, Halted) and not self.stopping:
                 reason = (
                     said.error.get("message", "") if isinstance(said, Failed) else self._cause(child).message
