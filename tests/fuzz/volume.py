@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from .oracle import judge
-from .targets import TARGETS, Target
+from .target import Target
+from .targets import TARGETS
 
 MEMORY: Final = 768 * 2**20
 """Bytes of address space beyond what the process has when its libraries are loaded."""
