@@ -26,12 +26,16 @@ KEPT: Final = 50
 
 
 class Messages:
-    """Messages from one seed. What is written below ``sandbox``, and jobs but ``canaries``, may be changed by them."""
+    """Messages from one seed. What is written below ``sandbox``, and jobs but ``canaries``, may be changed by them.
 
-    def __init__(self, chance: random.Random, sandbox: Path, canaries: Sequence[int], *, huge: bool) -> None:
+    The last canary is paused: most jobs are to follow it, so that not each of them starts a process.
+    """
+
+    def __init__(self, chance: random.Random, sandbox: Path, canaries: Sequence[str], *, huge: bool) -> None:
         self._chance = chance
         self._sandbox = sandbox
-        self._canaries = frozenset(canaries)
+        self._canaries = frozenset(int(each.rpartition("-")[2]) for each in canaries)
+        self._paused = canaries[-1]
         self._huge = huge
         self._sent: list[list[bytes]] = []
         fields = {
@@ -96,6 +100,7 @@ class Messages:
                 {"kind": "open_test", "search": "search-9"},
             )
         )
+        after = self._mutator.pick((*[(self._paused,)] * 8, (), (job,)))
         confined = self._mutator.pick(((), (), (str(self._sandbox),), ("relative",)))
         token = self._mutator.pick((wire.token_of(None), wire.KEY + "same", "t" * chance.randint(1, 1001)))
         rule = Rule("soup", ("*",), "recipe", "merge_method: linear\nmodels: [{model: '{model}'}]", place)
@@ -106,8 +111,7 @@ class Messages:
         )
         requests: tuple[wire.Request, ...] = (
             wire.Hello(),
-            wire.Submit(spec, token, chance.randint(-101, 101), self._mutator.pick(((), (job,))), confined),
-            wire.Submit(spec, token, confined=confined),
+            wire.Submit(spec, token, chance.randint(-101, 101), after, confined),
             wire.GetJob(job),
             wire.ListJobs((wire.JobState.QUEUED,), chance.randint(-2, 20)),
             wire.ListEvents(chance.randint(-5, 500), job, chance.randint(-2, 20)),

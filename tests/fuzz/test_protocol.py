@@ -61,9 +61,9 @@ class Attack:
             self.connection = json.loads((far.daemon.home.root / "connection.json").read_text())
         for name, role in (("screen", Role.READ), ("laptop", Role.SUBMIT), ("boss", Role.ADMIN)):
             far.key(name, role)
-        numbers = [int(each.id.rpartition("-")[2]) for each in self.canaries]
-        self.local = Messages(self.chance, far.root, numbers, huge=True)
-        self.remote = Messages(self.chance, far.root, numbers, huge=False)
+        names = [each.id for each in self.canaries]
+        self.local = Messages(self.chance, far.root, names, huge=True)
+        self.remote = Messages(self.chance, far.root, names, huge=False)
         self.before = self.memory()
 
     def memory(self) -> dict[str, int]:
