@@ -34,10 +34,12 @@ from .oracle import check
 
 SLICE: Final = 500
 WHOLE: Final = 100_000
-REMOTE: Final = 5
-"""Of so many messages one comes from the network."""
-PROBE: Final = 500
-"""Messages after each of which a correct client asks."""
+BATCH: Final = 20
+"""Messages that are under way at a time."""
+REMOTE: Final = 4
+"""How many of these come from the network."""
+PROBE: Final = 25
+"""Batches after each of which a correct client asks."""
 PATIENCE: Final = 20.0
 """Seconds in which a message is answered, also on a busy machine."""
 MEMORY: Final = 96 * 2**20
@@ -99,30 +101,32 @@ class Attack:
             self.peer("laptop") as two,
             self.peer("boss") as three,
         ):
-            for number in range(count):
-                if number % REMOTE == 0:
-                    self.send(self.chance.choice((one, two, three)), self.remote.one(), number)
-                else:
-                    self.send(local, self.local.one(), number)
-                if number % PROBE == PROBE - 1:
+            for number in range(0, count, BATCH):
+                far = [(self.chance.choice((one, two, three)), self.remote.one()) for _ in range(REMOTE)]
+                near = [(local, self.local.one()) for _ in range(BATCH - REMOTE)]
+                self.send([*far, *near], number)
+                if number // BATCH % PROBE == PROBE - 1:
                     self.noise()
                     self.probe()
 
-    def send(self, peer: zmq.Socket[bytes], frames: list[bytes], number: int) -> None:
-        """Send one message, and judge its one answer."""
-        where = f"message {number} of seed {self.seed}: {[each[:300] for each in frames[:6]]}"
+    def send(self, batch: list[tuple[zmq.Socket[bytes], list[bytes]]], number: int) -> None:
+        """Send some messages, and judge the one answer that each of them gets, in whatever order they come."""
+        sent = [[each[:300] for each in frames[:6]] for _, frames in batch]
+        where = f"messages from {number} on of seed {self.seed}: {sent}"
         begun = time.monotonic()
-        peer.send_multipart(frames)
-        assert peer.poll(int(1000 * PATIENCE)), f"no answer to {where}"
-        answer = peer.recv_multipart()
+        for peer, frames in batch:
+            peer.send_multipart(frames)
+        for peer, _ in batch:
+            assert peer.poll(int(1000 * PATIENCE)), f"an answer is missing to {where}"
+            answer = peer.recv_multipart()
+            # Of five frames the first looks like the address of a peer behind the gateway, and comes back.
+            reply = answer[1:] if len(answer) == 5 else answer
+            try:
+                assert wire.read_header(reply).kind == "reply"
+                self.codes[_code(reply)] += 1
+            except Exception as wrong:
+                raise AssertionError(f"the answer {answer} to one of the {where}") from wrong
         self.slowest = max(self.slowest, time.monotonic() - begun)
-        # One frame too many looks like the address of a peer behind the gateway, to whom the answer goes back.
-        reply = answer[1:] if len(frames) == 5 and len(answer) == 5 else answer
-        try:
-            assert wire.read_header(reply).kind == "reply"
-            self.codes[_code(reply)] += 1
-        except Exception as wrong:
-            raise AssertionError(f"{where} was answered {answer}") from wrong
 
     def noise(self) -> None:
         """Bytes that are no messages, on each of the daemon's doors."""
@@ -264,5 +268,5 @@ def test_the_protocol_whole(far: Far) -> None:
     print(
         f"{WHOLE} messages of seed {attack.seed} in {time.monotonic() - begun:.0f} s: {attack.codes.most_common()}"
     )
-    print(f"slowest answer {attack.slowest:.2f} s; memory from {before} to {attack.memory()}")
+    print(f"slowest answers to a batch {attack.slowest:.2f} s; memory from {before} to {attack.memory()}")
     attack.end()
