@@ -10,6 +10,8 @@ from .wording import short
 COLOURS: Final = tuple(f"var(--series-{place})" for place in range(1, 7))
 SIGNED: Final = [[0.0, "var(--below)"], [0.5, "var(--middle)"], [1.0, "var(--above)"]]
 """A scale of colours around zero."""
+GAP: Final = 1
+"""Pixels between cells; the page leaves them out where cells are small."""
 STRONG: Final = 0.62
 """The share of a scale from which on what is written in a cell has the other colour."""
 RISING: Final = [[0.0, "var(--middle)"], [1.0, "var(--above)"]]
@@ -152,8 +154,8 @@ def heat(
         "hovertext": [list(row) for row in says],
         "hoverinfo": "text",
         "hoverongaps": False,
-        "xgap": 1,
-        "ygap": 1,
+        "xgap": GAP,
+        "ygap": GAP,
         "colorbar": {
             "thickness": 10,
             "outlinewidth": 0,

@@ -28,6 +28,29 @@
     return value;
   }
 
+  // Small cells stand without gaps. On a narrow page a legend takes a line for each name, names are shorter, and cells
+  // have no room for words.
+  function fit(frame, data, width) {
+    for (const trace of data) {
+      if (trace.type === "heatmap" && width / trace.z[0].length < 12) trace.xgap = 0;
+    }
+    if (width >= 560) return;
+    if (frame.showlegend) {
+      frame.height += 19 * data.filter((each) => each.name && each.showlegend !== false).length;
+    }
+    if (frame.yaxis?.ticktext) frame.yaxis.ticktext = frame.yaxis.ticktext.map(shorter);
+    for (const trace of data) {
+      if (trace.mode === "text") trace.visible = false;
+      if (trace.type === "heatmap") trace.showscale = false;
+    }
+  }
+
+  // A name without its middle; what is written as an entity, such as &lt;, is one letter.
+  function shorter(name) {
+    const letters = name.match(/&#?\w+;|./gsu) ?? [];
+    return letters.length > 22 ? [...letters.slice(0, 8), "…", ...letters.slice(-12)].join("") : name;
+  }
+
   // The title below a plot in as many lines as it takes: plotly would write beyond the edge.
   function wrapTitle(frame, width) {
     const title = frame.xaxis?.title;
@@ -60,15 +83,7 @@
       }
     }
     const style = getComputedStyle(root);
-    // On a narrow page a legend takes a line for each name, and cells have no room for words.
-    const named = frame.showlegend ? data.filter((each) => each.name && each.showlegend !== false).length : 0;
-    if (place.clientWidth < 560) {
-      frame.height += 19 * named;
-      for (const trace of data) {
-        if (trace.mode === "text") trace.visible = false;
-        if (trace.type === "heatmap") trace.showscale = false;
-      }
-    }
+    fit(frame, data, place.clientWidth);
     wrapTitle(frame, place.clientWidth);
     place.style.height = `${frame.height}px`;
     frame.dragmode = coarse ? false : "zoom";

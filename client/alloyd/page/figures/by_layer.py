@@ -160,8 +160,8 @@ def _across(columns: Sequence[tuple[int, str]]) -> dict[str, Any]:
     ticks = [str(place) if place != OUTSIDE else column or "outside" for place, column in columns]
     across = named(ticks, title="layer")
     if len(columns) > 24:
-        shown = [at for at, (place, _) in enumerate(columns) if place == OUTSIDE or place % 10 == 0]
-        across |= {"tickvals": shown, "ticktext": [ticks[at] for at in shown]}
+        shown = [at for at, (place, _) in enumerate(columns) if place != OUTSIDE and place % 10 == 0]
+        across |= {"tickvals": shown, "ticktext": [ticks[at] for at in shown], "tickangle": 0}
     return across
 
 
@@ -178,7 +178,7 @@ def _says(part: _Part) -> str:
             said.append(f"{short(model)} gives {counted(layers, 'layer')}")
             continue
         low, high = min(values), max(values)
-        same = number(low) if low == high else f"{number(low)} to {number(high)}"
+        same = number(low, 3) if low == high else f"{number(low, 3)} to {number(high, 3)}"
         said.append(f"{short(model)} {same}" if model else same)
     if part.parameter == COPY:
         return f"{listed(said)}, as they are."
