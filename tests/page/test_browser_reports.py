@@ -46,63 +46,61 @@ def reports(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return {name: (folder / f"{name}.html").as_uri() for name in stories}
 
 
-@pytest.mark.parametrize("name", ["front", "hostile"])
-def test_a_report_needs_nothing_and_names_are_text(
-    name: str, browser: Browser, reports: dict[str, str]
-) -> None:
+def test_names_are_text(browser: Browser, reports: dict[str, str]) -> None:
     with window(browser) as seen:
         page = seen.page
-        page.goto(reports[name])
+        page.goto(reports["hostile"])
         drawn(page)
         assert page.locator(".plot svg").count() > 0
-        assert seen.asked == [reports[name]]
         assert page.locator("main img, main b").count() == 0
-        assert ("<img src=x" in (page.locator("main").text_content() or "")) == (name == "hostile")
-        for figure in page.locator("figure").all():
-            assert figure.locator("figcaption").text_content()
-            assert figure.locator("[role=img]").get_attribute("aria-label")
+        assert "<img src=x" in (page.locator("main").text_content() or "")
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in EACH_TIME else pytest.mark.soak) for name in NAMES]
 )
-def test_axe_finds_nothing_serious_and_nothing_is_cut_off(
+def test_a_report_needs_nothing_is_accessible_and_fits(
     name: str, browser: Browser, reports: dict[str, str]
 ) -> None:
     with window(browser) as seen:
         page = seen.page
         page.goto(reports[name])
         drawn(page)
+        assert seen.asked == [reports[name]], "it loads nothing"
+        for figure in page.locator("figure").all():
+            assert figure.locator("figcaption").text_content()
+            assert figure.locator("[role=img]").get_attribute("aria-label")
+        # One of each kind: all of the tables would keep axe busy for long, and they are alike.
+        for kind in ("figure details", "details.code"):
+            page.locator(kind).evaluate_all("all => all.slice(0, 1).forEach((each) => { each.open = true; })")
         for theme, width in appearances(page):
             picture(page, f"report-{name}-{theme}-{width}")
             if width == WIDE:
-                page.locator("details").evaluate_all("all => all.forEach((each) => { each.open = true; })")
                 assert findings(page) == []
 
 
 def test_a_report_is_read_by_keyboard(browser: Browser, reports: dict[str, str]) -> None:
     with window(browser) as seen:
         page = seen.page
-        page.goto(reports["search"])
+        page.goto(reports["score"])
         drawn(page)
         page.keyboard.press("Tab")
         assert focused(page) == "to the content"
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "main"
-        visited = []
+        opened = 0
         for _ in range(60):
             page.keyboard.press("Tab")
-            name = focused(page)
             if page.evaluate("document.activeElement === document.body"):
                 break
-            assert is_marked(page), name
-            visited.append(name)
+            assert is_marked(page), focused(page)
             if page.evaluate("document.activeElement.tagName") == "SUMMARY":
-                details = page.locator("details:has(summary:focus)")
+                details = page.locator("details:has(> summary:focus)")
                 before = details.evaluate("each => each.open")
                 page.keyboard.press("Enter")
                 assert details.evaluate("each => each.open") is not before
-        assert len(visited) == len(page.locator(":focus-visible").all()) or len(visited) > 5
+                opened += 1
+        assert opened >= page.locator("figure details").count() > 0
         theme = page.get_by_role("button", name="theme")
         theme.focus()
         page.keyboard.press("Space")
