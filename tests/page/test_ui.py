@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -251,6 +252,27 @@ def test_for_a_log_the_address_comes_without_its_token(daemon: TrialDaemon) -> N
     assert "page.token" in told
     assert token not in line + told
     assert process.returncode == 0
+
+
+def test_a_browser_is_started_with_a_file_not_with_the_token(
+    daemon: TrialDaemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[tuple[str, int, str]] = []
+
+    def browse(address: str) -> None:
+        file = Path(address.removeprefix("file://"))
+        opened.append((address, file.stat().st_mode & 0o777, file.read_text()))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", daemon.runtime)
+    assert main(["--home", str(daemon.home.root), "ui", "--port", "0", "--open"]) == 0
+    ((address, mode, text),) = opened
+    token = (daemon.home.root / "page.token").read_text().strip()
+    assert token not in address
+    assert (mode, f"#token={token}" in text) == (0o600, True)
+    assert not (daemon.home.root / "page.html").exists()
+    assert token not in "".join(capsys.readouterr())
 
 
 def test_the_daemon_dies_and_comes_back(ui: Ui, daemon: TrialDaemon, tmp_path: Path) -> None:
