@@ -143,6 +143,20 @@ def test_what_a_copying_program_has_not_finished_is_waited_for(desk: Desk, unfin
     assert desk.triggered == ["model-plain"]
 
 
+def test_an_empty_folder_is_looked_into_again_soon(desk: Desk) -> None:
+    """What happens inside it does not ring."""
+    (desk.folder / "model").mkdir()
+    desk.look(3 * SETTLE)
+    assert desk.waiting == {}
+    assert desk.watcher.step() <= newcomers.POLL
+    desk.look(2 * LONG)
+    assert desk.watcher.step() > newcomers.POLL
+    (desk.folder / "model").rmdir()
+    write_model(desk.folder / "model")
+    desk.look(3 * SETTLE)
+    assert desk.triggered == ["model-plain"]
+
+
 def test_what_belongs_to_a_repository_is_not_waited_for(desk: Desk) -> None:
     model = write_model(desk.folder / "model")
     (model / ".gitattributes").write_text("*.safetensors filter=lfs\n")

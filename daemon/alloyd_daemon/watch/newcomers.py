@@ -102,9 +102,11 @@ class Newcomers:
             quiet = now - self._first_seen(each, now)
             left = self._settling.look(str(each.path), each.signature, now)
             why = self._why_held(each, left)
+            if each.empty and not each.held:
+                wait = min(wait, POLL if quiet <= LONG else 3600.0)
+                continue
             if why:
-                if not each.empty:
-                    waiting.append(Waiting(each.name, why + (_LONG if quiet > LONG else "")))
+                waiting.append(Waiting(each.name, why + (_LONG if quiet > LONG else "")))
                 wait = min(wait, left or 3600.0, POLL if quiet <= LONG else 3600.0)
                 continue
             if self._ledger.is_ours(self._folder.id, str(each.path)):
