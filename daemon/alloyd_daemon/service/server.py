@@ -48,6 +48,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOG_PIECE = 256 * 1024
 DAEMON_LOG = "daemon"
 LARGEST_SPEC = 900_000
+WHOSE = (wire.Submit, wire.WatchAdd, Prune)  # what may be done depends on who asks
 
 log = logging.getLogger("alloyd")
 
@@ -270,9 +271,8 @@ class Server:
 
     def _answer_owed(self) -> None:
         """Answer those whose answer took time."""
-        for each in [one for one in self._owed if one[2].done]:
-            self._owed.remove(each)
-            way, header, task = each
+        for way, header, task in [each for each in self._owed if each[2].done]:
+            self._owed.remove((way, header, task))
             self._send([*way, *wire.answer(header, self._session, task.value, task.error)])
 
     def _send(self, frames: list[bytes]) -> None:
@@ -316,9 +316,7 @@ class Server:
         kind = wire.kind_of(request)
         self._access.check(caller, kind)
         do: Callable[..., object] = getattr(self, f"_do_{kind}")
-        return (
-            do(request, caller) if isinstance(request, wire.Submit | wire.WatchAdd | Prune) else do(request)
-        )
+        return do(request, caller) if isinstance(request, WHOSE) else do(request)
 
     def _do_hello(self, _: wire.Hello) -> wire.Greeting:
         return wire.Greeting(__version__, wire.PROTOCOL, os.getpid(), str(self._home.root), self._started)
