@@ -23,7 +23,7 @@ help:
 	@echo "make node      the npm package of the example client in JavaScript, in a folder of its own, for its tests"
 	@echo "make docs      the pages that follow from the code: API, errors, manual page, sizes of 70B"
 	@echo "make bench     measure merges against the floor and mergekit"
-	@echo "make soak      long kills, fuzz, big shapes"
+	@echo "make soak      long kills, fuzz, big shapes, hundreds of jobs at a daemon that is killed"
 
 install: $(VENV)/.installed-$(KEY)
 dev: $(VENV)/.dev-$(KEY)

@@ -141,7 +141,8 @@ def test_the_service_outlives_all_that_is_done_to_it(soak: Soak) -> None:
         havoc = Havoc(soak.home, SEED, daemons=soak.size.kills, settled=soak.size.settled)
         ear = Ear(soak.home.root, (soak.hear, havoc.hear))
         ear.start()
-        time.sleep(1)  # the watcher begins
+        client.verify(soak.folder / "wanted" / "linear")
+        eventually(lambda: ear.heard and client.watches()[0].state == "ok", seconds=60)  # all are connected
         at_first = remains.handles(client.status().pid)
         havoc.start()
         dropped = run(soak)
