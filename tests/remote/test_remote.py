@@ -177,7 +177,7 @@ def test_the_same_message_twice_makes_one_job(far: Far) -> None:
         for _ in range(3):
             assert client._requests is not None
             client._requests.send_multipart(frames)
-            reply = client._await(name, frames)
+            reply = client._await(name, frames, 10.0)
             assert reply is not None
             jobs.append(wire.read_answer(reply, Job).id)
         assert len(set(jobs)) == 1
