@@ -45,10 +45,12 @@
     }
   }
 
-  // A name without its middle; what is written as an entity, such as &lt;, is one letter.
+  // What is written as an entity, such as &lt;, is one letter.
+  const letters = (name) => name.match(/&#?\w+;|./gsu) ?? [];
+
   function shorter(name) {
-    const letters = name.match(/&#?\w+;|./gsu) ?? [];
-    return letters.length > 22 ? [...letters.slice(0, 8), "…", ...letters.slice(-12)].join("") : name;
+    const all = letters(name);
+    return all.length > 22 ? [...all.slice(0, 8), "…", ...all.slice(-12)].join("") : name;
   }
 
   // The title below a plot in as many lines as it takes: plotly would write beyond the edge.
@@ -58,7 +60,7 @@
     const LETTER = 6.4;
     const LINE = 16;
     const names = frame.yaxis?.ticktext ?? ["100,000"];
-    const most = (width - LETTER * (4 + Math.max(...names.map((each) => each.length)))) / LETTER;
+    const most = (width - LETTER * (4 + Math.max(...names.map((each) => letters(each).length)))) / LETTER;
     const lines = [];
     for (const word of title.text.split(" ")) {
       const last = lines.length - 1;
