@@ -159,7 +159,7 @@ def _says(measure: Axis, steps: Sequence[Result], exact: Sequence[Counted], last
         f"{measure.title} {with_interval(_value(measure, best), low, high)}, {measure.direction}."
     )
     if best["origin"] != "optimiser":
-        return f"{said} No candidate has beaten this baseline yet."
+        return f"{said} No candidate has beaten this baseline there."
     found = step["candidates"] if step else None
     rivals = [each for each in exact if each[1]["origin"] != "optimiser"]
     if rivals:
