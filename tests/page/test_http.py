@@ -59,14 +59,16 @@ class Ground:
         if request.target == "/big":
             return Answer(200, b"x" * BIG)
         if request.target == "/stream":
-            return Answer(200, self.stream(), trusted=True)
+            return Answer(200, self.stream(0.02), trusted=True)
+        if request.target == "/quiet":
+            return Answer(200, self.stream(600.0), trusted=True)
         return Answer(200, f"{request.method} {request.target} ".encode() + request.body)
 
-    async def stream(self) -> AsyncGenerator[bytes, None]:
+    async def stream(self, pause: float) -> AsyncGenerator[bytes, None]:
         try:
             while True:
                 yield b"piece\n"
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(pause)
         finally:
             self.ended += 1
 
@@ -221,10 +223,11 @@ def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch
     with_server(test)
 
 
-def test_a_stream_ends_with_its_reader() -> None:
+@pytest.mark.parametrize("path", [b"/stream", b"/quiet"])
+def test_a_stream_ends_with_its_reader(path: bytes) -> None:
     async def test(ground: Ground) -> None:
         peer = await ground.peer()
-        peer.send(GET % b"/stream")
+        peer.send(GET % path)
         await peer.head()
         peer.writer.close()
         await until(lambda: ground.ended == 1)

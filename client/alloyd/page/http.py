@@ -168,12 +168,33 @@ async def _write(
         for start in range(0, len(answer.body), PIECE):
             await _send(writer, state.send(h11.Data(data=answer.body[start : start + PIECE])))
     else:
-        async with contextlib.aclosing(answer.body) as pieces:
+        async with contextlib.aclosing(_as_long_as(answer.body, reader)) as pieces:
             async for piece in pieces:
-                if reader.at_eof():
-                    return
                 await _send(writer, state.send(h11.Data(data=piece)))
     await _send(writer, state.send(h11.EndOfMessage()))
+
+
+async def _as_long_as(
+    stream: AsyncGenerator[bytes, None], reader: asyncio.StreamReader
+) -> AsyncGenerator[bytes, None]:
+    """The pieces of ``stream`` until the peer leaves; one that asks for more meanwhile has left this stream."""
+    leaving = asyncio.ensure_future(reader.read(1))
+    async with contextlib.aclosing(stream):
+        try:
+            while True:
+                piece = asyncio.ensure_future(anext(stream, b""))
+                try:
+                    await asyncio.wait([piece, leaving], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if not piece.done():
+                        piece.cancel()
+                        await asyncio.gather(piece, return_exceptions=True)
+                if leaving.done() or not piece.result():
+                    return
+                yield piece.result()
+        finally:
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
 
 
 async def _send(writer: asyncio.StreamWriter, data: bytes | None) -> None:
