@@ -39,7 +39,7 @@
 
   window.alloyd.listen(`/events?job=${encodeURIComponent(job)}`, {
     hear(news) {
-      say(news.away ? `The daemon is away; this page waits for it. ${news.away}` : "");
+      say(news.away ? `The daemon is away, and this page waits for it: ${news.away}` : "");
       const now = JSON.stringify([news.away, news.seen, news.row?.state]);
       // The page may be older than the first news: it took a while to load.
       const shown = document.querySelector("#top .state")?.dataset.state;

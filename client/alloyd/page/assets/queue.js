@@ -112,7 +112,7 @@
     for (const name of [...kept.keys()]) if (!names.has(name)) kept.delete(name);
     arrange(news.order);
     begun = true;
-    write(lost, news.away ? `The daemon is away; this page waits for it, and shows how it was. ${news.away}` : "");
+    write(lost, news.away ? `The daemon is away; this page shows how it was, and waits for it: ${news.away}` : "");
     write(more, news.more ? `and ${news.more} more that wait` : "");
     const top = document.querySelector("#top .says");
     write(top, [news.says, news.home].filter(Boolean).join(" · "));
