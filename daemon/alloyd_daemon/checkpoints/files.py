@@ -10,36 +10,16 @@ from blake3 import blake3
 
 from alloyd.errors import SourceError
 
+from .file_names import OTHER_FILES, TOKENIZER_FILES
 from .small_file import read_small
 
-TOKENIZER_FILES: Final = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "normalizer.json",
-)
-OTHER_FILES: Final = (
-    "generation_config.json",
-    "chat_template.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-    "image_processor_config.json",
-)
 TEMPLATES: Final = "additional_chat_templates"
 
 
 def side_files(folder: Path) -> dict[str, bytes]:
     """Name to bytes of every file that is taken from the donor's ``folder`` as it is, sorted by name.
 
-    Besides the lists above: every ``*.jinja``, ``additional_chat_templates/*.jinja``, ``*.tiktoken``, and, if
+    Besides the lists of :mod:`.file_names`: every ``*.jinja``, ``additional_chat_templates/*.jinja``, ``*.tiktoken``, and, if
     config or tokenizer name classes of the model's own (``auto_map``), its ``*.py``. Nothing is executed.
 
     Raises

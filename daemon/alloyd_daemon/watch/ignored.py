@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase, translate
 from pathlib import Path
 from typing import Final
 
-from ..checkpoints.files import OTHER_FILES, TOKENIZER_FILES
+from ..checkpoints.file_names import OTHER_FILES, TOKENIZER_FILES
 from ..checkpoints.small_file import read_small
 
 NOT_TEXT: Final = "its name is not UTF-8; rename it"
