@@ -159,7 +159,7 @@ class Messages:
                 return self._inside(str(request.spec.get("out", "")))
             case wire.Cancel() | wire.Pause() | wire.Resume() | wire.Retry() | wire.Move():
                 digits = request.job.rpartition("-")[2]
-                return not digits.isdecimal() or int(digits) not in self._canaries
+                return not digits.isdecimal() or len(digits) > 18 or int(digits) not in self._canaries
         return True
 
     def _inside(self, path: str) -> bool:
