@@ -127,8 +127,9 @@ def check(path: str, settings: WatchSettings) -> None:
     ):
         value = getattr(settings, name)
         if value is not None and not low <= value <= high:
+            found = f"{value:g}" if abs(value) < 1e15 else "a number far beyond"
             raise UsageError(
-                f"{name} must be from {low} to {high}, not {value:g}",
+                f"{name} must be from {low} to {high}, not {found}",
                 hint="docs/watch-folders.md says what it is for.",
                 key=name,
             )
