@@ -19,8 +19,8 @@ TEMPLATES: Final = "additional_chat_templates"
 def side_files(folder: Path) -> dict[str, bytes]:
     """Name to bytes of every file that is taken from the donor's ``folder`` as it is, sorted by name.
 
-    Besides the lists of :mod:`.file_names`: every ``*.jinja``, ``additional_chat_templates/*.jinja``, ``*.tiktoken``, and, if
-    config or tokenizer name classes of the model's own (``auto_map``), its ``*.py``. Nothing is executed.
+    Besides the lists of :mod:`.file_names`: every ``*.jinja``, ``additional_chat_templates/*.jinja``, ``*.tiktoken``,
+    and, if config or tokenizer name classes of the model's own (``auto_map``), its ``*.py``. Nothing is executed.
 
     Raises
     ------
