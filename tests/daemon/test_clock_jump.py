@@ -79,7 +79,7 @@ def test_the_next_daemon_goes_on_in_another_time(
     daemon: TrialDaemon, tmp_path: Path, clock: Path, jump: float
 ) -> None:
     with daemon.client() as client:
-        job = client.submit(trial(tmp_path / "out", 60, pause=0.05)).id
+        job = client.submit(trial(tmp_path / "out", 30, pause=0.05)).id
         after = client.submit(trial(tmp_path / "after", 2), after=[job]).id
         eventually(lambda: client.job(job).progress is not None)
         trial_clock.turn(clock, jump)
@@ -92,8 +92,8 @@ def test_the_next_daemon_goes_on_in_another_time(
         assert numbers == list(range(1, len(numbers) + 1))
         times = [sample.t for sample in client.resources(job)]
         assert times == sorted(times)
-        assert client.submit(trial(tmp_path / "out", 60, pause=0.05), key="k").id not in (job, after)
-    assert (tmp_path / "out").read_text() == lines(60)
+        assert client.submit(trial(tmp_path / "out", 30, pause=0.05), key="k").id not in (job, after)
+    assert (tmp_path / "out").read_text() == lines(30)
 
 
 @pytest.mark.parametrize("written", [-400 * DAY, 3652 * DAY], ids=["long-ago", "in-the-future"])

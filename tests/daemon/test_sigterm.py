@@ -17,7 +17,7 @@ from alloyd.jobs import JobState
 from alloyd_daemon.service.store import Store
 from trial_daemon import TrialDaemon, eventually, lines, trial
 
-STEPS = 20
+STEPS = 8
 Scene = Callable[[Client, Path], JobState]
 
 
@@ -83,7 +83,7 @@ def cancelling(client: Client, folder: Path) -> JobState:
 def waiting_to_be_tried_again(client: Client, folder: Path) -> JobState:
     client.submit(trial(folder / "out", STEPS, pause=0.1, at={3: "die once"}))
     eventually(lambda: client.job("1").state is JobState.RUNNING)
-    other = client.submit(trial(folder / "other", 30, pause=0.1), priority=9)
+    other = client.submit(trial(folder / "other", 20, pause=0.1), priority=9)
     at_work(client, folder, other.id, "other")
     assert client.job("1").state is JobState.QUEUED
     assert client.job("1").attempts == 1
@@ -98,7 +98,7 @@ def waiting_for_room(client: Client, folder: Path) -> JobState:
 
 
 def waiting_for_another(client: Client, folder: Path) -> JobState:
-    first = client.submit(trial(folder / "other", 30, pause=0.1))
+    first = client.submit(trial(folder / "other", 20, pause=0.1))
     client.submit(trial(folder / "out", STEPS), after=[first.id])
     at_work(client, folder, first.id, "other")
     return JobState.DONE
