@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -154,6 +154,7 @@ def test_the_service_outlives_all_that_is_done_to_it(soak: Soak) -> None:
         check_orders(soak, reports, events)
         check_drops(soak, dropped)
         check_listeners(ear, reports, events)
+        ends = list(soak.ends)
         tidy(client)
         left = remains.unfinished(soak.folder / "work", soak.drop, soak.home.root)
         assert not left, left
@@ -161,12 +162,13 @@ def test_the_service_outlives_all_that_is_done_to_it(soak: Soak) -> None:
         assert at_last == at_first, f"{at_last - at_first} more, {at_first - at_last} less"
         client.shutdown()
     eventually(lambda: not remains.processes(soak.mark), seconds=30)
-    assert not list((soak.folder / "tmp").iterdir())
+    # Torch has one folder for the kernels of all its processes.
+    assert {each.name.split("_")[0] for each in (soak.folder / "tmp").iterdir()} <= {"torchinductor"}
     assert not list(Path(os.environ["XDG_RUNTIME_DIR"]).rglob("*.*")), "a socket was left"
     strange = [each for each in remains.shared_memory() - before if not remains.held(each)]
     assert not strange, strange
     if soak.size.slope:
-        check_memory(soak)
+        check_memory(ends[-LAST:])
 
 
 def prepare(soak: Soak) -> None:
@@ -341,9 +343,8 @@ def tidy(client: Client) -> None:
         client.cancel(job.id)
 
 
-def check_memory(soak: Soak) -> None:
+def check_memory(last: Sequence[tuple[int, int]]) -> None:
     """One daemon lived through the last jobs, and its memory did not grow by more than 1 KiB with each."""
-    last = soak.ends[-LAST:]
     assert len({pid for pid, _ in last}) == 1, "the daemon died after it was to be left alone"
     memory = [bytes_ / 1024 for _, bytes_ in last]
     grown = remains.slope(memory)
