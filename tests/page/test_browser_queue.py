@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from alloyd.jobs import JobState
 from page.browser import WIDE, appearances, findings, focused, is_marked, picture, see, window
 from page.ui import Ui, serving
 from trial_daemon import TrialDaemon, eventually, trial
@@ -174,6 +175,7 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off(
         client.submit(trial(tmp_path / "refused", 3, at={1: "refuse"}))
         client.wait(client.submit(trial(tmp_path / "well")).id)
         running = client.submit(trial(tmp_path / ("a-long-name-" * 8), 4000, pause=0.05))
+        eventually(lambda: client.job(running.id).state is JobState.RUNNING)
         paused = client.submit(trial(tmp_path / "paused", 3))
         client.pause(paused.id)
         waiting = [client.submit(trial(tmp_path / f"next-{place}"), priority=place) for place in range(3)]
