@@ -15,7 +15,10 @@ from .story import Told, told
 
 
 class Ear(threading.Thread):
-    """What it hears goes into ``heard`` and to those whom it is to ``tell``; what breaks, into ``broken``."""
+    """What it hears goes into ``heard`` and to those whom it is to ``tell``; what breaks, into ``broken``.
+
+    Once ``over`` is set it starts no daemon in the place of one that stops.
+    """
 
     def __init__(self, home: Path, tell: Sequence[Callable[[Event], None]] = ()) -> None:
         super().__init__(daemon=True)
@@ -23,9 +26,10 @@ class Ear(threading.Thread):
         self._tell = tell
         self.heard: list[Told] = []
         self.broken: list[str] = []
+        self.over = False
 
     def run(self) -> None:
-        while True:
+        while not self.over:
             last = self.heard[-1].seq if self.heard else 0
             try:
                 with Client(home=self._home) as client:

@@ -160,6 +160,7 @@ def test_the_service_outlives_all_that_is_done_to_it(soak: Soak) -> None:
         assert not left, left
         at_last = remains.settled_handles(client.status().pid, at_first)
         assert at_last == at_first, f"{at_last - at_first} more, {at_first - at_last} less"
+        ear.over = True
         client.shutdown()
     eventually(lambda: not remains.processes(soak.mark), seconds=30)
     # Torch has one folder for the kernels of all its processes.
