@@ -52,9 +52,7 @@ class Havoc(threading.Thread):
             self._deadly.remove(self._ended)
             self._plan("daemon", "")
         elif state in (JobState.RUNNING, JobState.CANCELLED) and self._chance.random() < CHILDREN:
-            most = MOST.get(event.job.partition("-")[0], MOST_USUALLY)
-            if self._of_job[event.job] < most:
-                self._plan("child", event.job)
+            self._plan("child", event.job)
         elif state.ended and self._chance.random() < WATCHERS:
             self._plan("watcher", "")
 
@@ -79,7 +77,8 @@ class Havoc(threading.Thread):
                     each.kill()
             self.kills["daemon and children" if together else "daemon"] += 1
             return
-        acts = self._acts(job) if what == "child" else {}
+        most = MOST.get(job.partition("-")[0], MOST_USUALLY)
+        acts = self._acts(job) if what == "child" and self._of_job[job] < most else {}
         for each in children:
             if what == "watcher" and "alloyd_daemon.watch" in each.cmdline():
                 each.kill()
