@@ -289,6 +289,8 @@ def collect(soak: Soak, client: Client, ear: Ear) -> list[dict[str, Any]]:
     ear.hears(last)
     for caller in soak.callers:
         assert caller.wait(90) == 0
+        assert caller.stdout is not None
+        caller.stdout.close()
     return [json.loads((soak.folder / f"caller-{n}.json").read_text()) for n in range(CLIENTS)]
 
 
