@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -9,6 +11,7 @@ import yaml
 
 Plain = Mapping[str, Any]
 
+_BEYOND_ASCII: Final = re.compile(r"[^ -~\n]")
 _LEVELS: Final = ("models", "slices", "sources", "modules")
 
 _TASK_VECTORS: Final = frozenset({"weight", "density", "normalize", "rescale", "lambda", "int8_mask"})
@@ -50,6 +53,15 @@ def write(recipe: Plain, *, head: Sequence[str] = ()) -> str:
     return comments + yaml.safe_dump(
         dict(recipe), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
     )
+
+
+def as_json(value: object) -> str:
+    """``value`` as JSON that is YAML too: what is beyond ASCII is escaped as YAML does it.
+
+    JSON's own escapes make two halves of a character beyond the first 65,536, which YAML does not put together again.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return _BEYOND_ASCII.sub(lambda found: f"\\U{ord(found[0]):08x}", text)
 
 
 def to_mergekit(recipe: Plain, *, out_dtype: str) -> dict[str, Any]:

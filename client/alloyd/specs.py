@@ -208,9 +208,9 @@ def recipe_fields(
         The file cannot be read, or cannot be a recipe.
     """
     if isinstance(recipe, Mapping):
-        import json
+        from .recipe_writer import as_json
 
-        return {"recipe": json.dumps(recipe, indent=1), "base_dir": _here(far)}
+        return {"recipe": as_json(recipe), "base_dir": _here(far)}
     if isinstance(recipe, str) and "\n" in recipe:
         return {"recipe": recipe, "base_dir": _here(far)}
     path = Path(recipe).absolute()

@@ -32,6 +32,7 @@ from alloyd.errors import (
 from alloyd.jobs import JobState, VerifySpec
 from alloyd.paths import Home, lock_holder
 from alloyd.specs import merge_spec, recipe_fields
+from alloyd.strict_yaml import documents
 from alloyd.verdicts import check_version
 from trial_daemon import TrialDaemon, eventually, lines, trial
 
@@ -73,6 +74,8 @@ def test_recipes_are_taken_as_file_text_or_mapping(tmp_path: Path) -> None:
     )  # fmt: skip
     assert recipe_fields("a: 1\n")["recipe"] == "a: 1\n"
     assert json.loads(recipe_fields({"merge_method": "linear"})["recipe"]) == {"merge_method": "linear"}
+    named = {"merge_method": "linear", "models": [{"model": "/模型/\N{LLAMA}\u2028\x85\\ud83d"}]}
+    assert documents(recipe_fields(named)["recipe"], name="recipe")[0].value == named
     with pytest.raises(UsageError, match="cannot be read"):
         recipe_fields(tmp_path / "absent.yaml")
     (tmp_path / "latin").write_bytes(b"\xff\xfe\x00")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
-from typing import Final
 
+from alloyd.recipe_writer import as_json
 from alloyd.strict_yaml import Plain, documents
 from alloyd.watch_rules import PLACEHOLDER
-
-_BEYOND: Final = re.compile(r"[^ -~\n]")
 
 
 def fill(template: str, name: str, models: Mapping[str, str]) -> str:
@@ -18,13 +14,7 @@ def fill(template: str, name: str, models: Mapping[str, str]) -> str:
 
     Raises RecipeError for a template that is no YAML.
     """
-    return "\n---\n".join(_dumped(_filled(each.value, models)) for each in documents(template, name=name))
-
-
-def _dumped(value: object) -> str:
-    """JSON, but what is beyond ASCII as YAML escapes it: JSON would make two halves of some characters."""
-    text = json.dumps(value, indent=1, ensure_ascii=False)
-    return _BEYOND.sub(lambda found: f"\\U{ord(found[0]):08x}", text)
+    return "\n---\n".join(as_json(_filled(each.value, models)) for each in documents(template, name=name))
 
 
 def _filled(value: Plain, models: Mapping[str, str]) -> object:
