@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from trial_daemon import TrialDaemon, eventually
 
-from .test_service import QUICK, drop
+from .test_service import drop
 
 LINEAR = "merge_method: linear\nmodels:\n- {{model: {}, parameters: {{weight: 1}}}}\n"
 SEARCH = """\
@@ -18,14 +15,6 @@ recipe: {{merge_method: linear, models: [{{model: a, parameters: {{weight: {{low
 tasks: {{search: ["{}"], validation: [other.jsonl]}}
 budget: {{candidates: 2}}
 """
-
-
-@pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrialDaemon]:
-    monkeypatch.setattr(TrialDaemon, "child", QUICK)
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    with TrialDaemon(tmp_path / "home") as running:
-        yield running
 
 
 def test_what_a_dropped_file_may_not_name(daemon: TrialDaemon, tmp_path: Path) -> None:

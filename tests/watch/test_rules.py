@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,29 +13,13 @@ import pytest
 
 from alloyd.errors import AlloydError
 from alloyd.jobs import JobState
+from alloyd_daemon.service.child_process import CHILD
 from checkpoint_factory import Model, read_checkpoint, write_family
 from trial_daemon import TrialDaemon, eventually
 from watch.trial_models import rule, soup_rule, write_model
 
-REAL = (sys.executable, "-P", "-m", "alloyd_daemon.child")
-QUICK = (
-    sys.executable,
-    "-c",
-    "from trial_recipes import DOOR; from alloyd_daemon.child import main; main(DOOR)",
-)
 
-
-@pytest.fixture
-def daemon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[TrialDaemon]:
-    monkeypatch.setattr(TrialDaemon, "child", getattr(request, "param", QUICK))
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    with TrialDaemon(tmp_path / "home") as running:
-        yield running
-
-
-@pytest.mark.parametrize("daemon", [REAL], indirect=True)
+@pytest.mark.parametrize("daemon", [CHILD], indirect=True)
 def test_a_new_fine_tune_is_merged_by_the_rule(daemon: TrialDaemon, tmp_path: Path) -> None:
     folder, apart = tmp_path / "drop", tmp_path / "apart"
     folder.mkdir()

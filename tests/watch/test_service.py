@@ -6,9 +6,7 @@ import json
 import os
 import random
 import signal
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -17,27 +15,9 @@ import pytest
 import trial_daemon
 from alloyd.errors import StoreError
 from alloyd.jobs import JobState
+from alloyd_daemon.service.child_process import CHILD
 from checkpoint_factory import Model, write_family
 from trial_daemon import TrialDaemon, eventually
-
-REAL = (sys.executable, "-P", "-m", "alloyd_daemon.child")
-# Jobs that make their output and note down that they did.
-QUICK = (
-    sys.executable,
-    "-c",
-    "from trial_recipes import DOOR; from alloyd_daemon.child import main; main(DOOR)",
-)
-
-
-@pytest.fixture
-def daemon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[TrialDaemon]:
-    monkeypatch.setattr(TrialDaemon, "child", getattr(request, "param", QUICK))
-    here = str(Path(__file__).parent)
-    monkeypatch.syspath_prepend(here)
-    with TrialDaemon(tmp_path / "home") as running:
-        yield running
 
 
 def recipe(number: int = 0) -> str:
@@ -55,7 +35,7 @@ def put_away(folder: Path, where: str) -> set[str]:
     return {each.name for each in (folder / where).rglob("*.yaml")}
 
 
-@pytest.mark.parametrize("daemon", [REAL], indirect=True)
+@pytest.mark.parametrize("daemon", [CHILD], indirect=True)
 def test_a_dropped_recipe_becomes_a_model(daemon: TrialDaemon, tmp_path: Path) -> None:
     folder = tmp_path / "drop"
     folder.mkdir()

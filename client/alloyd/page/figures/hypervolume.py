@@ -36,7 +36,7 @@ def hypervolume(results: Result) -> Figure | None:
     }
     said = (
         f"The front grew {counted(len(steps), 'time')} in {counted(last, 'trial')}, last with trial "
-        f"{steps[-1]['trial']}; it beats a hypervolume of {number(values[-1])}."
+        f"{steps[-1]['trial']}; it dominates a hypervolume of {number(values[-1])}."
     )
     table = Table(
         ("trial", "hypervolume", "trials until then", "items until then"),
