@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/search_pareto.py --work WORK [--seeds 5] [--items 15000]
 
-Both are `alloy search`'s own job with the goal `pareto`, have the same budget, and differ in the optimiser alone. The
-front of each is then put to locked papers, and the hypervolume that it dominates there is compared: the axes are the
-shares of wrong answers and the bits per byte in units of the base's, the reference point is (1, 1, 1). The front's best
-by each objective is held against the winner of a search for that objective alone, on the same locked papers.
+Both are `alloy search`'s own job with the goal `pareto`, have the same budget, and differ in the optimiser alone: once
+from the baselines, and once given the winners of searches for each objective alone (`previous:`), the same ones to
+both. The front of each is then put to locked papers, and the hypervolume that it dominates there is compared: the axes
+are the shares of wrong answers and the bits per byte in units of the base's, the reference point is (1, 1, 1). The
+front's best by each objective is held against the winner for that objective alone, on the same locked papers.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ OBJECTIVES = (
     {"task": 3, "metric": "bits_per_byte"},
 )
 REFERENCE = (1.0, 1.0, 1.0)
+STARTS = ("from the baselines", "given")
+SPLITS = ("search", "validation")
 ALONE = 4000
 """Items of a search for one objective alone: of L1 and of bits per byte one parent is nearly the best."""
 
@@ -79,6 +82,7 @@ def gap(ground: Ground, ours: PlainRecipe, theirs: PlainRecipe, asked: Paper) ->
 def main() -> None:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", type=int, nargs="+", help="these seeds")
     parser.set_defaults(items=15_000)
     options = arguments(parser)
     models, base = wide_pair(options.work)
@@ -94,81 +98,116 @@ def main() -> None:
     text = ground.rows([ground.alone("base")], locked[2])[0]
     bits = float(text[0].sum() / text[1].sum() / np.log(2))
     print(f"bits per byte of the base: {bits:.3f}")
-    figures: list[dict[str, Any]] = []
-    wins = 0
-    holds = {"search": 0, "validation": 0}
-    for seed in range(options.seeds):
-        told: dict[str, Any] = {"seed": seed}
-        best: dict[str, dict[str, PlainRecipe]] = {}
+    figures = [
+        one_seed(ground, options, seed, asked, locked, bits) for seed in options.only or range(options.seeds)
+    ]
+    for start in STARTS:
+        wins = sum(
+            each[start]["nsga2"]["hypervolume"] > each[start]["random"]["hypervolume"] for each in figures
+        )
+        print(f"\n{start}: NSGA-II dominates more than random search in {wins} of {len(figures)} seeds")
+        for split in SPLITS:
+            held = [one["high"] >= 0 for each in figures for one in each[start]["ends"][split].values()]
+            print(
+                f"    the front holds the winner for one objective (its best on {split}: no clear loss) in"
+                f" {sum(held)} of {len(held)} cases"
+            )
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def one_seed(
+    ground: Ground,
+    options: argparse.Namespace,
+    seed: int,
+    asked: tuple[list[Paper], list[Paper]],
+    locked: list[Paper],
+    bits: float,
+) -> dict[str, Any]:
+    """All searches of one seed on the locked papers: printed, and as plain data."""
+    alone = []
+    for number, name in enumerate(NAMES):
+        one = search(
+            ground,
+            f"alone{number + 1}",
+            ([asked[0][number]], [asked[1][number]]),
+            options,
+            seed=seed,
+            items=options.items // 3 if number == 0 else ALONE,
+            objectives=[{**OBJECTIVES[number], "task": 1}],
+        )
+        alone.append(one.recipe)
+        print(f"seed {seed}, for {name} alone: {one.candidates} candidates, {one.items} items", flush=True)
+    told: dict[str, Any] = {"seed": seed}
+    for start in STARTS:
+        told[start] = {}
+        given = (
+            [f"pareto-alone{number + 1}-{seed}" for number in range(len(NAMES))] if start == "given" else []
+        )
         for optimiser in ("nsga2", "random"):
             one = search(
                 ground,
-                optimiser,
+                optimiser + ("-given" if given else ""),
                 asked,
                 options,
                 seed=seed,
                 optimiser=optimiser,
                 goal="pareto",
                 objectives=list(OBJECTIVES),
+                **({"previous": given} if given else {}),
             )
             answered = [each for each in one.trials if each.state == "scored"]
             chosen = [answered[place] for place in front([each.losses or () for each in answered])]
             recipes = [each.recipe for each in chosen]
-            losses = points(ground, recipes, locked, bits)
-            told[optimiser] = {
-                "hypervolume": hypervolume([tuple(row) for row in losses], REFERENCE),
+            told[start][optimiser] = {
+                "hypervolume": hypervolume(
+                    [tuple(row) for row in points(ground, recipes, locked, bits)], REFERENCE
+                ),
                 "front": len(chosen),
                 "candidates": one.candidates,
                 "items": one.items,
                 "seconds": one.seconds,
             }
-            if optimiser == "nsga2":
-                for split, ours in (
-                    ("search", np.array([each.losses for each in chosen])),
-                    ("validation", points(ground, recipes, asked[1], bits)),
-                ):
-                    best[split] = {
-                        name: recipes[int(ours[:, number].argmin())] for number, name in enumerate(NAMES)
-                    }
             print(
-                f"seed {seed}, {optimiser:6}: hypervolume {told[optimiser]['hypervolume']:.4f} on the locked papers,"
-                f" front of {len(chosen)}, {one.candidates} candidates, {one.items} items, {one.seconds:.0f} s",
+                f"seed {seed}, {start}, {optimiser:6}: hypervolume {told[start][optimiser]['hypervolume']:.4f} on the"
+                f" locked papers, front of {len(chosen)}, {one.candidates} candidates, {one.items} items,"
+                f" {one.seconds:.0f} s",
                 flush=True,
             )
-        wins += told["nsga2"]["hypervolume"] > told["random"]["hypervolume"]
-        told["winners"] = {}
-        for number, name in enumerate(NAMES):
-            alone = search(
-                ground,
-                f"alone{number + 1}",
-                ([asked[0][number]], [asked[1][number]]),
-                options,
-                seed=seed,
-                items=options.items // 3 if number == 0 else ALONE,
-                objectives=[{**OBJECTIVES[number], "task": 1}],
-            )
-            told["winners"][name] = {}
-            unit, scale = ("", 1.0) if number == 2 else (" points", 100.0)
-            for split in holds:
-                value, low, high = gap(ground, best[split][name], alone.recipe, locked[number])
-                held = high >= 0
-                holds[split] += held
-                told["winners"][name][split] = {"difference": value, "low": low, "high": high}
-                print(
-                    f"    {name}: the front's best on {split} is better than the winner of a search for it alone by"
-                    f" {scale * value:+.3f}{unit} ({scale * low:+.3f} to {scale * high:+.3f})"
-                    f"{'' if held else '   <-- worse'}",
-                    flush=True,
-                )
-        figures.append(told)
-    print(f"\nNSGA-II dominates more than random search in {wins} of {options.seeds} seeds")
-    for split, count in holds.items():
-        print(
-            f"the front holds the winner for one objective (its best on {split}: no clear loss) in {count} of"
-            f" {3 * options.seeds} cases"
+            if optimiser == "nsga2":
+                losses = {
+                    "search": np.array([each.losses for each in chosen]),
+                    "validation": points(ground, recipes, asked[1], bits),
+                }
+                told[start]["ends"] = {
+                    split: ends(ground, recipes, losses[split], alone, locked, split) for split in SPLITS
+                }
+    return told
+
+
+def ends(
+    ground: Ground,
+    recipes: list[PlainRecipe],
+    losses: Array,
+    alone: list[PlainRecipe],
+    locked: list[Paper],
+    split: str,
+) -> dict[str, Any]:
+    """The best of a front by each objective's ``losses`` on a split, against the winner for that objective alone."""
+    told = {}
+    for number, name in enumerate(NAMES):
+        value, low, high = gap(
+            ground, recipes[int(losses[:, number].argmin())], alone[number], locked[number]
         )
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        told[name] = {"difference": value, "low": low, "high": high}
+        unit, scale = ("", 1.0) if number == 2 else (" points", 100.0)
+        print(
+            f"    {name}: the front's best on {split} is better than the winner of a search for it alone by"
+            f" {scale * value:+.3f}{unit} ({scale * low:+.3f} to {scale * high:+.3f})"
+            f"{'' if high >= 0 else '   <-- worse'}",
+            flush=True,
+        )
+    return told
 
 
 if __name__ == "__main__":

@@ -278,6 +278,13 @@ def test_the_optimiser_of_a_front_learns_from_baselines_that_are_points(tmp_path
     # There are more of them than a population, one is where the search begins: no first population is asked for.
     turns = ["model, hypervolume", "model, objective 1", "model, hypervolume", "model, objective 2"]
     assert [each.how for each in own] == [*turns, turns[0]]
+    assert [each.batch for each in own] == [
+        1,
+        1,
+        1,
+        1,
+        2,
+    ]  # what the model is asked for from one fit, not a population
     assert still(trials) == still(again)
 
 

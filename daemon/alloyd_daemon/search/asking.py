@@ -60,8 +60,7 @@ class Asking:
         if not told:
             return
         self._told += told
-        if self._kind.replay == "steps":
-            self._optimiser.tell(told)
+        self._optimiser.tell(told)
 
 
 def _told(trials: Sequence[Trial]) -> Iterator[Told]:
