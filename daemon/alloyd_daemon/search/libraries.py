@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
 from alloyd.errors import UsageError
 
@@ -37,7 +40,13 @@ def global_luck_kept() -> Iterator[None]:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Inside, BLAS has one thread: sums do not depend on the number of cores, and scoring keeps the others."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _thread_pools(len(sys.modules)).limit(limits=1, user_api="blas"):
         yield
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> Any:
+    """Those of all loaded libraries; to look for them takes long, and only an import can have loaded another."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
