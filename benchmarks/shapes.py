@@ -17,6 +17,7 @@ import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from statistics import NormalDist
 
@@ -196,6 +197,7 @@ def _blocks(name: str, count: int, seed: int, tune: int) -> Iterator[NDArray[np.
         yield bits
 
 
+@cache
 def _normal_bits() -> NDArray[np.uint16]:
     """65,536 quantiles of a normal distribution as bf16 bits: a random 16-bit number picks one."""
     normal = NormalDist(0, DEVIATION)
@@ -203,6 +205,7 @@ def _normal_bits() -> NDArray[np.uint16]:
     return (quantiles.view(np.uint32) >> 16).astype(np.uint16)
 
 
+@cache
 def _steps() -> NDArray[np.uint16]:
     """65,536 quantiles of a rounded normal of deviation 1.5: how many bf16 steps a fine-tune moves a weight."""
     normal = NormalDist(0, 1.5)
