@@ -71,8 +71,9 @@ gguf: dev
 demo: install
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash configs/demo/run
 
+# PYTEST_FLAGS='tests/search -x' runs some of them.
 test: dev gguf
-	$(PY) -m pytest
+	$(PY) -m pytest $(PYTEST_FLAGS)
 
 soak: dev gguf
 	$(PY) -m pytest -m soak --timeout 7200 --hypothesis-profile soak
