@@ -469,12 +469,33 @@ def read_spec(fields: dict[str, Any]) -> Spec:
     if kind is None:
         hint = did_you_mean(str(fields.get("kind")), SPECS)
         raise UsageError(f"unknown kind of job '{fields.get('kind')}'", hint=hint)
+    for key, value in fields.items():
+        if not _is_sendable(value):
+            raise UsageError(
+                f"the {fields['kind']} job is wrong: {key} is, or holds, a number beyond {LARGEST_NUMBER}",
+                hint="Write a smaller one.",
+                key=key,
+            )
     try:
         return msgspec.convert(fields, type=kind)
     except msgspec.ValidationError as wrong:
         raise UsageError(
             f"the {fields['kind']} job is wrong: {wrong}", hint=_hint(str(wrong), kind)
         ) from None
+
+
+def _is_sendable(value: Any) -> bool:
+    """Whether every number in it is such as the whole way to a job's process can carry."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += each.values()
+        elif isinstance(each, list | tuple):
+            left += each
+        elif isinstance(each, int) and abs(each) > LARGEST_NUMBER:
+            return False
+    return True
 
 
 def _hint(message: str, kind: type[Any]) -> str:

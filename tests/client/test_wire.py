@@ -181,6 +181,9 @@ def test_specs_are_read_strictly() -> None:
         wire.read_spec({"kind": "merge", "out": "/o", "base_dir": "/"})
     with pytest.raises(UsageError, match=r"Expected `int \| null`, got `str`"):
         wire.read_spec({**spec_fields(spec), "memory": "4"})
+    for key, value in (("threads", 10**30), ("form", {"options": [-(10**30)]})):
+        with pytest.raises(UsageError, match=f"{key} is, or holds, a number beyond"):
+            wire.read_spec({**spec_fields(spec), key: value})
 
 
 def test_content_frames_are_plain_json() -> None:

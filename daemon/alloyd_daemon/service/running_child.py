@@ -44,8 +44,12 @@ class Child:
 
     def tell(self, message: Begin | Halt) -> None:
         """Send an order; one that is dead already does not hear it."""
+        self.send(frame(message))
+
+    def send(self, order: bytes) -> None:
+        """The same with an order that is bytes already."""
         with contextlib.suppress(BrokenPipeError):
-            write_all(self.orders, frame(message))
+            write_all(self.orders, order)
 
     def kill(self) -> None:
         """End it, and whatever it has left running in its group, at once."""

@@ -27,7 +27,7 @@ from .child_process import CHILD, spawn
 from .deaths import Death, cause
 from .log_file import bound
 from .machine import Machine
-from .pipe import Answer, Begin, Failed, Halt, Halted
+from .pipe import Answer, Begin, Failed, Halt, Halted, frame
 from .refusals import cancelled, cannot_follow, not_now
 from .resources import Sampler
 from .running_child import Child, take_pipes
@@ -241,7 +241,7 @@ class Worker:
         for job in [each for each in self._store.to_discard() if each.id not in busy][: max(0, room)]:
             try:
                 self._start(job, "discard")
-            except OSError as wrong:
+            except (OSError, OverflowError) as wrong:
                 self._store.note(job.id, "warning", f"what it staged could not be removed: {wrong}")
                 self._store.discarded(job.id)
 
@@ -258,7 +258,7 @@ class Worker:
             self._store.move(name, JobState.RUNNING)
             try:
                 self._start(self._store.job(name), "run")
-            except OSError as wrong:
+            except (OSError, OverflowError) as wrong:
                 error = ChildDied(f"no process could be started for {name}: {wrong}", job=name)
                 self._store.move(name, JobState.FAILED, error=error)
 
@@ -275,16 +275,18 @@ class Worker:
         return False
 
     def _start(self, job: Job, act: Literal["run", "discard"]) -> None:
+        settings = msgspec.to_builtins(self._settings)
+        root, file = str(self._home.root), str(self._home.log(job.id))
+        # Made before there is a process: a spec that no pipe can carry is its own job's trouble.
+        order = frame(Begin(act, job.kind, job.spec, root, job.id, settings, file))
         process = self._spare or spawn(self._command)
         self._spare = None
         orders, reports = take_pipes(process)
         memory = self._admission.memory_of(job.spec.get("memory"))
         child = Child(job, act, process, orders, reports, time.time(), memory, self._machine.memory_kills())
         self._children.append(child)
-        settings = msgspec.to_builtins(self._settings)
-        root, file = str(self._home.root), str(self._home.log(job.id))
         log.info("%s %s", job.id, act, extra={"job": job.id, "child": process.pid})
-        child.tell(Begin(act, job.kind, job.spec, root, job.id, settings, file))
+        child.send(order)
 
     def _bound_logs(self, now: float) -> None:
         """Cut the logs of children that print for ever; a second of printing is the most that a disk must hold."""
