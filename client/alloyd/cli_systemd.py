@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
+from . import systemd
 from .cli_service import stop_daemon
 from .connecting import client_of
 from .console import Console
-from .errors import ServiceError, UsageError
+from .errors import UsageError
 from .paths import find_home, lock_holder
 from .service_unit import MARK, NAME, unit_file, unit_text
 
@@ -36,18 +35,23 @@ def _install(options: argparse.Namespace, console: Console) -> int:
     config = os.environ.get("ALLOYD_CONFIG", "")
     text = unit_text(home, config=os.path.abspath(config) if config else "")
     _refuse_foreign(file, force=options.force)
+    changed = file.exists() and file.read_text(encoding="utf-8", errors="replace") != text
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, file)
     console.show(str(file))
     started = False
-    if _manager():
-        _systemctl("daemon-reload")
+    if systemd.answers():
+        systemd.systemctl("daemon-reload")
+        runs = systemd.ask("is-active") == "active"
         # One that a command started holds the home; its jobs go on under the service.
-        if _ask("is-active") != "active" and lock_holder(home) is not None:
+        if not runs and lock_holder(home) is not None:
             stop_daemon(home, now=False)
-        _systemctl("enable", "--now", NAME)
+        systemd.forget_failures()
+        systemd.systemctl("enable", "--now", NAME)
+        if runs and changed:
+            systemd.systemctl("restart", NAME)
         started = True
         console.say("alloyd runs as a service, and starts when you log in")
         console.say("to let it run while you are logged out: loginctl enable-linger")
@@ -62,11 +66,11 @@ def _remove(options: argparse.Namespace, console: Console) -> int:
     there = file.exists()
     if there:
         _refuse_foreign(file, force=options.force)
-        if _manager():
-            _systemctl("disable", "--now", NAME)
+        if systemd.answers():
+            systemd.systemctl("disable", "--now", NAME)
         file.unlink()
-        if _manager():
-            _systemctl("daemon-reload")
+        if systemd.answers():
+            systemd.systemctl("daemon-reload")
     console.say(f"{file} is removed; its jobs are kept" if there else "no service is installed")
     console.result({"unit": str(file), "removed": there})
     return 0
@@ -76,11 +80,11 @@ def _status(options: argparse.Namespace, console: Console) -> int:
     file = unit_file()
     told = {
         "unit": str(file) if file.exists() else None,
-        "active": _ask("is-active") if _manager() else None,
-        "enabled": _ask("is-enabled") if _manager() else None,
+        "active": systemd.ask("is-active") if systemd.answers() else None,
+        "enabled": systemd.ask("is-enabled") if systemd.answers() else None,
     }
     console.show(f"unit     {told['unit'] or 'not installed'}")
-    if _manager():
+    if systemd.answers():
         console.show(f"active   {told['active']}\nstarts   {told['enabled']}")
     else:
         console.show("systemd  does not answer for this user")
@@ -95,25 +99,3 @@ def _refuse_foreign(file: Path, *, force: bool) -> None:
             hint="Look at it; --force replaces or removes it.",
             path=str(file),
         )
-
-
-def _manager() -> bool:
-    """Whether a systemd of this user answers."""
-    return shutil.which("systemctl") is not None and _run("show", "--property=Version").returncode == 0
-
-
-def _ask(question: str) -> str:
-    return _run(question, NAME).stdout.strip() or "unknown"
-
-
-def _systemctl(*words: str) -> None:
-    done = _run(*words)
-    if done.returncode:
-        raise ServiceError(
-            f"'systemctl --user {' '.join(words)}' failed: {done.stderr.strip()}",
-            hint=f"'systemctl --user status {NAME}' and 'journalctl --user -u alloyd' tell more.",
-        )
-
-
-def _run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["systemctl", "--user", *words], capture_output=True, text=True, check=False)

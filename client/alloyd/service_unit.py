@@ -36,6 +36,7 @@ StartLimitBurst=5
 [Service]
 Type=notify
 ExecStart={" ".join(map(_quoted, words))}
+SyslogIdentifier=alloyd
 ExecReload=kill -HUP $MAINPID
 WatchdogSec=60
 Restart=on-failure
@@ -57,6 +58,19 @@ SystemCallArchitectures=native
 [Install]
 WantedBy=default.target
 """
+
+
+def unit_is_for(home: Home, file: Path) -> bool:
+    """Whether ``file`` is a unit that alloy wrote for the daemon of ``home``."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return text.startswith(MARK) and f" {_home_words(home)} " in text.replace("\n", " ")
+
+
+def _home_words(home: Home) -> str:
+    return f"{_quoted('--home')} {_quoted(str(home.root))}"
 
 
 def _quoted(word: str) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from . import systemd
 from .errors import AlloydError, DaemonUnreachable, HomeBusy, ServiceError
 from .paths import Home, lock_holder, runtime_folder
 from .wire import Connection
@@ -109,6 +110,8 @@ def start(home: Home) -> Connection:
     home.create()
     with _start_lock(home):
         found = find(home)
+        if found is None and systemd.start(home):
+            found = find(home)
         if found is not None:
             return found
         with open(home.stray, "ab") as log:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import fcntl
 import logging
 import os
@@ -143,6 +144,8 @@ def _serve(
     child: Sequence[str],
     spare: subprocess.Popen[bytes] | None,
 ) -> None:
+    # A watchdog ends a daemon that hangs by SIGABRT: stderr then tells where.
+    faulthandler.enable(2)
     log_file = log_file_of(home, loaded.settings.daemon)
     wakeup = _hear_signals()
     notifier = Notifier()

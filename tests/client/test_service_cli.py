@@ -51,6 +51,7 @@ def test_installing_and_removing_the_service(
         "enabled": "enabled",
     }
     assert main(["service", "install", "--home", str(home)]) == 0, "again is no mistake"
+    assert "restart" not in calls.read_text()
     assert main(["service", "remove"]) == 0
     assert not unit.exists()
     assert "--user disable --now alloyd.service" in calls.read_text()
@@ -63,6 +64,19 @@ def test_a_daemon_that_a_command_started_makes_room_for_the_service(calls: Path,
         assert main(["service", "install", "--home", str(daemon.home.root)]) == 0
         assert daemon.process is not None
         assert daemon.process.wait(10) == 0
+
+
+def test_a_command_has_systemd_start_the_daemon_of_an_installed_unit(calls: Path, tmp_path: Path) -> None:
+    asked = "--user start alloyd.service"
+    home, other = ["--home", str(tmp_path / "home")], ["--home", str(tmp_path / "home 2")]
+    assert main(["service", "install", *home]) == 0
+    try:
+        assert main(["ps", *other]) == 0
+        assert asked not in calls.read_text(), "the unit is for another home"
+        assert main(["ps", *home]) == 0, "where systemd starts none, the command does"
+        assert calls.read_text().splitlines()[-2:] == ["--user reset-failed alloyd.service", asked]
+    finally:
+        assert main(["stop", *home]) == main(["stop", *other]) == 0
 
 
 def test_a_unit_of_somebody_else_is_left_alone(
