@@ -49,7 +49,8 @@ class Architecture:
     ``post`` are endings of the names of tensors outside the layers, where the usual rule (embeddings
     before, all else after) is wrong. ``prefix`` begins each name in the canonical spelling that filters
     see; some checkpoints leave it out. ``buffers`` are endings of tensors that are derived from the config:
-    they are copied, never computed with. ``modules`` lists the parts of an architecture with several; empty
+    they are copied, never computed with. ``input_first`` are endings of weights that are stored as [in, out], the other
+    way round than those of a linear layer. ``modules`` lists the parts of an architecture with several; empty
     means one. ``fold`` says how a path's scales are folded into weights; ``None``: they cannot be.
     """
 
@@ -64,6 +65,7 @@ class Architecture:
     post: tuple[str, ...] = ()
     prefix: str = ""
     buffers: tuple[str, ...] = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
+    input_first: tuple[str, ...] = ()
     modules: tuple[ModuleTable, ...] = ()
     fold: Fold | None = None
 

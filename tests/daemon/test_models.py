@@ -198,8 +198,8 @@ def test_another_revisions_half_download_does_no_harm(tmp_path: Path, cache: Cac
     assert find("org/model", tmp_path, home=cache.home).name == COMMIT
 
 
-def test_lora_sources_are_refused_clearly(tmp_path: Path) -> None:
+def test_an_adapter_is_refused_where_one_folder_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "here" / "a").mkdir(parents=True)
-    with pytest.raises(PlanError, match="LoRA sources are not supported yet") as caught:
+    with pytest.raises(PlanError, match="'a\\+adapter' is a model with an adapter") as caught:
         find("a+adapter", tmp_path)
     assert "Merge the adapter" in caught.value.hint

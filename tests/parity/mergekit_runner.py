@@ -1,10 +1,10 @@
 """Run many recipes through the real mergekit's own command, in one process of mergekit's interpreter.
 
-Usage: ``python -P mergekit_runner.py JOBS.json``, a list of ``{"recipe": path, "out": path}``. Prints one
-JSON object a job: ``{"out": path, "error": null or text}``. Two things are added to mergekit from outside.
-torch's sort, argsort and topk are made stable, because which of several equal magnitudes is kept is otherwise
-left to chance. And where a consensus is taken, the elements on which it hangs by a rounding are written to
-``OUT.undecided.safetensors`` (one bool tensor for each output tensor). This file is never imported by the
+Usage: ``python -P mergekit_runner.py JOBS.json``, a list of ``{"recipe": path, "out": path, "options": more of
+mergekit's}``. Prints one JSON object a job: ``{"out": path, "error": null or text}``. Two things are added to
+mergekit from outside. torch's sort, argsort and topk are made stable, because which of several equal magnitudes is
+kept is otherwise left to chance. And where a consensus is taken, the elements on which it hangs by a rounding are
+written to ``OUT.undecided.safetensors`` (one bool tensor for each output tensor). This file is never imported by the
 project.
 """
 
@@ -73,7 +73,7 @@ def main(jobs_file: str) -> None:
         undecided.clear()
         error = None
         try:
-            mergekit_yaml.main([job["recipe"], job["out"], "--quiet"], standalone_mode=False)
+            mergekit_yaml.main([job["recipe"], job["out"], "--quiet", *job["options"]], standalone_mode=False)
         except Exception as problem:
             error = f"{type(problem).__name__}: {problem}"
         save_file(undecided, job["out"] + ".undecided.safetensors")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,13 +19,18 @@ def interpreter() -> Path | None:
     return found if found.exists() else None
 
 
-def run(python: Path, recipes: Mapping[Path, str], workspace: Path) -> dict[Path, str | None]:
-    """Merge each recipe into its output folder; return what mergekit said of each, ``None`` for success."""
+def run(
+    python: Path, recipes: Mapping[Path, str], workspace: Path, *, options: Sequence[str] = ()
+) -> dict[Path, str | None]:
+    """Merge each recipe into its output folder; return what mergekit said of each, ``None`` for success.
+
+    ``options`` are more of mergekit's.
+    """
     jobs = []
     for place, (out, text) in enumerate(recipes.items()):
         file = workspace / f"recipe-{place}.yaml"
         file.write_text(text, encoding="utf-8")
-        jobs.append({"recipe": str(file), "out": str(out)})
+        jobs.append({"recipe": str(file), "out": str(out), "options": list(options)})
     batch = workspace / "jobs.json"
     batch.write_text(json.dumps(jobs), encoding="utf-8")
     environment = {

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 from ..architecture import Architecture, Fold, register
 
-register(
-    Architecture(
-        names=("GPT2LMHeadModel", "GPTBigCodeForCausalLM"),
-        tied={"lm_head.weight": "transformer.wte.weight"},
-        vocabulary={"transformer.wte.weight": 0, "lm_head.weight": 0},
-        layer_count_keys=("n_layer", "num_hidden_layers"),
-        prefix="transformer.",
-        buffers=(".attn.bias", ".attn.masked_bias"),
-        fold=Fold(
-            adds=("attn.c_proj", "mlp.c_proj"),
-            norms=("ln_1.weight", "ln_2.weight"),
-            final="transformer.ln_f.weight",
-        ),
-    )
+GPT2: Final = Architecture(
+    names=("GPT2LMHeadModel",),
+    tied={"lm_head.weight": "transformer.wte.weight"},
+    vocabulary={"transformer.wte.weight": 0, "lm_head.weight": 0},
+    layer_count_keys=("n_layer", "num_hidden_layers"),
+    prefix="transformer.",
+    buffers=(".attn.bias", ".attn.masked_bias"),
+    input_first=(".c_attn.weight", ".q_attn.weight", ".c_proj.weight", ".c_fc.weight"),
+    fold=Fold(
+        adds=("attn.c_proj", "mlp.c_proj"),
+        norms=("ln_1.weight", "ln_2.weight"),
+        final="transformer.ln_f.weight",
+    ),
 )
+register(GPT2)
+register(replace(GPT2, names=("GPTBigCodeForCausalLM",), input_first=()))
 
 register(
     Architecture(

@@ -25,11 +25,12 @@ _PERMISSIVE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """One model that went in: its name as the recipe has it (no path is resolved), its licence if known."""
+    """One model or adapter that went in: its name as the recipe has it (no path is resolved), its licence if known."""
 
     name: str
     revision: str | None = None
     licence: str | None = None
+    adapter: bool = False
 
 
 def licence_of(folder: Path) -> str | None:
@@ -113,7 +114,10 @@ def render_card(
     ]
     how = ", ".join(f"`{name}`" for name in dict.fromkeys(methods)) or "no method"
     onto = f", with {_link(base)} as base" if base else ""
-    lines += [f"A merge of {len(parents)} models by {how}{onto}, made with alloyd.", ""]
+    adapters = sum(each.adapter for each in parents)
+    models = f"{len(parents) - adapters} models" if len(parents) - adapters != 1 else "one model"
+    with_them = f" and {adapters} adapters" if adapters > 1 else " and one adapter" if adapters else ""
+    lines += [f"A merge of {models}{with_them} by {how}{onto}, made with alloyd.", ""]
     facts = [*([f"{parameters:,} parameters"] if parameters else []), *([f"`{dtype}`"] if dtype else [])]
     facts += [f"stored as {form}"] if form else []
     if facts:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from alloyd.errors import AlloydError, HeaderError, SourceError, SourceNotFound, raise_all
+from alloyd_kernels.dtypes import TILE
 
 from .fingerprint import FilePrint, file_print
 from .header import MAX_HEADER, Header, header_length, parse
@@ -26,8 +27,45 @@ _DAMAGED: Final = "The file is damaged; download the model again."
 
 
 @dataclass(frozen=True, slots=True)
+class LowRank:
+    """What an adapter makes of a stored tensor ``weight``: weight + ``scale`` * (b @ a), in float32.
+
+    ``a`` is stored as [rank, columns] and ``b`` as [rows, rank] of that product; ``transposed`` says that the weight
+    lies the other way round, so that the product's transpose is added.
+    """
+
+    weight: Tensor
+    a: Tensor
+    b: Tensor
+    scale: float
+    transposed: bool
+
+    @property
+    def factor_bytes(self) -> int:
+        """Private bytes of both factors as they are computed with, and as they were read."""
+        decoded = 4 * self.rank * (self.rows + -(-self.columns // TILE) * TILE)
+        return decoded + self.a.nbytes + self.b.nbytes
+
+    @property
+    def rank(self) -> int:
+        return self.a.shape[0]
+
+    @property
+    def rows(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def columns(self) -> int:
+        return self.weight.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor: number of its file, absolute offset in it, bytes."""
+    """One tensor: number of its file, absolute offset in it, bytes.
+
+    A tensor with a ``low_rank`` is not stored: it is of F32, and a reader computes what is asked of it. ``like`` is the
+    element type that a result takes after it, where that is not its own.
+    """
 
     name: str
     dtype: str
@@ -35,6 +73,19 @@ class Tensor:
     file: int
     offset: int
     nbytes: int
+    low_rank: LowRank | None = None
+    like: str | None = None
+
+    @property
+    def stored(self) -> tuple[Tensor, ...]:
+        """The tensors on disk that it is read from."""
+        one = self.low_rank
+        return (self,) if one is None else (one.weight, one.a, one.b)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes on disk that it is read from."""
+        return sum(each.nbytes for each in self.stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +94,8 @@ class Checkpoint:
 
     ``tensors`` are in stored order: files by name, offsets within a file. ``config`` is the parsed
     config.json of the folder, if there is one. ``metadata`` joins the files' metadata. ``prints`` is for
-    ``fingerprint``.
+    ``fingerprint``. ``adapter`` is the folder of the adapter that the tensors are read with; its files are among
+    ``files``.
     """
 
     path: Path
@@ -52,6 +104,7 @@ class Checkpoint:
     config: Mapping[str, Any] | None
     metadata: Mapping[str, str]
     prints: tuple[FilePrint, ...]
+    adapter: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -60,8 +113,8 @@ class Checkpoint:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
-        return sum(each.nbytes for each in self.tensors.values())
+        """Bytes of all tensors, on disk."""
+        return sum(each.stored_bytes for each in self.tensors.values())
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -183,7 +236,7 @@ def _choose_in(folder: Path) -> tuple[tuple[str, ...], Mapping[str, str] | None]
     if names == ("adapter_model.safetensors",):
         raise SourceError(
             f"{folder} holds a LoRA adapter, not a model",
-            hint="Merge the adapter into its base model first.",
+            hint="Name it with its model: MODEL+ADAPTER.",
             path=str(folder),
         )
     if not names:

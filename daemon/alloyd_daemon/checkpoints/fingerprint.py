@@ -82,7 +82,7 @@ def check_unchanged(checkpoint: Checkpoint, known: Fingerprint) -> None:
             path=str(checkpoint.path),
         )
     for path, before in zip(checkpoint.files, known.files, strict=True):
-        now = _look(path)
+        now = look(path)
         changes: Mapping[str, bool] = {
             "its size": now.size != before.size,
             "its modification time": now.mtime_ns != before.mtime_ns,
@@ -98,7 +98,8 @@ def check_unchanged(checkpoint: Checkpoint, known: Fingerprint) -> None:
             )
 
 
-def _look(path: Path) -> FilePrint:
+def look(path: Path) -> FilePrint:
+    """The print of a file as it is now. Raises SourceChanged where it cannot be read."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as wrong:

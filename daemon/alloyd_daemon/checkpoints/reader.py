@@ -19,8 +19,9 @@ from typing import Final, Literal
 
 from alloyd.errors import SourceChanged, SourceError, UsageError
 
-from .checkpoint import Checkpoint, Tensor
+from .checkpoint import Checkpoint, LowRank, Tensor
 from .libc import MADV_DONTNEED, MADV_POPULATE_READ, address_of, advise
+from .low_rank import Factors
 from .mounts import is_network, read_ahead
 from .page_cache import PAGE, cached_granules, uncached_parts
 
@@ -70,6 +71,10 @@ class Reader(ABC):
         ValueError
             The range is not inside the tensor, or ``into`` is too small.
         """
+
+    def copies(self, tensor: Tensor) -> bool:
+        """Whether views of ``tensor`` are written to the caller's buffer."""
+        return self.door == "pread"
 
     def prefetch(self, tensor: Tensor, start: int, stop: int) -> None:
         """Ask the kernel to read bytes [start, stop) of ``tensor`` into the page cache soon.
@@ -228,9 +233,85 @@ class PreadReader(Reader):
         return target
 
 
+class AdaptedReader(Reader):
+    """The tensors of a checkpoint with an adapter: W + scale * (B @ A) wherever the adapter has something to add.
+
+    ``inner`` reads what is stored. The factors of a tensor are decoded at its first view, and given back with the whole
+    of it.
+    """
+
+    def __init__(self, inner: Reader) -> None:
+        super().__init__(inner.checkpoint)
+        self.inner = inner
+        self.door = inner.door
+        self._factors: dict[str, Factors] = {}
+        self._decoding = threading.Lock()
+
+    def copies(self, tensor: Tensor) -> bool:
+        return tensor.low_rank is not None or self.inner.copies(tensor)
+
+    def view(self, tensor: Tensor, start: int, stop: int, into: memoryview | None = None) -> memoryview:
+        """As of every reader; of what the adapter changes, ``start`` and ``stop`` are whole float32."""
+        low_rank = tensor.low_rank
+        if low_rank is None:
+            return self.inner.view(tensor, start, stop, into)
+        _check_range(tensor, start, stop)
+        size = stop - start
+        if into is None:
+            into = memoryview(bytearray(size))
+        elif into.nbytes < size:
+            raise ValueError(f"a buffer of {into.nbytes} bytes is too small for {size}")
+        target = into.cast("B")[:size]
+        if size:
+            begin, end = _of_weight(tensor, low_rank, start, stop)
+            weight = self.inner.view(low_rank.weight, begin, end)
+            self._factors_of(tensor.name, low_rank).add(weight, start // 4, target)
+        return target
+
+    def prefetch(self, tensor: Tensor, start: int, stop: int) -> None:
+        low_rank = tensor.low_rank
+        if low_rank is None:
+            self.inner.prefetch(tensor, start, stop)
+        else:
+            self.inner.prefetch(low_rank.weight, *_of_weight(tensor, low_rank, start, stop))
+
+    def release(self, tensor: Tensor, start: int, stop: int, *, drop: bool = True) -> None:
+        low_rank = tensor.low_rank
+        if low_rank is None:
+            self.inner.release(tensor, start, stop, drop=drop)
+            return
+        self.inner.release(low_rank.weight, *_of_weight(tensor, low_rank, start, stop), drop=drop)
+        if (start, stop) == (0, tensor.nbytes):
+            with self._decoding:
+                self._factors.pop(tensor.name, None)
+            for each in (low_rank.a, low_rank.b):
+                self.inner.release(each, 0, each.nbytes, drop=drop)
+
+    def close(self) -> None:
+        with self._decoding:
+            self._factors.clear()
+        self.inner.close()
+
+    def _factors_of(self, name: str, low_rank: LowRank) -> Factors:
+        with self._decoding:
+            found = self._factors.get(name)
+            if found is None:
+                a, b = (self.inner.view(each, 0, each.nbytes) for each in (low_rank.a, low_rank.b))
+                found = self._factors[name] = Factors(low_rank, a, b)
+            return found
+
+
+def _of_weight(tensor: Tensor, low_rank: LowRank, start: int, stop: int) -> tuple[int, int]:
+    """The bytes of the stored weight that bytes [start, stop) of what is made of it come from."""
+    if not tensor.nbytes:
+        return 0, 0
+    whole, part = tensor.nbytes, low_rank.weight.nbytes
+    return start * part // whole, stop * part // whole
+
+
 def open_reader(checkpoint: Checkpoint, door: Literal["auto", "mmap", "pread"] = "auto") -> Reader:
     """A reader of ``checkpoint``; ``auto`` takes ``pread`` when any file lies on a network mount or FUSE,
-    else ``mmap``.
+    else ``mmap``. Of a checkpoint with an adapter it gives what the adapter makes of it.
 
     Raises
     ------
@@ -240,11 +321,10 @@ def open_reader(checkpoint: Checkpoint, door: Literal["auto", "mmap", "pread"] =
     if door == "auto":
         folders = {os.path.dirname(os.path.realpath(each)) for each in checkpoint.files}
         door = "pread" if any(is_network(Path(each)) for each in folders) else "mmap"
-    if door == "mmap":
-        return MappedReader(checkpoint)
-    if door == "pread":
-        return PreadReader(checkpoint)
-    raise UsageError(f"unknown reader '{door}'", hint="Known: auto, mmap, pread.")
+    if door not in ("mmap", "pread"):
+        raise UsageError(f"unknown reader '{door}'", hint="Known: auto, mmap, pread.")
+    reader = MappedReader(checkpoint) if door == "mmap" else PreadReader(checkpoint)
+    return reader if checkpoint.adapter is None else AdaptedReader(reader)
 
 
 def _check_range(tensor: Tensor, start: int, stop: int) -> None:

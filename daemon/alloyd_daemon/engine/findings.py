@@ -75,12 +75,18 @@ def open_findings(home: Path, limit: int) -> FindingCache:
     return FindingCache(home / "cache" / "findings", limit)
 
 
-def tensor_mark(file_mark: bytes | None, tensor: Tensor) -> bytes | None:
-    """What a tensor's content is known by: the mark of its file (``checkpoints.fingerprint``) and what it is in it."""
-    if file_mark is None:
-        return None
-    place = f"{tensor.name}\0{tensor.dtype}\0{tensor.shape}"
-    return blake3(file_mark + place.encode("utf-8", "surrogatepass")).digest()
+def tensor_mark(file_marks: Sequence[bytes | None], tensor: Tensor) -> bytes | None:
+    """What a tensor's content is known by: the marks of its files (``checkpoints.fingerprint``), what it is in
+    them, and what an adapter does with it."""
+    low_rank = tensor.low_rank
+    digest = blake3() if low_rank is None else blake3(f"{low_rank.scale!r} {low_rank.transposed}\0".encode())
+    for each in tensor.stored:
+        mark = file_marks[each.file]
+        if mark is None:
+            return None
+        place = f"{each.name}\0{each.dtype}\0{each.shape}"
+        digest.update(mark + place.encode("utf-8", "surrogatepass"))
+    return digest.digest()
 
 
 def answered(

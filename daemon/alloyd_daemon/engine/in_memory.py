@@ -172,6 +172,9 @@ class _Kept(Reader):
     def view(self, tensor: Tensor, start: int, stop: int, into: memoryview | None = None) -> memoryview:
         return self.inner.view(tensor, start, stop, into)
 
+    def copies(self, tensor: Tensor) -> bool:
+        return self.inner.copies(tensor)
+
     def prefetch(self, tensor: Tensor, start: int, stop: int) -> None:
         self.inner.prefetch(tensor, start, stop)
 

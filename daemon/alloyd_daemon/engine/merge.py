@@ -91,7 +91,7 @@ def merge(
             sink,
             plan.budget.threads,
             findings=findings,
-            marks=[tensor_mark(files[model][each.file], each) for model, each in tensor.sources]
+            marks=[tensor_mark(files[model], each) for model, each in tensor.sources]
             if findings is not None
             else (),
             digests=digests,

@@ -59,8 +59,8 @@ class TensorPlan:
 
     @property
     def read_once(self) -> int:
-        """Bytes of one sweep over all sources."""
-        return sum(tensor.nbytes for _, tensor in self.sources)
+        """Bytes of one sweep over all sources, on disk."""
+        return sum(tensor.stored_bytes for _, tensor in self.sources)
 
     @property
     def pieces(self) -> int:
@@ -78,24 +78,27 @@ class TensorPlan:
         return 0 if self.verbatim else self.method.rows(self.operands)
 
     def worker_bytes(self, *, buffered: bool) -> int:
-        """Private bytes one worker needs for this tensor: output block, scratch, what storing takes, and source blocks
-        when buffered."""
+        """Private bytes one worker needs for this tensor: output block, scratch, what storing takes, source blocks that
+        are computed, and the others when buffered."""
         block = min(self.block, self.elements)
-        read = (
-            sum(block * (tensor.nbytes // self.elements) for _, tensor in self.sources)
-            if self.elements
-            else 0
-        )
-        own = block * self.width + Scratch.nbytes(len(self.sources), self.rows) + self.encoding
-        return own + (read if buffered else 0)
+        read = 0
+        for _, tensor in self.sources if self.elements else ():
+            computed = tensor.low_rank is not None
+            read += block * ITEMSIZE["F32"] if computed else 0
+            read += block * (tensor.stored[0].nbytes // self.elements) if buffered else 0
+        return block * self.width + Scratch.nbytes(len(self.sources), self.rows) + self.encoding + read
 
     def state_bytes(self, workers: int) -> int:
-        """Private bytes of this tensor's measurements, and of what storing holds, while it is in flight."""
+        """Private bytes of this tensor's measurements, of what storing holds, and of adapters' factors, while it is in
+        flight."""
+        held = self.held + sum(
+            tensor.low_rank.factor_bytes for _, tensor in self.sources if tensor.low_rank is not None
+        )
         if self.verbatim or self.passes == 1:
-            return self.held
+            return held
         n = len(self.sources)
         leaves = -(-self.elements // LEAF)
-        return self.held + self.method.state_bytes(n, leaves, workers)
+        return held + self.method.state_bytes(n, leaves, workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,9 @@ def _plan_tensor(
             hint="Convert the sources to one floating type, or leave the tensor to one model with passthrough.",
             tensor=assignment.name,
         )
-    dtype = dtypes[0] if verbatim else wanted or promote(dtypes)
+    dtype = (
+        dtypes[0] if verbatim else wanted or promote([tensor.like or tensor.dtype for _, tensor in sources])
+    )
     operands = Operands(
         name=assignment.name,
         shape=shape,

@@ -18,6 +18,7 @@ from alloyd import recipe as recipes
 from alloyd.errors import AlloydError, RecipeError, UsageError, raise_all
 from alloyd.jobs import MergeSpec, PlanSpec
 
+from ..adapters.opening import open_model
 from ..architecture import named_in, table_for
 from ..checkpoints.checkpoint import Checkpoint, Tensor, open_checkpoint
 from ..checkpoints.config import recut
@@ -29,7 +30,6 @@ from ..output_format import OUTPUT_FORMATS, OutputFormat, TensorSpec
 from ..output_format import Model as LaidOut
 from ..recipes.assign import assign
 from ..recipes.by_layer import by_layer
-from ..recipes.models import resolve
 from ..recipes.outline import Model, Outline
 from ..recipes.vocabulary import vocabulary_digest
 from ..settings import MOST_THREADS, Settings
@@ -99,7 +99,12 @@ class Prepared:
             "shards": len(plan.layout.shards),
             "format": str(self.form),
             "models": [
-                {"name": model.name, "path": str(model.path), "bytes": checkpoint.nbytes}
+                {
+                    "name": model.name,
+                    "path": str(model.path),
+                    "adapter": str(model.adapter) if model.adapter is not None else None,
+                    "bytes": checkpoint.nbytes,
+                }
                 for model, checkpoint in zip(plan.outline.models, self.checkpoints, strict=True)
             ],
             "by_layer": self.by_layer(),
@@ -164,13 +169,8 @@ def _prepare_one(
     checkpoints: list[Checkpoint] = []
     for ref in recipe.referenced_models():
         try:
-            checkpoint = pending.get(ref.path)
-            if checkpoint is None:
-                path = resolve(
-                    ref, base_dir=Path(spec.base_dir), roots=settings.model_roots(), hf_home=settings.hub()
-                )
-                checkpoint = open_checkpoint(path)
-            models.append(Model(str(ref), checkpoint.path))
+            checkpoint = open_model(ref, base_dir=Path(spec.base_dir), settings=settings, made=pending)
+            models.append(Model(str(ref), checkpoint.path, checkpoint.adapter))
             checkpoints.append(checkpoint)
         except AlloydError as problem:
             problems.append(problem)
@@ -284,8 +284,8 @@ _NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float6
 def again(prepared: Prepared, spec: MergeSpec, settings: Settings) -> Prepared:
     """The same document planned anew, now that what it uses was published."""
     named: dict[str, Checkpoint] = {}
-    for model, checkpoint in zip(prepared.plan.outline.models, prepared.checkpoints, strict=True):
+    for ref, checkpoint in zip(prepared.recipe.referenced_models(), prepared.checkpoints, strict=True):
         if not checkpoint.prints:
-            named[model.name] = open_checkpoint(checkpoint.path)
+            named[ref.path] = open_checkpoint(checkpoint.path)
     fresh = _prepare_one(spec, prepared.recipe, prepared.form, prepared.out, named, prepared.home, settings)
     return replace(fresh, memory=prepared.memory)

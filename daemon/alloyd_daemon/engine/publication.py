@@ -22,17 +22,19 @@ def side_files(one: Prepared, merged: Merged, sink: StagedSink) -> tuple[dict[st
     if config:
         configure = one.format.configure
         files["config.json"] = config if configure is None else configure(config, plan.layout)
-    parents = [
-        Parent(ref.path, ref.revision, licence_of(checkpoint.folder))
-        for ref, checkpoint in zip(recipe.referenced_models(), one.checkpoints, strict=True)
-    ]
+    parents: dict[tuple[str, str | None], Parent] = {}
+    for ref, checkpoint in zip(recipe.referenced_models(), one.checkpoints, strict=True):
+        for named, folder in ((ref, checkpoint.folder), (ref.lora, checkpoint.adapter)):
+            if named is not None and folder is not None:
+                parent = Parent(named.path, named.revision, licence_of(folder), adapter=named is ref.lora)
+                parents.setdefault((parent.name, parent.revision), parent)
     dtypes = sorted({each.dtype for each in plan.tensors})
     files[RECIPE] = one.text.encode("utf-8")
     files[CARD] = render_card(
         title=recipe.name or "",
         recipe=one.text,
         methods=(recipe.merge_method,),
-        parents=parents,
+        parents=tuple(parents.values()),
         base=recipe.base_model.path if recipe.base_model is not None else None,
         dtype=", ".join(dtypes) or None,
         parameters=plan.parameters,
@@ -55,4 +57,4 @@ def side_files(one: Prepared, merged: Merged, sink: StagedSink) -> tuple[dict[st
         form=one.form,
         shard_size=one.shard_size,
     )
-    return files, licence_warnings(parents)
+    return files, licence_warnings(tuple(parents.values()))

@@ -122,6 +122,10 @@ class TensorRun:
         self._large = any(tensor.nbytes > WINDOW for _, tensor in plan.sources)
         self._reach = WINDOW // 2 // max(1, *self._widths)
         self._cursor = Cursor()
+        # What moves on disk: of a tensor that an adapter changes that is less than what it is computed to.
+        self._moved = [
+            tensor.stored[0].nbytes // plan.elements if plan.elements else 0 for _, tensor in plan.sources
+        ]
         self._counted = 0
 
     @property
@@ -137,7 +141,7 @@ class TensorRun:
     def cost_of(self, first: int) -> int:
         """Bytes that the task at ``first`` moved; called under the schedule's lock."""
         count = min(self.plan.block, self.plan.elements - first)
-        moved = sum(width * count for width in self._widths) + (count * self.plan.width if self._blend else 0)
+        moved = sum(width * count for width in self._moved) + (count * self.plan.width if self._blend else 0)
         self._counted += moved
         return moved
 
@@ -278,7 +282,7 @@ class TensorRun:
             model, tensor = self.plan.sources[position]
             width = self._widths[position]
             reader = self._readers[model]
-            into = None if reader.door == "mmap" else worker.into(position, count * width)
+            into = worker.into(position, count * width) if reader.copies(tensor) else None
             views[position] = reader.view(tensor, first * width, (first + count) * width, into)
         return views
 

@@ -73,7 +73,7 @@ def find_layout(names: Iterable[str], architecture: Architecture, config: Mappin
     that the numbered parts of a small ``Sequential`` (``mlp.0.weight``) do not count as layers. Layers
     beyond the number that config.json declares (heads for multi-token prediction) lie outside the stack.
     """
-    stored = _canonical_names(names, architecture.prefix)
+    stored = canonical_names(names, architecture.prefix)
     dropped = architecture.prefix if any(key != value for key, value in stored.items()) else ""
     stacks = _find_stacks(stored)
     members: dict[str, list[str]] = {}
@@ -88,7 +88,7 @@ def find_layout(names: Iterable[str], architecture: Architecture, config: Mappin
     return Layout({key: modules[key] for key in ordered}, stored, dropped)
 
 
-def _canonical_names(names: Iterable[str], prefix: str) -> dict[str, str]:
+def canonical_names(names: Iterable[str], prefix: str) -> dict[str, str]:
     """Canonical name -> stored name. The prefix is added where the file left it out, but not to an output head."""
     listed = list(names)
     if not prefix or any(name.startswith(prefix) for name in listed):

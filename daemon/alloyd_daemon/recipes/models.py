@@ -18,7 +18,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
 
 
 def resolve(ref: ModelRef, *, base_dir: Path, roots: Sequence[Path], hf_home: Path | None) -> Path:
-    """The folder (or single file) that holds the model ``ref``; nothing is opened but the cache's own files.
+    """The folder (or single file) that holds the model or adapter ``ref``; nothing is opened but the cache's own files.
 
     Tried in this order: the path itself, relative to ``base_dir`` (a recipe's or a user's folder);
     ``root/org/name`` and ``root/name`` of each of ``roots``; the cache in ``hf_home``. A revision exists
@@ -27,14 +27,14 @@ def resolve(ref: ModelRef, *, base_dir: Path, roots: Sequence[Path], hf_home: Pa
     Raises
     ------
     PlanError
-        The reference has a LoRA adapter.
+        The reference has an adapter, which lies in another place.
     SourceNotFound
         It is in none of these places (all are listed), or a cached snapshot is not complete.
     """
     if ref.lora is not None:
         raise PlanError(
-            f"{ref}: LoRA sources are not supported yet",
-            hint="Merge the adapter into its base model first, and name the result.",
+            f"'{ref}' is a model with an adapter, and here only a model can stand",
+            hint="Merge the adapter into its model first, and name the result.",
             model=str(ref),
         )
     local = expanded(ref.path)

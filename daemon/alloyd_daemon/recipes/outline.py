@@ -11,10 +11,11 @@ from ..merge_method import Scalar
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model of a recipe: the name as written, and the folder it resolved to."""
+    """One model of a recipe: the name as written, and the folders that it and its adapter resolved to."""
 
     name: str
     path: Path
+    adapter: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
