@@ -48,7 +48,7 @@ def test_the_recipe_schema_needs_no_socket() -> None:
 
 def test_the_server_never_meets_the_arithmetic() -> None:
     code = "import alloyd_daemon.main; from alloyd_daemon.service import server, store, worker"
-    assert not _loaded(code) & (ARITHMETIC | {"alloyd_kernels", "rich"})
+    assert not _loaded(code) & (ARITHMETIC | {"alloyd_kernels", "rich", "asyncio", "ssl"})
 
 
 def test_a_merge_needs_no_torch_and_no_numba_before_it_compiles() -> None:

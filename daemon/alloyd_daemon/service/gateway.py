@@ -22,7 +22,6 @@ from typing import Any, Final, NoReturn
 import msgspec
 import zmq
 import zmq.auth.thread
-from msgspec import Struct
 
 from alloyd import wire
 from alloyd.authorised_keys import AuthorisedKeys
@@ -30,8 +29,8 @@ from alloyd.errors import AlloydError, RateLimited, ServiceError
 from alloyd.key_files import Pair, server_pair
 from alloyd.paths import Home
 
-from ..settings import DaemonSettings
 from .access import RefusalLog
+from .gateway_orders import Orders, Said
 from .limits import TokenBuckets
 from .log_file import begin
 
@@ -52,28 +51,6 @@ LOOK: Final = 0.5
 """Seconds between two looks at the list of keys."""
 
 log = logging.getLogger("alloyd")
-
-
-class Orders(Struct, frozen=True):
-    """To this process, one line of JSON on stdin: where to listen, whom to serve, how much to take."""
-
-    home: str
-    daemon: DaemonSettings
-    listen: str
-    events: str
-    local_requests: str
-    local_events: str
-    rate: float
-    connections: int
-    memory: int
-
-
-class Said(Struct, frozen=True):
-    """From this process, one line of JSON on stdout: where it listens, or why not."""
-
-    requests: str = ""
-    events: str = ""
-    error: dict[str, Any] | None = None
 
 
 class Zap(zmq.auth.thread.ThreadAuthenticator):

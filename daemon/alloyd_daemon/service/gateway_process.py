@@ -18,7 +18,7 @@ from alloyd.paths import Home
 from alloyd.units import parse_size
 
 from ..settings import Settings
-from .gateway import Orders, Said
+from .gateway_orders import Orders, Said
 
 COMMAND = (sys.executable, "-P", "-m", "alloyd_daemon.service.gateway")
 READY = 20.0
