@@ -40,7 +40,9 @@ def read_results(home: str, job: Job) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise JobError(
-            f"{job.id} has no results yet", hint="They are written when its baselines are scored.", job=job.id
+            f"{job.id} has no results yet",
+            hint="They are written as soon as it scores its first candidate.",
+            job=job.id,
         ) from None
     except (OSError, ValueError) as wrong:
         raise JobError(

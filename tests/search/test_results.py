@@ -112,11 +112,14 @@ def test_search_and_validation_are_held_against_each_other(found: dict[str, Any]
 
 
 def test_results_until_now_are_those_of_the_end_less_what_is_slow(history: History, tmp_path: Path) -> None:
-    so_far(history, searched(), folder=tmp_path)
+    so_far(history, searched(), folder=tmp_path, home=tmp_path, settings=Settings())
     found = json.loads((tmp_path / "results.json").read_bytes())
     assert found["winner"] is None
     assert len(found["trials"]) == len(TRIALS)
     assert found["importance"] == []
+    assert (found["leader"]["trial"], found["leader"]["losses"]) == (5, [-0.9])
+    assert found["leader"]["by_layer"]["columns"]
+    assert [each["trial"] for each in found["lineage"]["ancestors"]][-1] == 5
     assert (
         render_search.result_lines(found)[0]
         == "no candidate has a validation score yet; on the search split:"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,24 @@ def test_the_best_of_an_earlier_search_is_scored_with_the_baselines(tmp_path: Pa
     assert best["name"] == "best of search-1"
     assert best["losses"] is not None
     assert first["winner"]["recipe"]["merge_method"] == "task_arithmetic"
+
+
+def test_a_search_that_is_stopped_or_fails_leaves_the_results_until_then(
+    tmp_path: Path, rest: str, toy: Toy
+) -> None:
+    file = tmp_path / "home" / "searches" / "search-1" / "results.json"
+    running = run(spec(MERGE + rest), context(tmp_path))
+    assert isinstance(running, Generator)
+    while "trial 12" not in toy.asked:
+        next(running)
+    running.close()
+    found = json.loads(file.read_bytes())
+    assert found["spent"]["states"]["asked"] > 0
+    assert found["leader"]["by_layer"]["columns"]
+    toy.breaks = lambda name: True
+    with pytest.raises(JobError, match="failed one after the other"):
+        search(MERGE + rest + "most_failed: 2\n", tmp_path)
+    assert json.loads(file.read_bytes())["spent"]["states"]["failed"] == 2
 
 
 def test_a_record_of_something_else_is_not_gone_on_with(tmp_path: Path, rest: str) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from alloyd.errors import JobError, UsageError
+from alloyd.errors import AlloydError, JobError, UsageError
 from alloyd.jobs import Finished, Note, Planned, Report, SearchSpec
 
 from ..engine.findings import open_findings
@@ -29,7 +30,7 @@ from ..search.run import search
 from ..settings import MOST_THREADS
 from ..warm import Warm
 
-TELL_EVERY: Final = 60.0
+TELL_EVERY: Final = 10.0
 """Seconds between results that are written while a search runs."""
 
 
@@ -59,7 +60,7 @@ def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
         with History(folder / RECORD) as history:
             _begin(history, spec, ready, context)
             searched = ready.searched(context.job_id)
-            due = time.monotonic() + TELL_EVERY
+            due = time.monotonic()
             running = search(ready.task, history)
             try:
                 while True:
@@ -68,10 +69,16 @@ def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
                         if not history.enter("note", said.text, {"level": said.level, "text": said.text}):
                             continue
                     elif time.monotonic() >= due:
-                        due = _tell_so_far(history, searched, folder)
+                        due = _tell_so_far(history, searched, folder, context)
                     yield said
             except StopIteration as end:
                 winner: int | None = end.value
+            except (GeneratorExit, AlloydError):
+                running.close()
+                # Whoever looks at a search that was stopped sees all of it.
+                with suppress(AlloydError):
+                    _tell_so_far(history, searched, folder, context)
+                raise
             finally:
                 running.close()
             if (note := _nothing_more(history, ready)) is not None:
@@ -91,10 +98,10 @@ def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
     yield Finished(result)
 
 
-def _tell_so_far(history: History, searched: Searched, folder: Path) -> float:
+def _tell_so_far(history: History, searched: Searched, folder: Path, context: Context) -> float:
     """Write the results as they stand; returns when that is due again: it never takes more than a twentieth."""
     begun = time.monotonic()
-    so_far(history, searched, folder=folder)
+    so_far(history, searched, folder=folder, home=context.home, settings=context.settings)
     now = time.monotonic()
     return now + max(TELL_EVERY, 20 * (now - begun))
 

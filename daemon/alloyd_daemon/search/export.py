@@ -67,6 +67,11 @@ def export(recipe: PlainRecipe, *, head: Sequence[str], home: Path, settings: Se
     return Exported(text, theirs, sources, by_layer, remark=remark)
 
 
+def by_layer_of(recipe: PlainRecipe, home: Path, settings: Settings) -> Mapping[str, Any] | None:
+    """What a recipe comes to in each layer. Raises AlloydError where it cannot be planned."""
+    return _planned(write(recipe), home, settings).prepared.by_layer()
+
+
 def write_files(exported: Exported, folder: Path) -> None:
     """Put the texts into ``folder``; a file of an earlier winner does not stay."""
     replace_file(folder / WINNER, exported.alloyd.encode())

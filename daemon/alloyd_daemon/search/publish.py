@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from alloyd.errors import AlloydError
+
 from ..checkpoints.durable import replace_file
 from ..settings import Settings
-from .export import MERGEKIT, WINNER, export, write_files
+from .export import MERGEKIT, WINNER, by_layer_of, export, write_files
 from .history import History
 from .results import Searched, results
 
 RESULTS: Final = "results.json"
-IN_THE_FILE: Final = ("spec", "trials", "convergence", "lineage", "genes", "kinship", "notes")
+IN_THE_FILE: Final = ("spec", "trials", "convergence", "lineage", "genes", "kinship", "notes", "leader")
 """What readers find in the file alone: it grows with the trials, and a job's result travels in one message."""
 
 
@@ -52,9 +55,13 @@ def publish(
     }
 
 
-def so_far(history: History, searched: Searched, *, folder: Path) -> None:
+def so_far(history: History, searched: Searched, *, folder: Path, home: Path, settings: Settings) -> None:
     """Write ``results.json`` of a search that runs, for whoever looks. Raises OutputError as :func:`publish` does."""
-    _write(folder, {**results(history, searched, winner=None, ended=False), "recipes": None})
+    found = {**results(history, searched, winner=None, ended=False), "recipes": None}
+    if found["leader"] is not None:
+        with suppress(AlloydError):  # its sources may have gone: the search says so
+            found["leader"]["by_layer"] = by_layer_of(found["leader"]["recipe"], home, settings)
+    _write(folder, found)
 
 
 def _write(folder: Path, found: Mapping[str, Any]) -> None:

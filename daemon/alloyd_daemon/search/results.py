@@ -47,7 +47,7 @@ def results(
 ) -> dict[str, Any]:
     """The whole of a search as plain data; docs/search_results.md says what each key is. Nothing is scored for it.
 
-    Of a search that has not ``ended``, what takes long to find is left out.
+    Of a search that has not ``ended``, what takes long to find is left out, and the best so far is its ``leader``.
     """
     trials = history.trials()
     spec = searched.spec
@@ -64,6 +64,7 @@ def results(
         "genes": [[_gene(gene) for gene in genome] for genome in searched.genomes],
         "objectives": _objectives(searched.goal, tasks),
         "winner": None,
+        "leader": None,
         "baselines": judgement.models(baselines),
         "finalists": judgement.models(
             [each for each in trials if each.items.get(VALIDATION) and each.origin == "optimiser"]
@@ -85,19 +86,39 @@ def results(
             "ancestors": [],
         },
     }
+    leader = None if ended else _leader(trials)
+    if leader is not None:
+        found["leader"] = {
+            **_named(leader),
+            "losses": list(leader.losses or ()),
+            "by_layer": None,
+        }
+        found["lineage"]["ancestors"] = [_row(each) for each in ancestors(trials, leader.number)]
     if winner is not None:
         best = next(each for each in trials if each.number == winner)
         found["winner"] = {
-            "trial": best.number,
-            "name": best.name,
-            "origin": best.origin,
-            "genes": None if best.point is None else dict(best.point),
-            "recipe": best.recipe,
+            **_named(best),
             "figures": judgement.figures(winner),
             "against": judgement.against(winner, baselines),
         }
         found["lineage"]["ancestors"] = [_row(each) for each in ancestors(trials, winner)]
     return found
+
+
+def _leader(trials: Sequence[Trial]) -> Trial | None:
+    """The best on the search split, as finalists are ranked."""
+    scored = [each for each in trials if each.state == "scored" and each.losses is not None]
+    return min(scored, key=lambda each: (sum(each.losses or ()), each.number), default=None)
+
+
+def _named(trial: Trial) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "name": trial.name,
+        "origin": trial.origin,
+        "genes": None if trial.point is None else dict(trial.point),
+        "recipe": trial.recipe,
+    }
 
 
 def _objectives(goal: Goal, tasks: Sequence[Task]) -> list[dict[str, Any]]:
