@@ -152,3 +152,18 @@ def test_what_a_hook_says_is_bounded(tmp_path: Path) -> None:
         text = daemon.home.log("daemon").read_text()
         assert "the end" in text
         assert len(text) < 60_000
+
+
+def test_a_hook_without_a_place_for_what_it_says_is_not_run(tmp_path: Path) -> None:
+    environ = settings(tmp_path, script(tmp_path, "echo spoken"), "done")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with TrialDaemon(tmp_path / "home", TMPDIR=str(scratch), **environ) as daemon, daemon.client() as client:
+        client.wait(client.submit(trial(tmp_path / "a", 2)).id)
+        eventually(lambda: len(told(tmp_path)) == 1)
+        scratch.rmdir()
+        client.wait(client.submit(trial(tmp_path / "b", 2)).id)
+        eventually(lambda: 'result="not started"} 1' in client.metrics())
+        scratch.mkdir()
+        client.wait(client.submit(trial(tmp_path / "c", 2)).id)
+        eventually(lambda: len(told(tmp_path)) == 2)

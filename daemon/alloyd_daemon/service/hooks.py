@@ -147,8 +147,12 @@ class Hooks:
             self._count(state, "not started")
             return
         reach("hook")
-        said = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the hook has ended)
         command = [*SUPERVISOR, str(self._settings.time_limit), *self._commands[state]]
+        try:
+            said = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the hook has ended)
+        except OSError as wrong:
+            self._not_started(event, wrong)
+            return
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=self._environment(event),
@@ -156,10 +160,13 @@ class Hooks:
             )  # fmt: skip
         except OSError as wrong:
             said.close()
-            log.error("no hook could be started for %s: %s", event.job, wrong, extra={"job": event.job})
-            self._count(state, "not started")
+            self._not_started(event, wrong)
             return
         self._running.append(_Running(event, process, said, self._clock()))
+
+    def _not_started(self, event: Event, wrong: OSError) -> None:
+        log.error("no hook could be started for %s: %s", event.job, wrong, extra={"job": event.job})
+        self._count(JobState(event.body["state"]), "not started")
 
     def _ended(self, one: _Running) -> None:
         one.said.seek(0)
