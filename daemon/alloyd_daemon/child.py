@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import io
 import os
 import signal
 import sys
@@ -67,16 +68,45 @@ def main(door: Door[JobKind] = JOBS) -> NoReturn:
     begin = _first(orders, frames)
     if begin is None:
         os._exit(0)
-    log = os.open(begin.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    _log_into(begin.log)
     threading.Thread(target=_listen, args=(orders, frames, stop), name="orders", daemon=True).start()
     last = _work(begin, door, stop, reports)
     sys.stdout.flush()
     sys.stderr.flush()
     _send(reports, last)
     os._exit(0)
+
+
+class _Words(io.FileIO):
+    """A log whose disk is full loses words, and costs no work."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _log_into(file: str) -> None:
+    """Have what this process and its libraries say go into ``file``, or nowhere if that cannot be opened."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    try:
+        log = os.open(file, flags, 0o600)
+    except OSError as wrong:
+        print(f"{file} cannot be opened: {wrong.strerror}", file=sys.stderr, flush=True)
+        log = os.open(os.devnull, flags)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            io.BufferedWriter(_Words(descriptor, "w", closefd=False)),
+            encoding="utf-8",
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+        for descriptor in (1, 2)
+    )
 
 
 def _first(orders: int, frames: Frames) -> Begin | None:

@@ -45,6 +45,24 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, hint="'alloyd --help' lists the options.")
 
 
+class _Starter:
+    """Whoever started this daemon and waits for one line: that it is ready, or why it is not."""
+
+    def __init__(self, descriptor: int = -1) -> None:
+        self._descriptor = descriptor
+
+    def tell(self, message: dict[str, object]) -> None:
+        """Say it, if nothing was said yet: the descriptor's number is soon that of another file."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            return
+        try:
+            os.write(descriptor, msgspec.json.encode(message) + b"\n")
+            os.close(descriptor)
+        except OSError as wrong:
+            log.warning("whoever started this daemon has gone: %s", wrong)
+
+
 def main(
     arguments: Sequence[str] | None = None,
     *,
@@ -55,11 +73,11 @@ def main(
 
     ``child`` is the command that runs one job; only tests give another. ``spare`` is such a child that runs already.
     """
-    ready = -1
+    starter = _Starter()
     try:
         parser = _arguments()
         options = parser.parse_args(arguments)
-        ready = options.ready_fd
+        starter = _Starter(options.ready_fd)
         home = find_home(options.home)
         loaded = settings_file.load(config=options.config)
         settings_file.check_endpoint(loaded.settings.daemon.endpoint)
@@ -69,21 +87,21 @@ def main(
         refuse_network(home.root)
         lock = take_lock(home)
         try:
-            _serve(home, loaded, options.once, ready, child, spare)
+            _serve(home, loaded, options.once, starter, child, spare)
         finally:
             os.close(lock)
         return 0
     except AlloydError as error:
-        return _fail(error, ready)
+        return _fail(error, starter)
     except OSError as wrong:
         what = f"{wrong.filename} cannot be used" if wrong.filename else "the home cannot be used"
         hint = "Make room on its disk and check its rights, or choose another home."
-        return _fail(ServiceError(f"{what}: {wrong.strerror or wrong}", hint=hint), ready)
+        return _fail(ServiceError(f"{what}: {wrong.strerror or wrong}", hint=hint), starter)
 
 
-def _fail(error: AlloydError, ready: int) -> int:
+def _fail(error: AlloydError, starter: _Starter) -> int:
     """Say ``error`` to whoever started this daemon and to its log, which may be on a full disk; its exit status."""
-    _tell(ready, {"error": error.to_dict()})
+    starter.tell({"error": error.to_dict()})
     with contextlib.suppress(OSError):
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
@@ -140,7 +158,7 @@ def _serve(
     home: Home,
     loaded: settings_file.Loaded,
     once: bool,
-    ready: int,
+    starter: _Starter,
     child: Sequence[str],
     spare: subprocess.Popen[bytes] | None,
 ) -> None:
@@ -192,7 +210,7 @@ def _serve(
                     "changed": changed,
                 },
             )
-            _tell(ready, {"ready": msgspec.to_builtins(connection)})
+            starter.tell({"ready": msgspec.to_builtins(connection)})
             notifier.ready()
             server.sweep()
             server.serve()
@@ -233,17 +251,6 @@ def _hear_signals() -> int:
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)
     return reading
-
-
-def _tell(ready: int, message: dict[str, object]) -> None:
-    """One line for whoever started this daemon: that it is ready, or why it is not."""
-    if ready < 0:
-        return
-    try:
-        os.write(ready, msgspec.json.encode(message) + b"\n")
-        os.close(ready)
-    except OSError as wrong:
-        log.warning("whoever started this daemon has gone: %s", wrong)
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -201,6 +201,6 @@ def test_what_clients_ask_at_this_moment_is_done_once_or_refused(daemon: TrialDa
         for number, job in answered.items():
             assert client.submit(trial(tmp_path / f"out-{number}", 1), key=f"{number}").id == job
         assert len(client.jobs()) == len(kept)
-        first = next(iter(answered.values()))
+        first = client.jobs([JobState.QUEUED])[0].id  # the newest: it waits longest
         client.move(first, "top")
         client.wait(first, timeout=30)

@@ -136,9 +136,12 @@ class Housekeeping:
         now = self._clock()
         if now >= self._look:
             self._look = now + LOOK_EVERY
-            if self._rows.count_day(now - self._counted):
-                self._counted = now
-                self._wanted = now if self._wanted is None else self._wanted
+            try:
+                if self._rows.count_day(now - self._counted):
+                    self._counted = now
+                    self._wanted = now if self._wanted is None else self._wanted
+            except StoreError as wrong:  # the day is counted at the next look
+                log.error("%s", wrong.message)
         if self._wanted is not None and not self._tasks and (self._quiet() or now - self._wanted > DAY):
             self._wanted = None
             self._begin(self.retain())

@@ -32,10 +32,13 @@ log = logging.getLogger("alloyd")
 
 
 def read_samples(file: Path) -> list[Sample]:
-    """The samples in ``file``, in order of time; lines that are none (such as a torn last one) are passed over."""
+    """The samples in ``file``, in order of time; lines that are none (such as a torn last one) are passed over.
+
+    A file that cannot be read has none.
+    """
     try:
         lines = file.read_bytes().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return []
     samples: list[Sample] = []
     for line in lines:

@@ -25,6 +25,8 @@ class Child:
 
     ``begun`` is in Unix seconds, ``memory`` the private memory it may come to need, ``memory_kills`` how often the
     kernel had killed for want of memory when it began. ``furthest`` is the most progress that it has reported.
+    One that is ``dead`` has been waited for; what became of its job is still to be written down, and ``deaths``, if not
+    0, how often in a row that job's process died.
     """
 
     job: Job
@@ -41,6 +43,8 @@ class Child:
     said: Finished | Failed | Halted | None = None
     furthest: int = -1
     deadline: float | None = None
+    dead: bool = False
+    deaths: int = 0
 
     def tell(self, message: Begin | Halt) -> None:
         """Send an order; one that is dead already does not hear it."""
@@ -48,13 +52,22 @@ class Child:
 
     def send(self, order: bytes) -> None:
         """The same with an order that is bytes already."""
-        with contextlib.suppress(BrokenPipeError):
-            write_all(self.orders, order)
+        if not self.dead:
+            with contextlib.suppress(BrokenPipeError):
+                write_all(self.orders, order)
 
     def kill(self) -> None:
         """End it, and whatever it has left running in its group, at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        if not self.dead:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def lay_out(self) -> None:
+        """It is over: end what it has left running in its group, wait for it, and let go of it."""
+        self.kill()
+        self.process.wait()
+        os.close(self.orders)
+        self.dead = True
 
 
 def take_pipes(process: subprocess.Popen[bytes]) -> tuple[int, int]:
@@ -62,8 +75,10 @@ def take_pipes(process: subprocess.Popen[bytes]) -> tuple[int, int]:
     them behind its back."""
     assert process.stdin is not None
     assert process.stdout is not None
-    orders, reports = os.dup(process.stdin.fileno()), os.dup(process.stdout.fileno())
+    # One after the other: where a process could be started, one more descriptor is to be had.
+    orders = os.dup(process.stdin.fileno())
     process.stdin.close()
+    reports = os.dup(process.stdout.fileno())
     process.stdout.close()
     with contextlib.suppress(OSError):
         fcntl.fcntl(orders, fcntl.F_SETPIPE_SZ, PIPE_SIZE)

@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from alloyd.errors import AlloydError, ChildDied, OutOfMemory, SourceChanged
+from alloyd.errors import AlloydError, ChildDied, OutOfMemory, SourceChanged, StoreError
 from alloyd.jobs import KEPT, Event, Finished, Job, JobState, Note, Pace, Planned, Progress
 from alloyd.paths import Home
 from alloyd.units import parse_size
@@ -37,8 +37,14 @@ from .store_rows import Lack
 MOST_DEATHS = 4
 """One more than a search gives one of its candidates, so that the candidate fails and not the search."""
 LOG_CHECK = 1.0
+TRY_AGAIN = 1.0
+"""Seconds until what this machine refused, a process or a write to the store, is tried again."""
 
 log = logging.getLogger("alloyd")
+
+
+class _NoProcess(Exception):
+    """The machine has no process to give at this moment."""
 
 
 class Worker:
@@ -70,6 +76,8 @@ class Worker:
         self._ticks: dict[str, Event] = {}
         self._discards: dict[str, int] = {}  # how often a process died that was to remove what a job staged
         self._spare: subprocess.Popen[bytes] | None = None
+        self._trouble = ""  # what this machine refuses at this moment, so that no job begins
+        self._try_at = 0.0
         self.stopping = False
         self.resources = Sampler(home, clock=clock)
         self._logs_due = 0.0
@@ -81,7 +89,7 @@ class Worker:
     @property
     def busy(self) -> bool:
         """Whether any child lives."""
-        return bool(self._children)
+        return any(not child.dead for child in self._children)
 
     def pipes(self) -> Iterator[int]:
         """The descriptors that have news for :meth:`hear`."""
@@ -100,8 +108,9 @@ class Worker:
 
     def waits_for(self, job: Job) -> str:
         """Why a job is where it is: for a queued one, what it waits for."""
-        waits = self._admission.reason(job.id) if job.state is JobState.QUEUED else ""
-        return waits or job.reason
+        if job.state is not JobState.QUEUED:
+            return job.reason
+        return self._trouble or self._admission.reason(job.id) or job.reason
 
     def step(self) -> float:
         """Bury the dead, cut off who was asked to stop too long ago, start what can start.
@@ -109,21 +118,23 @@ class Worker:
         Returns the seconds until it should be called again, if nothing else happens.
         """
         now = self._clock()
-        for child in [each for each in self._children if each.reports < 0]:
+        for child in [each for each in self._children if each.reports < 0 and not each.dead]:
             # Seen dead but not yet waited for, so that its process group is still its own.
             if os.waitid(os.P_PID, child.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                self._bury(child)
+                self._lay_out(child)
         for child in self._children:
             if child.deadline is not None and now >= child.deadline:
                 child.kill()
-        if not self.stopping:
-            self._start_discards()
-            self._start_queued()
+        if now >= self._try_at:
+            self._write_down()
         self._bound_logs(now)
-        self.resources.step((each.job, each.process.pid) for each in self._children if each.act == "run")
-        if any(child.reports < 0 for child in self._children):
+        self.resources.step(
+            (each.job, each.process.pid) for each in self._children if each.act == "run" and not each.dead
+        )
+        living = [child for child in self._children if not child.dead]
+        if any(child.reports < 0 for child in living):
             return 0.02
-        deadlines = [child.deadline - now for child in self._children if child.deadline is not None]
+        deadlines = [child.deadline - now for child in living if child.deadline is not None]
         return max(0.0, min([1.0, *deadlines]))
 
     def hear(self, pipe: int) -> None:
@@ -206,7 +217,7 @@ class Worker:
 
     def stop(self) -> None:
         """Ask every child to stop at the end of its block; its job will be queued again."""
-        self.stopping = True
+        self.stopping, self._try_at = True, 0.0
         for child in self._children:
             if child.act == "discard":
                 child.deadline = self._clock() + self._settings.jobs.stop_grace
@@ -235,10 +246,31 @@ class Worker:
         child.deadline = self._clock() + self._settings.jobs.stop_grace
         child.tell(Halt("cancel" if asked == "cancel" else "pause"))
 
+    def _write_down(self) -> None:
+        """Say what became of the jobs of the dead, and begin what can begin; while the store is full, neither."""
+        trouble = ""
+        try:
+            for child in [each for each in self._children if each.dead]:
+                self._bury(child)
+                self._children.remove(child)
+            if not self.stopping:
+                self._start_discards()
+                self._start_queued()
+        except StoreError as wrong:
+            trouble = wrong.message
+        except _NoProcess as wrong:
+            trouble = str(wrong)
+        if trouble:
+            self._try_at = self._clock() + TRY_AGAIN
+            if not self._trouble:
+                log.error("no job begins or ends: %s", trouble)
+        self._trouble = trouble
+
     def _start_discards(self) -> None:
         busy = {child.job.id for child in self._children}
         room = LIGHT_AT_ONCE - sum(child.act == "discard" for child in self._children)
         for job in [each for each in self._store.to_discard() if each.id not in busy][: max(0, room)]:
+            self._have_process()
             try:
                 self._start(job, "discard")
             except (OSError, OverflowError) as wrong:
@@ -255,12 +287,21 @@ class Worker:
         for name in [each.id for each in queue if each.after and self._cannot_follow(each.id, each.after)]:
             queue = [each for each in queue if each.id != name]
         for name in self._admission.choose(queue, running, self._unfinished):
+            self._have_process()
             self._store.move(name, JobState.RUNNING)
             try:
                 self._start(self._store.job(name), "run")
             except (OSError, OverflowError) as wrong:
                 error = ChildDied(f"no process could be started for {name}: {wrong}", job=name)
                 self._store.move(name, JobState.FAILED, error=error)
+
+    def _have_process(self) -> None:
+        """Have a child before its job is said to run: a machine that has no process to give costs time, no job."""
+        if self._spare is None and not self._impatient:
+            try:
+                self._spare = spawn(self._command)
+            except OSError as wrong:
+                raise _NoProcess(f"no process can be started for a job: {wrong}") from wrong
 
     def _unfinished(self, jobs: Sequence[int]) -> list[str]:
         return [name for name, _ in self._store.unfinished(jobs)]
@@ -303,25 +344,32 @@ class Worker:
             pace = child.meter.take(report, self._clock())
             self._ticks[name] = Event(0, name, "progress", datetime.now(UTC), msgspec.to_builtins(pace))
         elif isinstance(report, Planned):
-            self._store.plan(name, report.summary)
+            self._keep(name, lambda: self._store.plan(name, report.summary))
             peak = report.summary.get("peak_memory")
             if isinstance(peak, int):  # what it surely needs at most is less than what it may take
                 child.memory = min(child.memory, peak)
         elif isinstance(report, Note):
-            self._store.note(name, report.level, report.text)
+            self._keep(name, lambda: self._store.note(name, report.level, report.text))
         else:
             child.said = report
 
-    def _bury(self, child: Child) -> None:
-        """The child is gone: say what became of its job."""
-        self._children.remove(child)
+    def _keep(self, name: str, write: Callable[[], None]) -> None:
+        """Keep what a running job tells; a store that cannot be written loses it, and no more."""
+        try:
+            write()
+        except StoreError as wrong:
+            log.error("what %s tells is not kept: %s", name, wrong.message, extra={"job": name})
+
+    def _lay_out(self, child: Child) -> None:
+        """The child is gone: let go of what belonged to its process."""
         self._ticks.pop(child.job.id, None)
-        os.close(child.orders)
-        child.kill()  # what it may have left running in its group
-        child.process.wait()
+        child.lay_out()
+        facts = {"job": child.job.id, "said": type(child.said).__name__, "status": child.process.returncode}
+        log.info("%s %s ended", child.job.id, child.act, extra=facts)
+
+    def _bury(self, child: Child) -> None:
+        """Write down what became of the job of a child that is gone; it is repeated if the store cannot be written."""
         name, said = child.job.id, child.said
-        facts = {"job": name, "said": type(said).__name__, "status": child.process.returncode}
-        log.info("%s %s ended", name, child.act, extra=facts)
         if child.act == "discard":
             if said is None and not self.stopping and self._discards.get(name, 0) + 1 < MOST_DEATHS:
                 self._discards[name] = self._discards.get(name, 0) + 1  # it was killed, and is started again
@@ -375,17 +423,17 @@ class Worker:
         """A child ended without a word: try again, unless that makes no sense or has not helped."""
         name, error = child.job.id, self._cause(child)
         deaths, furthest = self._store.deaths(name)
-        deaths = 1 if child.furthest > furthest else deaths + 1
-        self._store.died(name, deaths, max(furthest, child.furthest))
+        child.deaths = child.deaths or (1 if child.furthest > furthest else deaths + 1)
+        self._store.died(name, child.deaths, max(furthest, child.furthest))
         if isinstance(error, SourceChanged):
             # What is staged mixes two states of a source: nothing may continue from it.
             self._store.move(name, JobState.FAILED, error=error, discard=True)
-        elif deaths >= MOST_DEATHS:
-            reason = f"in quarantine: its process died {deaths} times without progress"
+        elif child.deaths >= MOST_DEATHS:
+            reason = f"in quarantine: its process died {child.deaths} times without progress"
             self._store.move(name, JobState.FAILED, reason=reason, error=error, quarantined=True)
         else:
             self._store.note(name, "warning", error.message)
-            reason = f"its process died; {deaths} of {MOST_DEATHS} times without progress"
+            reason = f"its process died; {child.deaths} of {MOST_DEATHS} times without progress"
             lack = None
             if isinstance(error, OutOfMemory) and child.memory <= self._machine.memory():
                 lack = Lack("memory", child.memory, self._machine.available())
