@@ -25,6 +25,8 @@ NEVER: Final = "never"
 _TCP: Final = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[\w.*-]+):([0-9]{1,5})", re.ASCII)
 MOST: Final = 1_000_000
 """Of jobs, connections and requests a second; more is a slip."""
+MOST_KEPT: Final = 10**12
+"""Ended jobs; no home ever has more."""
 MOST_THREADS: Final = 1024
 """Threads of a job: plans try every number of them that fits into the memory."""
 
@@ -317,8 +319,8 @@ def _check(section: str, key: str, value: Any) -> None:
     elif section == "retention" and isinstance(value, str):
         if value != NEVER and parse_age(value) < 3600:
             raise UsageError("expected an age of an hour or more, such as 90d, or never")
-    elif section == "retention" and value < 0:
-        raise UsageError("expected 0 or more")
+    elif section == "retention" and not 0 <= value <= MOST_KEPT:
+        raise UsageError(f"expected 0 to {MOST_KEPT}")
     elif key in ("parallel", "queue", "connections", "rate") and not 1 <= value <= MOST:
         raise UsageError(f"expected 1 to {MOST}")
     elif key == "log_count" and not 1 <= value <= 100:

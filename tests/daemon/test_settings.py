@@ -91,6 +91,16 @@ def test_numbers_that_nothing_can_be_done_with_are_refused(variable: str) -> Non
     assert caught.value.hint
 
 
+def test_no_number_is_larger_than_what_a_child_can_be_told() -> None:
+    found = msgspec.to_builtins(Settings())
+    numbers = [f"{section}_{key}" for section in found for key, value in found[section].items()
+               if isinstance(value, int | float)]  # fmt: skip
+    assert "retention_most" in numbers
+    for name in numbers:
+        with pytest.raises(UsageError, match="expected"):
+            load(environ={f"ALLOYD_{name.upper()}": str(10**30)})
+
+
 def test_an_open_endpoint_is_refused() -> None:
     with pytest.raises(ServiceError, match="needs CURVE keys"):
         check_endpoint("tcp://0.0.0.0:5555")

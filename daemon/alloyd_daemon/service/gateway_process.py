@@ -19,6 +19,7 @@ from alloyd.units import parse_size
 
 from ..settings import Settings
 from .gateway_orders import Orders, Said
+from .pipe import write_all
 
 COMMAND = (sys.executable, "-P", "-m", "alloyd_daemon.service.gateway")
 READY = 20.0
@@ -94,7 +95,12 @@ class GatewayProcess:
             if left > 0:
                 return left
             self._again = None
-            self._begin()
+            try:
+                self._begin()
+            except OSError as wrong:  # the machine has no process to give, or this one died at once
+                log.error("the gateway cannot be started: %s", wrong)
+                self.close()
+                self._again = self._clock() + self._pause
         return 1.0
 
     def close(self) -> None:
@@ -116,11 +122,11 @@ class GatewayProcess:
             COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,
             env={**os.environ, "MALLOC_ARENA_MAX": "2"},
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(self._orders) + b"\n")
-        self._process.stdin.flush()
+        write_all(self._process.stdin.fileno(), msgspec.json.encode(self._orders) + b"\n")
 
     def _hear(self, process: subprocess.Popen[bytes]) -> Said:
         assert process.stdout is not None
