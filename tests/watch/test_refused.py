@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from alloyd.errors import UsageError
 from trial_daemon import TrialDaemon, eventually
 
 from .test_service import drop
@@ -48,3 +51,28 @@ def test_what_a_dropped_file_may_not_name(daemon: TrialDaemon, tmp_path: Path) -
         assert any(f"refused {name} in {folder}" in each and why in each for each in messages), name
     assert not ran.exists()
     assert sorted(each.name for each in outside.iterdir()) == ["linked.yaml"]
+
+
+def test_folders_that_belong_to_somebody_are_not_watched(daemon: TrialDaemon, tmp_path: Path) -> None:
+    folder, link, home = tmp_path / "drop", tmp_path / "link", daemon.home.root
+    for each in (folder / "done", folder / ".work" / "x", folder / "mine"):
+        each.mkdir(parents=True)
+    link.symlink_to(folder)
+    (tmp_path / "way").symlink_to(home)
+    with daemon.client() as client:
+        client.watch_add(folder, settle=0.1)
+        for path, why in (
+            (home, "the daemon's own folder"),
+            (home / "logs", "the daemon's own folder"),
+            (tmp_path / "way", "the daemon's own folder"),
+            (link, "is watched already, as"),
+            (folder / "done", "keeps what it has taken"),
+            (link / ".work" / "x", "keeps what it has taken"),
+        ):
+            with pytest.raises(UsageError, match=why):
+                client.watch_add(path)
+        client.watch_add(folder / "mine")
+        client.watch_add(folder, settle=0.2)
+        client.watch_remove(folder)
+        client.watch_add(link)
+        assert daemon.home.connection.exists()

@@ -23,6 +23,7 @@ from alloyd.watch_schema import Watch, WatchSettings, check
 from ..recipes.models import resolve
 from ..watch.dropped import allowed, hold
 from ..watch.identity import identity
+from ..watch.ignored import OWN_FOLDERS
 from ..watch.ledger import FILE, Ledger
 from ..watch.shield import shield
 from .prometheus import Family, by_label
@@ -80,6 +81,7 @@ class WatchProcess:
         check(path, settings)
         path = os.path.normpath(path)
         numbers = identity(path)
+        self._refuse_taken(path, numbers)
         check_rules(settings.rules)
         roots = allowed(path, settings, [*model_roots, *([hub] if hub else [])])
         for rule in settings.rules:
@@ -94,6 +96,32 @@ class WatchProcess:
         self.step()
         self.poke()
         return next(each for each in self.watches() if each.path == path)
+
+    def _refuse_taken(self, path: str, numbers: tuple[int, int]) -> None:
+        """Refuse a folder whose files belong to the daemon, or to a folder that is watched already."""
+        real = Path(os.path.realpath(path))
+        if real.is_relative_to(self._home.root):
+            raise UsageError(
+                f"{path} lies in the daemon's own folder {self._home.root}, whose files are nobody's recipes",
+                hint="Make a folder elsewhere, and watch that.",
+                path=path,
+            )
+        # By what is known of the others: one of them may be on a disk that does not answer.
+        for each in self._open().folders():
+            if each.path == path or each.removed:
+                continue
+            if (each.device, each.inode) == numbers:
+                raise UsageError(
+                    f"{path} is watched already, as {each.path}",
+                    hint=f"'alloy watch rm {each.path}' first, to watch it by its other name.",
+                    path=path,
+                )
+            if any(real.is_relative_to(Path(each.path, name)) for name in OWN_FOLDERS):
+                raise UsageError(
+                    f"in {path} the watched folder {each.path} keeps what it has taken",
+                    hint="Make a folder elsewhere, and watch that.",
+                    path=path,
+                )
 
     def remove(self, path: str) -> bool:
         """Watch a folder no longer; whether it was."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -9,6 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from alloyd.errors import AlloydError
 from alloyd.paths import Home
 
 from ..recipes.models import resolve
@@ -20,6 +22,8 @@ from .link import Link
 from .newcomers import Newcomers
 from .rules import Rules
 from .watcher import Watcher
+
+log = logging.getLogger("alloyd.watch")
 
 
 def main(home: Path) -> None:
@@ -48,7 +52,16 @@ def main(home: Path) -> None:
                 watcher.wake()
 
 
+def _run() -> int:
+    """Watch; the status is 1 when that cannot go on now. The daemon tries again."""
+    try:
+        main(Path(sys.argv[1]))
+    except AlloydError as wrong:
+        log.error("%s", wrong.message, extra={"code": wrong.code})
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
     # watchdog's threads may wait for the kernel; nothing is lost by leaving them.
-    os._exit(0)
+    os._exit(_run())

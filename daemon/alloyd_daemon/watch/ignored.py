@@ -30,7 +30,8 @@ UNFINISHED: Final = (
 )
 """How browsers, download managers and copying programs name what they have not finished."""
 
-OURS: Final = (".work", "done", "failed", "*.status.json", "*.error.json", "*.error.txt", "*.result.json")
+OWN_FOLDERS: Final = (".work", "done", "failed")
+OURS: Final = (*OWN_FOLDERS, "*.status.json", "*.error.json", "*.error.txt", "*.result.json")
 RECIPES: Final = (".yaml", ".yml", ".json")
 _OF_MODELS: Final = frozenset(
     {"config.json", "adapter_config.json", "params.json", "modules.json", *TOKENIZER_FILES, *OTHER_FILES}
