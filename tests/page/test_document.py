@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import cycle
 
 import msgspec
 import pytest
@@ -16,8 +17,9 @@ from alloyd.page.document import document
 from alloyd.page.markup import data, escape
 from alloyd.page.parts import Code, Facts, Figure, Head, Rows, Section, Table, Toggle, Words
 from alloyd.page.report import report
+from alloyd.page.sections import head, sections
 from extras import need
-from page.real_stories import HOSTILE, NAMES, told
+from page.real_stories import HOSTILE, NAMES, told, with_results
 
 need("page", "plotly")
 
@@ -156,3 +158,29 @@ def test_every_id_is_there_once_and_every_reference_leads_somewhere() -> None:
             assert each.get(key) is None or each[key] in ids
         href = each.get("href")
         assert href is None or not href.startswith("#") or href[1:] in ids
+
+
+WRONG = (7, [None], {"x": []}, "text", None)
+
+
+def test_a_damaged_record_costs_its_section_and_no_other() -> None:
+    whole, damaged = told("search"), "the record that it is made of is damaged"
+    assert damaged not in str(sections(whole))
+    for key, wrong in zip(whole.results or {}, cycle(WRONG), strict=False):
+        story = with_results(whole, **{key: wrong})
+        text = document(head(story), sections(story), live=True)
+        assert text.count(damaged) <= len(sections(whole)) / 2
+    story = with_results(whole, trials=[{}])
+    assert damaged in str(sections(story))
+    assert [each.key for each in sections(story)][-2:] == ["history", "asked"]
+
+
+@pytest.mark.parametrize("name", ["merge", "kinship", "score", "failed"])
+def test_a_damaged_job_has_a_page_too(name: str) -> None:
+    whole = told(name)
+    for part in ("result", "summary", "spec"):
+        fields = getattr(whole.job, part) or {}
+        for key, wrong in zip(fields, cycle(WRONG), strict=False):
+            job = msgspec.structs.replace(whole.job, **{part: {**fields, key: wrong}})
+            story = replace(whole, job=job)
+            assert document(head(story), sections(story), live=True)

@@ -1,9 +1,12 @@
-"""Which sections a job's page has, by its kind and by what is there. Pure."""
+"""Which sections a job's page has, by its kind and by what is there. Pure.
+
+A record that was damaged, or changed by hand, costs the section that is made of it, and no other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 from . import history, overview
 from .figures.by_layer import by_layer
@@ -21,27 +24,42 @@ from .figures.similarity import kinship, similarity
 from .figures.spent import spent
 from .goal import Result
 from .outcome import outcome, title
-from .parts import Block, Head, Section
+from .parts import Block, Head, Section, Words
 from .story import Story
 from .wording import finite
+
+DAMAGE: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What a record raises that does not hold what it should."""
 
 
 def head(story: Story) -> Head:
     """The top of a job's page."""
-    return Head(title(story), story.job.state.value, outcome(story), story.job.kind)
+    job = story.job
+    try:
+        return Head(title(story), job.state.value, outcome(story), job.kind)
+    except DAMAGE:
+        return Head(job.id, job.state.value, "", job.kind)
 
 
 def sections(story: Story) -> list[Section]:
     """Everything that can be told of a job; what has nothing to say is left out."""
     found = [
-        Section("overview", "Overview", list(overview.blocks(story))),
+        _section("overview", "Overview", lambda: list(overview.blocks(story))),
         *(_found(story.results, story.job.kind) if story.results is not None else []),
         *_made(story),
-        Section("resources", "Resources", _there(_resources(story))),
-        Section("history", "What happened", list(history.blocks(story))),
-        Section("asked", "What was asked", list(overview.asked(story.job))),
+        _section("resources", "Resources", lambda: _resources(story)),
+        _section("history", "What happened", lambda: list(history.blocks(story))),
+        _section("asked", "What was asked", lambda: list(overview.asked(story.job))),
     ]
     return [each for each in found if each.blocks]
+
+
+def _section(key: str, title: str, blocks: Callable[[], Sequence[Block | None]]) -> Section:
+    try:
+        return Section(key, title, _there(blocks()))
+    except DAMAGE as wrong:
+        said = f"This cannot be shown: the record that it is made of is damaged ({type(wrong).__name__}: {wrong})."
+        return Section(key, title, [Words([said], "error")])
 
 
 def _there(blocks: Sequence[Block | None]) -> list[Block]:
@@ -50,21 +68,25 @@ def _there(blocks: Sequence[Block | None]) -> list[Block]:
 
 def _found(results: Result, kind: str) -> list[Section]:
     """What a search has found; of an opened test, that first."""
-    winner = results.get("winner") or {}
-    told = Section("test", "Locked test", locked_test(results))
-    search = Section(
-        "search", "Search", _there([convergence(results), *front(results), hypervolume(results)])
+    told = _section("test", "Locked test", lambda: locked_test(results))
+    search = _section(
+        "search", "Search", lambda: [convergence(results), *front(results), hypervolume(results)]
     )
-    board = Section("leaderboard", "Leaderboard", validation(results))
+    board = _section("leaderboard", "Leaderboard", lambda: validation(results))
     rest = [
-        Section("winner", "The winner", [*by_layer(winner.get("by_layer")), *overview.winner(results)]),
-        Section("learnt", "What was learnt", [*importance(results), *genes(results)]),
-        Section("lineage", "Lineage", _there([lineage(results), *overview.sources(results)])),
-        Section("trust", "Trust and cost", _there([rungs(results), spent(results)])),
-        Section("similarity", "How alike the models are", _there([_kinship(results.get("kinship"))])),
-        Section("trials", "Trials", list(overview.trials(results))),
+        _section("winner", "The winner", lambda: _winner(results)),
+        _section("learnt", "What was learnt", lambda: [*importance(results), *genes(results)]),
+        _section("lineage", "Lineage", lambda: [lineage(results), *overview.sources(results)]),
+        _section("trust", "Trust and cost", lambda: [rungs(results), spent(results)]),
+        _section("similarity", "How alike the models are", lambda: [_kinship(results.get("kinship"))]),
+        _section("trials", "Trials", lambda: list(overview.trials(results))),
     ]
     return [told, search, board, *rest] if kind == "open_test" else [search, board, told, *rest]
+
+
+def _winner(results: Result) -> list[Block]:
+    winner = results.get("winner") or {}
+    return [*by_layer(winner.get("by_layer")), *overview.winner(results)]
 
 
 def _kinship(found: Result | None) -> Block | None:
@@ -77,12 +99,12 @@ def _made(story: Story) -> Iterator[Section]:
     result: dict[str, Any] = job.result or {}
     plan = result if job.kind == "plan" else job.summary or {}
     if job.kind == "score":
-        yield Section("scores", "Scores", [*scores(result), *overview.lost(result)])
+        yield _section("scores", "Scores", lambda: [*scores(result), *overview.lost(result)])
     if job.kind == "kinship":
-        yield Section("similarity", "How alike the models are", list(kinship(result)))
+        yield _section("similarity", "How alike the models are", lambda: list(kinship(result)))
     if "bytes_read" in plan:
-        yield Section("plan", "Plan", list(overview.plan(plan)))
-    yield Section("weights", "What the recipe comes to", list(by_layer(plan.get("by_layer"))))
+        yield _section("plan", "Plan", lambda: list(overview.plan(plan)))
+    yield _section("weights", "What the recipe comes to", lambda: list(by_layer(plan.get("by_layer"))))
 
 
 def _resources(story: Story) -> Sequence[Block | None]:
