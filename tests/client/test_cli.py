@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -244,6 +245,27 @@ def test_a_hung_daemon_is_stopped_all_the_same(daemon: TrialDaemon, monkeypatch:
     assert lock_holder(daemon.home) is None
     assert main(["ps"]) == 0
     assert main(["stop"]) == 0
+
+
+def test_ctrl_c_while_the_command_is_being_loaded_is_quiet() -> None:
+    program = """
+        import builtins, os, signal
+        load = builtins.__import__
+        def interrupted(name, *rest):
+            if name == "argparse":
+                os.kill(os.getpid(), signal.SIGINT)
+            return load(name, *rest)
+        builtins.__import__ = interrupted
+        from alloyd.command import main
+        main()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), "status"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
 def test_words_for_a_terminal_hold_no_orders_to_it(capfd: pytest.CaptureFixture[str]) -> None:
