@@ -14,7 +14,7 @@ from .errors import AlloydError, RecipeError, UsageError, raise_all
 from .paths import expanded
 from .strict_yaml import Document, Plain, documents
 from .strict_yaml import Path as Place
-from .watch_schema import KEEP, Rule, Soup
+from .watch_schema import KEEP, Kind, Rule, Soup
 
 PLACEHOLDER: Final = re.compile(r"\{\s*(model|soup|base)\s*\}")
 """What stands in a template for the new model, the running soup and the rule's base."""
@@ -144,7 +144,7 @@ class RulesReader(DocumentReader):
                 "It names a file that lies beside this one, in which {model} stands for the new model.",
             )
         match = self.texts(fields["match"], (*place, "match")) if "match" in fields else ()
-        kind = "search" if kinds == ["search"] else "recipe"
+        kind: Kind = "search" if kinds == ["search"] else "recipe"
         file = self.text(fields[kinds[0]], (*place, kinds[0])) if kinds else None
         template = "" if file is None else self.template(file, (*place, kind))
         name = self.text(fields["name"], (*place, "name")) if "name" in fields else None
@@ -157,7 +157,7 @@ class RulesReader(DocumentReader):
         return Rule(
             name=name or Path(file or "").name.partition(".")[0],
             match=match,
-            kind=kind,  # type: ignore[arg-type]
+            kind=kind,
             template=template,
             base=base or "",
             soup=soup,
@@ -185,13 +185,14 @@ class RulesReader(DocumentReader):
                 self.problem(place, f"{self.dotted(place)} needs the key '{key}'", example)
         start = self.text(fields["start"], (*place, "start")) if "start" in fields else None
         score = self.texts(fields["score"], (*place, "score")) if "score" in fields else ()
-        keep = fields.get("keep", KEEP[0])
-        if keep not in KEEP:
+        wanted = fields.get("keep", KEEP[0])
+        keep = next((each for each in KEEP if each == wanted), None)
+        if keep is None:
             self.problem(
                 (*place, "keep"),
-                f"{self.dotted((*place, 'keep'))} must be {' or '.join(KEEP)}, not {keep}",
+                f"{self.dotted((*place, 'keep'))} must be {' or '.join(KEEP)}, not {wanted}",
                 f"Write keep: {KEEP[0]}, or leave it out, which means the same.",
             )
-        if len(self.problems) > before:
+        if len(self.problems) > before or keep is None:
             return None
-        return Soup(start=start or "", score=score, keep=keep)  # type: ignore[arg-type]
+        return Soup(start=start or "", score=score, keep=keep)

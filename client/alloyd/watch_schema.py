@@ -11,7 +11,9 @@ import msgspec
 from .errors import UsageError
 from .priority import LARGEST_PRIORITY
 
-KEEP: Final = ("better", "not_worse")
+Kind = Literal["recipe", "search"]
+Keep = Literal["better", "not_worse"]
+KEEP: Final[tuple[Keep, ...]] = ("better", "not_worse")
 
 
 class Soup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,7 +25,7 @@ class Soup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     start: str
     score: tuple[str, ...]
-    keep: Literal["better", "not_worse"] = "better"
+    keep: Keep = "better"
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,7 +38,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     match: tuple[str, ...]
-    kind: Literal["recipe", "search"]
+    kind: Kind
     template: str
     base: str = ""
     soup: Soup | None = None
