@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from typing import Final
 
 from . import words_queue
 
 JOB_VERBS = ("show", "logs", "events", "wait", "cancel", "pause", "resume", "report", *words_queue.JOB_VERBS)
+JOBS: Final = "$(alloy ps --all --quiet 2>/dev/null)"
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """What follows a verb: its long options, each with its explanation, and those of them that take a job."""
+
+    text: str
+    options: tuple[tuple[str, str], ...]
+    of_jobs: frozenset[str] = frozenset()
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:
@@ -15,42 +27,53 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](verbs)
 
 
-def _verbs(parser: argparse.ArgumentParser) -> dict[str, tuple[str, list[tuple[str, str]]]]:
-    """Each verb with its explanation and its long options."""
-    found: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+def _verbs(parser: argparse.ArgumentParser) -> dict[str, Verb]:
+    found: dict[str, Verb] = {}
     for action in parser._actions:
         if not isinstance(action, argparse._SubParsersAction):
             continue
         for choice in action._choices_actions:
             options = [
-                (name, (option.help or "").replace("%%", "%"))
+                (name, option)
                 for option in action.choices[choice.dest]._actions
                 for name in option.option_strings
                 if name.startswith("--")
             ]
-            found[choice.dest] = (choice.help or "", options)
+            found[choice.dest] = Verb(
+                choice.help or "",
+                tuple((name, (option.help or "").replace("%%", "%")) for name, option in options),
+                frozenset(name for name, option in options if option.metavar == "JOB"),
+            )
     return found
 
 
-def _bash(verbs: dict[str, tuple[str, list[tuple[str, str]]]]) -> str:
+def _bash(verbs: dict[str, Verb]) -> str:
     cases = "\n".join(
-        f"    {name}) options='{' '.join(option for option, _ in options)}' ;;"
-        for name, (_, options) in verbs.items()
+        f"    {name}) options='{' '.join(option for option, _ in verb.options)}' ;;"
+        for name, verb in verbs.items()
+    )
+    of_jobs = "|".join(
+        f'"{name} {option}"' for name, verb in verbs.items() for option in sorted(verb.of_jobs)
     )
     return f"""\
 _alloy() {{
-  local word=${{COMP_WORDS[COMP_CWORD]}} verb=${{COMP_WORDS[1]}} options=
+  local word=${{COMP_WORDS[COMP_CWORD]}} verb=${{COMP_WORDS[1]}} options= before=
   if [ "$COMP_CWORD" -eq 1 ]; then
     COMPREPLY=($(compgen -W '{" ".join(verbs)} --help --version' -- "$word")); return
   fi
+  before=${{COMP_WORDS[COMP_CWORD-1]}}
+  if [ "$word" = = ]; then word=; elif [ "$before" = = ]; then before=${{COMP_WORDS[COMP_CWORD-2]}}; fi
   case $verb in
 {cases}
+  esac
+  case "$verb $before" in
+    {of_jobs}) COMPREPLY=($(compgen -W "{JOBS}" -- "$word")); return ;;
   esac
   if [[ $word == -* ]]; then
     COMPREPLY=($(compgen -W "$options" -- "$word")); return
   fi
   case $verb in
-    {"|".join(JOB_VERBS)}) COMPREPLY=($(compgen -W "$(alloy ps --all --quiet 2>/dev/null)" -- "$word")) ;;
+    {"|".join(JOB_VERBS)}) COMPREPLY=($(compgen -W "{JOBS}" -- "$word")) ;;
     completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- "$word")) ;;
     *) COMPREPLY=($(compgen -f -- "$word")) ;;
   esac
@@ -58,23 +81,25 @@ _alloy() {{
 complete -o filenames -F _alloy alloy"""
 
 
-def _zsh(verbs: dict[str, tuple[str, list[tuple[str, str]]]]) -> str:
+def _zsh(verbs: dict[str, Verb]) -> str:
     return f"#compdef alloy\nautoload -U +X bashcompinit && bashcompinit\n{_bash(verbs)}"
 
 
-def _fish(verbs: dict[str, tuple[str, list[tuple[str, str]]]]) -> str:
+def _fish(verbs: dict[str, Verb]) -> str:
+    jobs = f"-a '{JOBS.removeprefix('$')}'"
     lines = ["complete -c alloy -f -n __fish_use_subcommand -l help -l version"]
-    for name, (text, options) in verbs.items():
-        lines.append(f"complete -c alloy -f -n __fish_use_subcommand -a {name} -d {_quoted(text)}")
+    for name, verb in verbs.items():
+        lines.append(f"complete -c alloy -f -n __fish_use_subcommand -a {name} -d {_quoted(verb.text)}")
         seen = f"-n '__fish_seen_subcommand_from {name}'"
         if name in JOB_VERBS:
-            lines.append(f"complete -c alloy -f {seen} -a '(alloy ps --all --quiet 2>/dev/null)'")
+            lines.append(f"complete -c alloy -f {seen} {jobs}")
         elif name == "completion":
             lines.append(f"complete -c alloy -f {seen} -a 'bash zsh fish'")
         else:
             lines.append(f"complete -c alloy -F {seen}")
-        for option, help_text in options:
-            lines.append(f"complete -c alloy {seen} -l {option.removeprefix('--')} -d {_quoted(help_text)}")
+        for option, text in verb.options:
+            takes = f" -x {jobs}" if option in verb.of_jobs else ""
+            lines.append(f"complete -c alloy {seen} -l {option.removeprefix('--')}{takes} -d {_quoted(text)}")
     return "\n".join(lines)
 
 
