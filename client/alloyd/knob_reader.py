@@ -10,8 +10,8 @@ from .document_reader import DocumentReader
 from .errors import did_you_mean
 from .recipe_schema import Scalar
 from .search_schema import Knob, Number
+from .strict_yaml import Document, Plain, kind_of
 from .strict_yaml import Path as Place
-from .strict_yaml import Plain, kind_of
 
 KEYS: Final = Knob.__struct_fields__
 REST: Final = "rest"
@@ -41,12 +41,16 @@ class KnobReader(DocumentReader):
 
     what = "the recipe"
 
+    def __init__(self, document: Document, name: str, lenient: bool) -> None:
+        super().__init__(document, name, lenient)
+        self.misplaced: list[Place] = []
+
     def template(self, value: Plain, place: Place = ()) -> tuple[object, Plain]:
         """``value`` with a :class:`Knob` for each mapping that is one, and with its start in the knob's place."""
         if isinstance(value, list):
             pairs = [self.template(each, (*place, index)) for index, each in enumerate(value)]
             return [knobs for knobs, _ in pairs], [plain for _, plain in pairs]
-        if not isinstance(value, dict) or place == ("tokenizer",):
+        if not isinstance(value, dict) or place == ("tokenizer", "tokens"):
             return value, value
         if not self.is_knob(value, place):
             read = {key: self.template(each, (*place, key)) for key, each in value.items()}
@@ -55,6 +59,7 @@ class KnobReader(DocumentReader):
                 {key: plain for key, (_, plain) in read.items()},
             )
         if not may_stand(place):
+            self.misplaced.append(place)
             self.problem(
                 place,
                 f"{self.dotted(place)} cannot be searched",
@@ -63,6 +68,13 @@ class KnobReader(DocumentReader):
             return None, _blank(value, place)
         knob = self.knob(value, place)
         return knob, _blank(value, place) if knob is None else beginning(knob)
+
+    def spoils(self, place: Place) -> bool:
+        """Whether what a recipe's own reader says of ``place`` comes of a knob that cannot stand there."""
+        return any(
+            place[: len(each)] == each or (place == each[:-1] and isinstance(each[-1], int))
+            for each in self.misplaced
+        )
 
     def is_knob(self, value: dict[str, Plain], place: Place) -> bool:
         """``low``, ``high`` or ``choices`` make a mapping a knob; so does any key of one where only a value may be."""

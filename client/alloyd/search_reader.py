@@ -77,6 +77,18 @@ def absolute(search: SearchFile, folder: FilePath) -> SearchFile:
     return msgspec.structs.replace(search, tasks=Splits(**splits), previous=previous, options=options)
 
 
+class _Beginning(RecipeReader):
+    """A template's recipe at its start; ``places`` are those of its problems."""
+
+    def __init__(self, document: Document, name: str, lenient: bool) -> None:
+        super().__init__(document, name, lenient)
+        self.places: list[Place] = []
+
+    def problem(self, place: Place, message: str, hint: str) -> None:
+        self.places.append(place)
+        super().problem(place, message, hint)
+
+
 class SearchReader(DocumentReader):
     """Reads one spec, collecting what is wrong with it."""
 
@@ -140,13 +152,13 @@ class SearchReader(DocumentReader):
                 "a search that ends by the clock cannot repeat itself after a kill",
                 "Write mode: async, or give the budget in candidates or items.",
             )
-        if search.path is not None and search.path.after and search.recipe is None:
+        if search.path is not None and search.path.after and "recipe" not in fields:
             self.problem(
                 ("path", "after"),
                 "there is no recipe after which the path could be searched",
                 "Leave it out.",
             )
-        if search.path is not None and search.recipe is None and not search.path.models:
+        if search.path is not None and "recipe" not in fields and not search.path.models:
             self.problem(
                 ("path",),
                 "path needs the key 'models', for there is no recipe that names any",
@@ -166,9 +178,10 @@ class SearchReader(DocumentReader):
         reader = KnobReader(Document(value, lines), self.name, lenient=False)
         template, plain = reader.template(value)
         reader.check_names(knobs_of(template))
-        beginning = RecipeReader(Document(plain, lines), self.name, lenient=False)
+        beginning = _Beginning(Document(plain, lines), self.name, lenient=False)
         beginning.recipe()
-        self.problems += reader.problems + beginning.problems
+        found = zip(beginning.places, beginning.problems, strict=True)
+        self.problems += reader.problems + [each for place, each in found if not reader.spoils(place)]
         self.warnings += beginning.warnings
         return template if isinstance(template, dict) else None
 

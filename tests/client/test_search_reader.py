@@ -243,11 +243,32 @@ def test_lies_of_knobs(setting: str, message: str, hint: str) -> None:
         ("merge_method: linear, models: [{model: a}], seed: {low: 1, high: 2}", "seed cannot be searched"),
         ("merge_method: linear, models: [{model: a}], dtype: {choices: [a, b]}", "dtype cannot be searched"),
         ("merge_method: linear, models: [{model: a, parameters: {low: 1, high: 2}}]", "parameters cannot be"),
+        ("merge_method: linear, models: [{model: a}, {low: 1, high: 2}]", "models[1] cannot be"),
+        ("merge_method: linear, models: [{model: a}], tokenizer: {low: 1, high: 2}", "tokenizer cannot be"),
+        (
+            "merge_method: linear, models: [{model: a}], tokenizer: {source: {choices: [a, b]}}",
+            "tokenizer.source cannot be",
+        ),
+        (
+            "merge_method: passthrough, slices: [{sources: [{model: a, layer_range: [0, {low: 1, high: 4}]}]}]",
+            "layer_range[1] cannot be",
+        ),
+        ("merge_method: linear, modules: {choices: [a, b]}", "modules cannot be"),
+        ("merge_method: linear, low: 1, models: [{model: a}]", "the recipe cannot be"),
     ],
 )
 def test_knobs_where_none_may_stand(recipe: str, message: str) -> None:
-    found = problems(f"recipe: {{{recipe}}}\n{REST}")
-    assert message in found[0].message
+    """Of each one thing is said: what its blank does to the recipe is nobody's mistake."""
+    (found,) = problems(f"recipe: {{{recipe}}}\n{REST}")
+    assert message in found.message
+
+
+def test_beside_a_misplaced_knob_other_mistakes_are_told() -> None:
+    recipe = "merge_method: linear, models: [{model: a, wieght: 1}], dtype: {low: 1, high: 2}, seed: soon"
+    found = problems(f"recipe: {{{recipe}}}\npath: {{after: true}}\n{REST}")
+    assert len(found) == 3
+    for word in ("dtype cannot be searched", "'wieght'", "seed"):
+        assert any(word in each.message for each in found)
 
 
 def test_a_token_may_be_called_as_a_bound_is() -> None:
