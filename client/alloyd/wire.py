@@ -26,6 +26,7 @@ from msgspec import Meta, Struct
 from . import __version__
 from .errors import AlloydError, ProtocolError, UsageError, did_you_mean
 from .jobs import SPECS, Event, JobState, Spec
+from .numbers import LARGEST_NUMBER, sendable
 from .priority import LARGEST_PRIORITY
 from .roles import Role
 from .space_schema import GetSpace, Prune
@@ -34,9 +35,6 @@ from .watch_schema import WatchSettings
 PROTOCOL = "1.0"
 MARK = b"<alloyd>"
 LARGEST_MESSAGE = 64 * 2**20
-LARGEST_NUMBER: Final = 2**63 - 1
-"""Of what the store can hold; a larger one, or one as far below zero, is refused as malformed."""
-
 Number = Annotated[int, Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
 
 Priority = Annotated[int, Meta(ge=-LARGEST_PRIORITY, le=LARGEST_PRIORITY)]
@@ -470,7 +468,7 @@ def read_spec(fields: dict[str, Any]) -> Spec:
         hint = did_you_mean(str(fields.get("kind")), SPECS)
         raise UsageError(f"unknown kind of job '{fields.get('kind')}'", hint=hint)
     for key, value in fields.items():
-        if not _is_sendable(value):
+        if not sendable(value):
             raise UsageError(
                 f"the {fields['kind']} job is wrong: {key} is, or holds, a number beyond {LARGEST_NUMBER}",
                 hint="Write a smaller one.",
@@ -482,20 +480,6 @@ def read_spec(fields: dict[str, Any]) -> Spec:
         raise UsageError(
             f"the {fields['kind']} job is wrong: {wrong}", hint=_hint(str(wrong), kind)
         ) from None
-
-
-def _is_sendable(value: Any) -> bool:
-    """Whether every number in it is such as the whole way to a job's process can carry."""
-    left = [value]
-    while left:
-        each = left.pop()
-        if isinstance(each, dict):
-            left += each.values()
-        elif isinstance(each, list | tuple):
-            left += each
-        elif isinstance(each, int) and abs(each) > LARGEST_NUMBER:
-            return False
-    return True
 
 
 def _hint(message: str, kind: type[Any]) -> str:
