@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from alloyd.errors import UsageError
+from alloyd.watch_schema import Rule
 from trial_daemon import TrialDaemon, eventually
 
 from .test_service import drop
@@ -76,3 +77,18 @@ def test_folders_that_belong_to_somebody_are_not_watched(daemon: TrialDaemon, tm
         client.watch_remove(folder)
         client.watch_add(link)
         assert daemon.home.connection.exists()
+
+
+def test_outputs_do_not_go_round_for_ever(daemon: TrialDaemon, tmp_path: Path) -> None:
+    rule = Rule(name="r", match=("*",), kind="recipe", template=LINEAR.format("'{model}'"))
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    for each in (one, two, three):
+        each.mkdir()
+    with daemon.client() as client:
+        client.watch_add(one, out=str(two), rules=(rule,))
+        client.watch_add(two, out=str(three / "models"), rules=(rule,))
+        with pytest.raises(UsageError, match=r"round for ever: from .*three, to .*one, to .*two, to .*three"):
+            client.watch_add(three, out=str(one), rules=(rule,))
+        client.watch_add(three, out=str(one))
+        client.watch_add(three, rules=(rule,))
+        client.watch_add(one, out=str(one), rules=(rule,))

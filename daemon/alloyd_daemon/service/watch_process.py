@@ -23,7 +23,7 @@ from alloyd.watch_schema import Watch, WatchSettings, check
 from ..recipes.models import resolve
 from ..watch.dropped import allowed, hold
 from ..watch.identity import identity
-from ..watch.ignored import OWN_FOLDERS
+from ..watch.ignored import OWN_FOLDERS, sees
 from ..watch.ledger import FILE, Ledger
 from ..watch.shield import shield
 from .prometheus import Family, by_label
@@ -83,6 +83,7 @@ class WatchProcess:
         numbers = identity(path)
         self._refuse_taken(path, numbers)
         check_rules(settings.rules)
+        self._refuse_circle(path, settings)
         roots = allowed(path, settings, [*model_roots, *([hub] if hub else [])])
         for rule in settings.rules:
             models = [rule.base] if rule.base else []
@@ -122,6 +123,28 @@ class WatchProcess:
                     hint="Make a folder elsewhere, and watch that.",
                     path=path,
                 )
+
+    def _refuse_circle(self, path: str, settings: WatchSettings) -> None:
+        """Refuse rules whose outputs come back to them through the rules of other folders: that would never end."""
+        ruled = {each.path: each.settings for each in self._open().folders() if each.settings.rules}
+        ruled[path] = settings
+        if not settings.rules:
+            return
+        ways, seen = [[path]], {path}
+        while ways:
+            way = ways.pop()
+            for other in ruled:
+                if not sees(other, ruled[way[-1]].out):
+                    continue
+                if other == path and len(way) > 1:
+                    raise UsageError(
+                        f"what rules make would go round for ever: from {', to '.join([*way, path])}",
+                        hint="Let the outputs of one of them go elsewhere with --out.",
+                        path=path,
+                    )
+                if other not in seen:
+                    seen.add(other)
+                    ways.append([*way, other])
 
     def remove(self, path: str) -> bool:
         """Watch a folder no longer; whether it was."""

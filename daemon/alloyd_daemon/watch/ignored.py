@@ -56,6 +56,16 @@ def passed_over(name: str) -> bool:
     )
 
 
+def sees(folder: str, out: str) -> bool:
+    """Whether models that are put into the folder ``out`` are seen by rules of the watched ``folder``."""
+    if not out:
+        return False  # the folder "out" of the folder that makes them, which nobody looks into
+    below = Path(os.path.relpath(os.path.normpath(out), folder)).parts
+    return not below or (
+        len(below) == 1 and below[0] not in ("..", "out", "soups") and not passed_over(below[0])
+    )
+
+
 def not_text(name: str) -> bool:
     """Whether a name is no UTF-8, so that no record and no message can hold it."""
     return readable(name) != name
