@@ -344,9 +344,12 @@ def token_of(key: str | None) -> str:
 
 
 def ask(request: Request, session: str) -> tuple[str, list[bytes]]:
-    """The id and the frames of a request."""
+    """The id and the frames of a request. UsageError for a text in it that is none."""
     header = Header(uuid.uuid4().hex, kind_of(request), session, datetime.now(UTC), PROTOCOL, __version__)
-    return header.id, [MARK, msgspec.json.encode(header), b"{}", msgspec.json.encode(request)]
+    try:
+        return header.id, [MARK, msgspec.json.encode(header), b"{}", msgspec.json.encode(request)]
+    except UnicodeEncodeError as wrong:
+        raise UsageError(f"this is not text in UTF-8: {wrong.object!a}", hint="Check the spelling.") from None
 
 
 def read_request(frames: Sequence[bytes]) -> tuple[Header, Request]:

@@ -222,6 +222,10 @@ def test_what_is_no_text_is_told_in_one_sentence(
     assert main(["merge", recipe(tmp_path), str(tmp_path / os.fsdecode(b"\xff"))]) == 2
     assert re.match(r"error: out is not text in UTF-8: .*udcff'\nhint: ", capfd.readouterr().err)
     assert main(["verify", os.fsdecode(b"/\xff")]) == 2
+    capfd.readouterr()
+    for words in (["show"], ["wait"], ["logs"], ["events"], ["watch", "rm"], ["search", "--results"]):
+        assert main([*words, os.fsdecode(b"\xff")]) == 2
+        assert re.match(r"error: this is not text in UTF-8: .*udcff'\nhint: ", capfd.readouterr().err)
 
 
 @pytest.mark.parametrize("how", [["--json"], []])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shutil
 import sqlite3
 from pathlib import Path
@@ -111,3 +112,21 @@ def test_samples_that_cannot_be_read_cost_no_job(tmp_path: Path) -> None:
     with TrialDaemon(tmp_path / "home") as daemon, daemon.client() as client:
         (daemon.home.root / "resources" / "merge-1.jsonl").mkdir()
         assert client.wait(client.submit(trial(tmp_path / "a", 3)).id, timeout=20).state is JobState.DONE
+
+
+def test_more_clients_than_files_are_usually_open(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard >= 1024
+    daemon = TrialDaemon(tmp_path / "home")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
+    try:
+        daemon.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with contextlib.ExitStack() as stack:
+        stack.push(daemon)
+        for _ in range(60):
+            stack.enter_context(daemon.client()).status()
+        client = daemon.client()
+        job = stack.enter_context(client).submit(trial(tmp_path / "a", 2)).id
+        assert client.wait(job, timeout=20).state is JobState.DONE
