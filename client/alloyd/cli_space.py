@@ -33,11 +33,16 @@ def prune(options: argparse.Namespace, console: Console) -> int:
     older = options.older_than
     if older is None:
         older = MONTH if options.keep is None else 0.0
-    how = {"older_than": older, "keep": options.keep, "outputs": options.outputs}
+    how = {
+        "older_than": older,
+        "keep": options.keep,
+        "outputs": options.outputs,
+        "trust_clock": options.trust_clock,
+    }
     with client_of(options) as client:
         found = client.prune(**how, dry_run=not options.yes)
         _show(found, console)
-        if asking and (found.jobs or found.orphans):
+        if asking and (found.jobs or found.parts or found.claims):
             if not _agreed():
                 console.say("nothing was pruned")
                 return 1

@@ -10,7 +10,6 @@ from .space_schema import Place, Pruned, Room, Space
 from .units import format_size
 
 WHAT: Final[Mapping[str, str]] = {
-    "store": "jobs and events; watched folders",
     "backups": "of the store, made before it was brought to a newer version",
     "logs": "of jobs, of the daemon and its helpers",
     "samples": "what jobs used while they ran",
@@ -68,6 +67,8 @@ def pruned_lines(found: Pruned) -> Iterator[str]:
             yield f"  {' '.join(filter(None, (each.job, each.path)))}: {each.note}"
         if len(found.kept) > SHOWN:
             yield f"  and {len(found.kept) - SHOWN} more"
+    if found.claims:
+        yield f"records of watched folders dropped or cut down: {found.claims}"
     count = len(found.jobs)
     jobs = f"{count} job{'' if count == 1 else 's'}"
     room = format_size(found.room.real)
@@ -84,7 +85,12 @@ def _row(name: str, room: Room, what: str) -> tuple[str, str, str, str, str]:
 
 def _what(name: str, space: Space) -> str:
     if name == "store":
-        return f"{space.jobs} jobs and {space.events} events; watched folders"
+        taken = (
+            f"{space.claims} files and models that watched folders took"
+            if space.claims
+            else "watched folders"
+        )
+        return f"{space.jobs} jobs and {space.events} events; {taken}"
     return WHAT.get(name, "")
 
 

@@ -17,13 +17,15 @@ class Prune(Struct, frozen=True, forbid_unknown_fields=True):
     """Forget jobs that ended over ``older_than`` seconds ago, and remove what they left; ``dry_run`` only says what.
 
     ``before`` is that moment itself, as an earlier answer told it. The newest ``keep`` ended jobs stay. ``outputs``:
-    also the weights of what they published, where it can be made again.
+    also the weights of what they published, where it can be made again. What the clock says to be older than the
+    number of days that the home has lived through stays, unless ``trust_clock``.
     """
 
     older_than: float = MONTH
     before: datetime | None = None
     keep: int | None = None
     outputs: bool = False
+    trust_clock: bool = False
     dry_run: bool = False
 
 
@@ -62,6 +64,7 @@ class Space(Struct, frozen=True):
 
     ``staged`` are the folders that unfinished jobs left, ``outputs`` the published ones, ``output_count`` that together
     hold ``published``, ``orphans`` the things in the home that are of no known job; of each at most the 1,000 largest.
+    ``claims`` are the records of what watched folders took.
     """
 
     home: str
@@ -75,13 +78,15 @@ class Space(Struct, frozen=True):
     disks: tuple[Disk, ...]
     jobs: int
     events: int
+    claims: int = 0
 
 
 class Pruned(Struct, frozen=True):
     """What was pruned, or with ``dry_run`` would be: ``jobs`` that ended before ``before``, and what they left.
 
     ``parts`` is the room of it by class, ``staged``, ``outputs`` (whose weights go) and ``orphans`` are told one by
-    one. ``kept`` are old enough and stay all the same, each with the reason as its ``note``.
+    one. ``claims`` is how many records of watched folders are dropped, or cut down to what keeps the same content from
+    being run again. ``kept`` are old enough and stay all the same, each with the reason as its ``note``.
     """
 
     dry_run: bool
@@ -91,6 +96,7 @@ class Pruned(Struct, frozen=True):
     staged: tuple[Place, ...] = ()
     outputs: tuple[Place, ...] = ()
     orphans: tuple[Place, ...] = ()
+    claims: int = 0
     kept: tuple[Place, ...] = ()
 
     @property

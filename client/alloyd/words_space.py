@@ -27,6 +27,11 @@ def add(verb: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
         action="store_true",
         help="also the weights of what these jobs published, where 'alloy rebuild' can make them again",
     )
+    one.add_argument(
+        "--trust-clock",
+        action="store_true",
+        help="believe the clock, also where the home has not lived through so many days",
+    )
     one.add_argument("--dry-run", "-n", action="store_true", help="only say what would go")
     one.add_argument("--yes", "-y", action="store_true", help="do not ask")
 

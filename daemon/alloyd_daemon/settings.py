@@ -111,13 +111,15 @@ class RetentionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What the daemon forgets by itself: docs/space.md. Ages are such as ``90d``, or ``never``.
 
     ``jobs``: ended jobs, but not scores and searches, with their events and all they left in the home. ``results``:
-    scores and searches. ``logs``: logs and resource samples of what is kept. ``keep``: the newest ended jobs, of
-    either sort, that stay whatever their age. ``most``: jobs of the first sort beyond it go whatever their age.
+    scores and searches. ``logs``: logs and resource samples of what is kept. ``backups``: copies of the store made
+    before it was brought to a newer version. ``keep``: the newest ended jobs, of either sort, that stay whatever their
+    age. ``most``: jobs of the first sort beyond it go whatever their age.
     """
 
     jobs: str = "90d"
     results: str = NEVER
     logs: str = "90d"
+    backups: str = "90d"
     keep: int = 1000
     most: int = 10_000
 

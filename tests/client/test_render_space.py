@@ -31,9 +31,10 @@ def test_room_is_told_by_class_with_the_largest_places() -> None:
         disks=(Disk("/home", 10**12, 10**11, 12_000),),
         jobs=2,
         events=9,
+        claims=7,
     )
     text = "\n".join(space_lines(space))
-    assert "2 jobs and 9 events" in text
+    assert "2 jobs and 9 events; 7 files and models that watched folders took" in text
     assert not re.search(r"^logs", text, re.MULTILINE)
     assert re.search(r"^home +4 +1.0 GB +8.2 kB +/home$", text, re.MULTILINE)
     assert "/out/11" in text
@@ -50,10 +51,12 @@ def test_what_was_pruned_is_told_with_what_stayed() -> None:
         jobs=("merge-1", "merge-2"),
         parts={"logs": Room(2, 10, 8192), "outputs": Room(1, 5 * 10**9, 5 * 10**9)},
         outputs=(Place("/out", Room(1, 5 * 10**9, 5 * 10**9), "merge-1"),),
+        claims=3,
         kept=kept,
     )
     lines = list(pruned_lines(found))
     assert lines[-1] == "2 jobs would be forgotten, 5.0 GB given back"
+    assert "records of watched folders dropped or cut down: 3" in lines
     assert "  merge-0: job 5 needs it" in lines
     assert "  and 2 more" in lines
     assert list(pruned_lines(Pruned(dry_run=False, before=NOW, jobs=("a",)))) == [

@@ -216,6 +216,10 @@ def test_orphans_go_when_they_are_old_and_their_numbers_are_not_given(
         (home / "logs" / "notes.txt").write_text("mine")
         (home / "searches" / "by-hand").mkdir()
         told = client.prune()
+        assert told.orphans == ()
+        assert {each.job for each in told.kept} == {"search-40"}
+        assert "old by the clock alone" in told.kept[0].note
+        told = client.prune(trust_clock=True)
         assert told.jobs == ()
         assert {each.job for each in told.orphans} == {"search-40"}
         assert left(daemon, "search-40") == []

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from alloyd.errors import JobNotFound, ServiceError, UsageError
+from alloyd.errors import JobNotFound, ServiceError, StoreError, UsageError
 from alloyd.jobs import JobState, MergeSpec, ScoreSpec, Subject
 from alloyd.paths import Home
 from alloyd.space_schema import Prune, Pruned
@@ -63,6 +64,20 @@ class House:
         (self.home.root / "scores").mkdir(exist_ok=True)
         (self.home.root / "scores" / f"{job}.jsonl").write_text("{}")
         return job
+
+    def backup(self, name: str = "jobs.sqlite.v1") -> Path:
+        """A copy of the store, made now."""
+        file = self.home.root / name
+        file.write_bytes(b"x" * 5000)
+        os.utime(file, (self.wall.timestamp(),) * 2)
+        return file
+
+    def prune(self, **order: Any) -> Pruned:
+        """What somebody asks for."""
+        task = self.keeping.prune(Prune(**order), None)
+        self.settle()
+        assert isinstance(task.value, Pruned), task.error
+        return task.value
 
     def settle(self) -> None:
         """Let everything be done that is due."""
@@ -242,6 +257,91 @@ def test_a_job_that_lives_again_while_it_is_weighed_stays(house: House) -> None:
     assert isinstance(task.value, Pruned)
     assert task.value.jobs == (other,)
     assert house.left(job) == ALL
+
+
+def test_backups_of_the_store_grow_old_too(house: House) -> None:
+    house.settings = Settings(retention=RetentionSettings(backups="5d"))
+    house.begin()
+    whole, torn, foreign = map(house.backup, ("jobs.sqlite.v1", "jobs.sqlite.v2.new", "jobs.sqlite.mine"))
+    house.days(4)
+    house.wall += timedelta(days=3650)  # a jump is one day
+    house.begin()
+    house.settle()
+    house.wall -= timedelta(days=3650)
+    assert whole.exists()
+    assert torn.exists()
+    fresh = house.backup("jobs.sqlite.v3")
+    house.days(2)
+    assert not whole.exists()
+    assert not torn.exists()
+    assert foreign.exists()
+    assert fresh.exists()
+
+
+def test_backups_are_pruned_by_hand(house: House) -> None:
+    house.settle()
+    file = house.backup()
+    house.wall += timedelta(seconds=1)
+    told = house.prune(older_than=0.0, dry_run=True)
+    assert told.parts["backups"].files == 1
+    assert file.exists()
+    assert house.prune(older_than=0.0).parts["backups"] == told.parts["backups"]
+    assert not file.exists()
+
+
+def test_an_age_that_only_the_clock_tells_is_not_believed(house: House) -> None:
+    house.settle()
+    job, backup = house.job(), house.backup()
+    house.wall += timedelta(days=3650)
+    told = house.prune(older_than=30 * DAY)
+    assert told.jobs == ()
+    assert [each.job or Path(each.path).name for each in told.kept] == [job, "jobs.sqlite.v1"]
+    assert {each.note for each in told.kept} == {
+        "old by the clock alone: this home has not seen 30 days pass since then (--trust-clock)"
+    }
+    assert house.left(job) == ALL
+    assert house.prune(older_than=30 * DAY, trust_clock=True).jobs == (job,)
+    assert not backup.exists()
+    other = house.job()
+    house.wall += timedelta(seconds=1)
+    assert house.prune(older_than=0.0).jobs == (other,), "an age below a day is the clock's"
+
+
+def test_an_age_that_the_home_has_lived_is_believed(tmp_path: Path) -> None:
+    house = House(tmp_path / "home", jobs="never", logs="never")
+    job = house.job()
+    house.days(4)
+    new = house.job()
+    assert house.prune(older_than=5 * DAY).jobs == ()
+    house.days(2)
+    assert house.prune(older_than=5 * DAY).jobs == (job,)
+    assert house.left(new) == ALL
+    house.store.close()
+
+
+def test_the_record_of_watched_folders_is_pruned_at_the_same_age(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    asked: list[tuple[datetime, bool]] = []
+
+    def claims(before: datetime, *, dry_run: bool) -> Iterator[int]:
+        asked.append((before, dry_run))
+        yield from (2, 3)
+
+    house.keeping._claims = claims
+    house.days(6)
+    assert asked[-1] == (BEGIN + timedelta(days=1), False)
+    assert all(before <= house.wall - timedelta(days=5) for before, _ in asked)
+    assert house.prune(older_than=0.0, dry_run=True).claims == 5
+    assert asked[-1] == (house.wall, True)
+
+    def broken(before: datetime, *, dry_run: bool) -> Iterator[int]:
+        raise StoreError("the record is damaged")
+        yield
+
+    house.keeping._claims = broken
+    (kept,) = house.prune(older_than=0.0).kept
+    assert kept.note == "the record is damaged"
+    house.store.close()
 
 
 @pytest.mark.parametrize("value", ["soon", "90", "-3d", "1s", "0", ""])

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from math import ceil
-from typing import Final
+from typing import Final, Protocol
 
 from alloyd.errors import AlloydError, ServiceError, StoreError, UsageError
 from alloyd.jobs import SPECS
@@ -36,8 +36,19 @@ LOOK_EVERY: Final = 3600.0
 """Seconds between two looks at whether a day has passed."""
 MOST_TASKS: Final = 16
 LONGEST_AGE: Final = 100 * 366 * DAY
+BACKUPS: Final = "jobs.sqlite.v*"
 
 log = logging.getLogger("alloyd")
+
+
+class Claims(Protocol):
+    """Forgets what is no longer needed of what ended before a moment, piece by piece; how much, in each."""
+
+    def __call__(self, before: datetime, *, dry_run: bool) -> Iterator[int]: ...
+
+
+def _no_claims(before: datetime, *, dry_run: bool) -> Iterator[int]:
+    return iter(())
 
 
 class Task:
@@ -74,8 +85,8 @@ class Housekeeping:
     """The work that is to be done, first come first served.
 
     ``quiet`` says whether jobs leave the disk alone at this moment, ``busy`` which jobs somebody is still occupied with
-    though they have ended, ``shielded`` the folders in which no weights are removed. ``clock`` runs on while the
-    machine sleeps.
+    though they have ended, ``shielded`` the folders in which no weights are removed; ``claims`` prunes the record of
+    watched folders. ``clock`` runs on while the machine sleeps.
     """
 
     def __init__(
@@ -87,6 +98,7 @@ class Housekeeping:
         quiet: Callable[[], bool],
         busy: Callable[[], Iterable[str]],
         shielded: Callable[[], Iterable[str]],
+        claims: Claims = _no_claims,
         clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
         self._rows = store.pruning
@@ -95,6 +107,7 @@ class Housekeeping:
         self._quiet = quiet
         self._busy = busy
         self._shielded = shielded
+        self._claims = claims
         self._clock = clock
         self._process = SpaceProcess(home, settings)
         self._tasks: deque[Task] = deque()
@@ -177,16 +190,21 @@ class Housekeeping:
         """Decide, weigh, forget, remove; whatever dies in between, what was forgotten is removed by the next daemon."""
         before = order.before or self._rows.now() - timedelta(seconds=order.older_than)
         going = self._rows.ended(Rule(before=before, keep=order.keep or 0))
-        kept = self._spare(going)
+        surely, doubt, doubted = self._doubt(order, before, going)
+        kept = [*doubted, *self._spare(going)]
         weighing = Weigh(
             tuple(going),
             outputs=order.outputs,
             shielded=tuple(self._shielded()) if order.outputs else (),
             roots=roots,
-            orphans=before.timestamp(),
+            orphans=surely.timestamp(),
+            backups=surely.timestamp(),
+            doubted=before.timestamp(),
+            doubt=doubt,
         )
         weighed = yield from self._process.ask(weighing)
         assert isinstance(weighed, Weighed)
+        claims, troubled = yield from self._prune_claims(surely, dry_run=order.dry_run)
         told = Pruned(
             dry_run=order.dry_run,
             before=before,
@@ -195,14 +213,15 @@ class Housekeeping:
             staged=weighed.staged,
             outputs=weighed.outputs,
             orphans=weighed.orphans,
-            kept=(*kept, *weighed.kept),
+            claims=claims,
+            kept=(*kept, *weighed.kept, *troubled),
         )
         if order.dry_run:
             return told
         forgotten = yield from self._forget(weighed.removals, "asked")
         if weighed.orphan_removals:
             self._rows.keep_removals(weighed.orphan_removals)
-        parts, left = yield from self._clear()
+        parts, left = yield from self._clear(backups=weighed.backups)
         yield from self._shrink()
         went = set(forgotten)
         log.info("pruned %d jobs, %s", len(went), format_size(sum(each.real for each in parts.values())))
@@ -214,6 +233,7 @@ class Housekeeping:
             staged=tuple(each for each in weighed.staged if each.job in went),
             outputs=tuple(each for each in weighed.outputs if each.job in went),
             orphans=weighed.orphans,
+            claims=claims,
             kept=(*told.kept, *left),
         )
 
@@ -224,19 +244,26 @@ class Housekeeping:
         going |= self._rows.ended(Rule(kinds=PLAIN, keep=max(wanted.keep, wanted.most)))
         self._spare(going)
         forgotten: list[str] = []
-        if going:
-            weighed = yield from self._process.ask(Weigh(tuple(going)))
+        backups: tuple[str, ...] = ()
+        copies = self._moment(wanted.backups) if any(self._home.root.glob(BACKUPS)) else None
+        if going or copies is not None:
+            oldest = None if copies is None else copies.timestamp()
+            weighed = yield from self._process.ask(Weigh(tuple(going), backups=oldest))
             assert isinstance(weighed, Weighed)
+            backups = weighed.backups
             forgotten = yield from self._forget(weighed.removals, "retention")
         days = self._days(wanted.jobs)
         if days is not None:
             while self._rows.forget_events(self._rows.event_before(days), reason="retention"):
                 yield 0.0
+        moment = self._moment(wanted.jobs)
+        if moment is not None:
+            yield from self._prune_claims(moment, dry_run=False)
         told = self._old(PLAIN, wanted.logs) | self._old(RESULTS, wanted.logs)
         self._spare(told)
         quiet = tuple(told.values())
-        if quiet or self._rows.has_removals():
-            parts, _ = yield from self._clear(quiet)
+        if quiet or backups or self._rows.has_removals():
+            parts, _ = yield from self._clear(quiet, backups)
             freed = sum(each.real for each in parts.values())
             if forgotten or freed:
                 log.info("retention: forgot %d jobs, gave back %s", len(forgotten), format_size(freed))
@@ -254,6 +281,46 @@ class Housekeeping:
             keep=self._settings.retention.keep,
         )
         return self._rows.ended(rule) if rule.upto else {}
+
+    def _moment(self, age: str) -> datetime | None:
+        """When it was that what is of such an age now came to be, by the clock and by the days seen to pass."""
+        days = self._days(age)
+        if days is None:
+            return None
+        return min(self._rows.now() - timedelta(seconds=parse_age(age)), self._rows.moment_before(days))
+
+    def _doubt(
+        self, order: Prune, before: datetime, going: dict[int, str]
+    ) -> tuple[datetime, str, list[Place]]:
+        """Take those jobs out of ``going`` that the clock alone makes old, for it may be wrong.
+
+        The moment before which everything else must have come to be, what to say of the rest, and those jobs. An age
+        below a day is the clock's alone.
+        """
+        days = 0 if order.trust_clock else int((self._rows.now() - before).total_seconds() // DAY)
+        if days <= 0:
+            return before, "", []
+        upto = self._rows.event_before(days)
+        surely = self._rows.ended(Rule(before=before, upto=upto, keep=order.keep or 0)) if upto else {}
+        why = f"old by the clock alone: this home has not seen {days} days pass since then (--trust-clock)"
+        doubted = [
+            Place("", Room(), going.pop(number), why) for number in sorted(going.keys() - surely.keys())
+        ]
+        return min(before, self._rows.moment_before(days)), why, doubted
+
+    def _prune_claims(
+        self, before: datetime, *, dry_run: bool
+    ) -> Generator[float, None, tuple[int, tuple[Place, ...]]]:
+        """Prune the record of watched folders: how many entries; where it cannot be used, that it stays."""
+        count = 0
+        try:
+            for some in self._claims(before, dry_run=dry_run):
+                count += some
+                yield 0.0
+        except StoreError as wrong:
+            log.warning("%s", wrong.message)
+            return count, (Place(str(self._home.root / "watch.sqlite"), Room(), "", wrong.message),)
+        return count, ()
 
     def _days(self, age: str) -> int | None:
         return None if age == NEVER else max(1, ceil(parse_age(age) / DAY))
@@ -280,10 +347,10 @@ class Housekeeping:
         return forgotten
 
     def _clear(
-        self, quiet: tuple[str, ...] = ()
+        self, quiet: tuple[str, ...] = (), backups: tuple[str, ...] = ()
     ) -> Generator[float, None, tuple[dict[str, Room], tuple[Place, ...]]]:
         """Remove what is to be removed."""
-        cleared = yield from self._process.ask(Clear(quiet))
+        cleared = yield from self._process.ask(Clear(quiet, backups=backups))
         assert isinstance(cleared, Cleared)
         reach("prune-cleared")
         for begin in range(0, len(cleared.numbers), 10 * AT_ONCE):

@@ -105,6 +105,7 @@ class Server:
             quiet=lambda: not worker.busy,
             busy=lambda: self._hooks.jobs() | self._watch.jobs(),
             shielded=lambda: self._watch.shielded(loaded.settings.model_roots()),
+            claims=self._watch.prune,
         )
         self._owed: list[tuple[list[bytes], wire.Header, Task]] = []
         self._metrics.sources += [self._hooks.families, self._watch.families]

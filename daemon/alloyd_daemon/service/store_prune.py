@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Final
 
@@ -74,7 +74,7 @@ COUNT_DAY: Final = """
     VALUES (?, COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0))
 """
 MOVE_DAY: Final = "UPDATE days SET at = ? WHERE day = (SELECT MAX(day) FROM days)"
-EVENT_BEFORE_DAYS: Final = "SELECT seq FROM days ORDER BY day DESC LIMIT 1 OFFSET ?"
+DAY_BEFORE: Final = "SELECT at, seq FROM days ORDER BY day DESC LIMIT 1 OFFSET ?"
 OLD_DAYS: Final = "DELETE FROM days WHERE day <= (SELECT MAX(day) FROM days) - ?"
 
 MOST_DAYS: Final = 3660
@@ -82,6 +82,8 @@ MOST_DAYS: Final = 3660
 PAGES_AT_ONCE: Final = 500
 """What the file gives back in one step, some 2 MB: a step must not keep the daemon's loop."""
 EVENTS_AT_ONCE: Final = 2000
+NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before all that is."""
 
 _NAMED: Final = re.compile(rf"\b(?:{'|'.join(SPECS)})-([1-9][0-9]{{0,14}})\b")
 
@@ -239,8 +241,13 @@ class Pruning:
 
     def event_before(self, days: int) -> int:
         """The newest event that is surely ``days`` counted days old; 0 when none is."""
-        row = self._db.execute(EVENT_BEFORE_DAYS, (min(days, MOST_DAYS - 1),)).fetchone()
+        row = self._db.execute(DAY_BEFORE, (min(days, MOST_DAYS - 1),)).fetchone()
         return 0 if row is None else int(row["seq"])
+
+    def moment_before(self, days: int) -> datetime:
+        """What the clock said ``days`` counted days ago; the beginning of time where there were not so many."""
+        row = self._db.execute(DAY_BEFORE, (min(days, MOST_DAYS - 1),)).fetchone()
+        return NEVER if row is None else datetime.fromisoformat(row["at"])
 
     # The file
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from alloyd.errors import StoreError, UsageError
@@ -159,6 +160,11 @@ class WatchProcess:
     def shielded(self, roots: Sequence[Path]) -> list[str]:
         """What watched folders need of models that are there, and that may lie in ``roots``."""
         return sorted(set(shield(self.watches(), roots)))
+
+    def prune(self, before: datetime, *, dry_run: bool) -> Iterator[int]:
+        """Forget what is no longer needed of what was taken from watched folders; see :meth:`Ledger.prune`."""
+        if (self._home.root / FILE).exists():
+            yield from self._open().prune(before, dry_run=dry_run)
 
     def jobs(self) -> set[str]:
         """The jobs of files whose end in their folder is still to come."""

@@ -19,7 +19,7 @@ from alloyd.space_schema import Place, Room
 from ..checkpoints import staging
 from ..faults import reach
 from ..service.store_prune import Removal, Weights
-from .job_files import GONE, LOGS, names_of
+from .job_files import BACKUP, GONE, LOGS, names_of
 from .look import MOST_TOLD, text
 from .orders import Clear, Cleared
 from .rows import Rows, reading
@@ -49,6 +49,8 @@ class Sweep:
                 self._remove_files(job, LOGS)
             for job in order.whole:
                 self._remove_files(job)
+            for name in order.backups:
+                self._remove_backup(name)
             for handle, _ in self._folders.values():
                 if handle >= 0:
                     os.fsync(handle)
@@ -96,6 +98,19 @@ class Sweep:
         else:
             os.unlink(name, dir_fd=handle)
         self._add(kind, room)
+
+    def _remove_backup(self, name: str) -> None:
+        path = self._home.root / name
+        try:
+            if BACKUP.fullmatch(name) and stat.S_ISREG(os.lstat(path).st_mode):
+                room = self._scale.weigh(path)
+                os.unlink(path)
+                reach("prune-backup")
+                self._add("backups", room)
+        except FileNotFoundError:
+            return
+        except OSError as wrong:
+            self._leave(path, "", wrong.strerror or str(wrong))
 
     def _remove_staging(self, final: Path, removal: Removal, rows: Rows) -> bool:
         """Remove what a job staged, unless another one has come that goes on with it."""

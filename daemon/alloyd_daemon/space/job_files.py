@@ -1,4 +1,4 @@
-"""Which files of the home belong to which job, by their names alone."""
+"""Which files of the home belong to which job, and which are backups of the store, by their names alone."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ GONE: Final = ".{}.pruned"
 """What a folder is called while it is being removed, so that nobody takes what is left of it for the whole."""
 LOGS: Final = ("logs", "samples")
 """The classes that tell how a job went; the others are what it found."""
+
+BACKUP: Final = re.compile(r"jobs\.sqlite\.v[1-9][0-9]{0,5}(\.new)?(-journal|-wal|-shm)?")
+"""A copy of the store that was made before it was migrated, or what a daemon that died left of one."""
 
 _JOB: Final = re.compile(rf"({'|'.join(SPECS)})-([1-9][0-9]{{0,14}})")
 

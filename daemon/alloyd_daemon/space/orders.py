@@ -20,7 +20,8 @@ class Weigh(Struct, frozen=True, tag=True):
     """Say what the jobs of these ``numbers`` left. What lies outside of the home and of ``roots`` is left alone.
 
     ``outputs``: also whose weights may go; ``shielded`` are folders in which none may. ``orphans``: also what belongs
-    to no job and was last changed before that time.
+    to no job and was last changed before that time. ``backups``: also copies of the store that are as old. What is not,
+    but was changed before ``doubted``, is told to be kept, with the reason ``doubt``.
     """
 
     numbers: tuple[int, ...]
@@ -28,14 +29,18 @@ class Weigh(Struct, frozen=True, tag=True):
     shielded: tuple[str, ...] = ()
     roots: tuple[str, ...] | None = None
     orphans: float | None = None
+    backups: float | None = None
+    doubted: float = 0.0
+    doubt: str = ""
 
 
 class Clear(Struct, frozen=True, tag=True):
-    """Remove what the store says is to be removed, the logs and samples of the jobs ``quiet``, and all of the jobs
-    ``whole`` that is in the home."""
+    """Remove what the store says is to be removed, the logs and samples of the jobs ``quiet``, all of the jobs
+    ``whole`` that is in the home, and the ``backups`` of these names."""
 
     quiet: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
+    backups: tuple[str, ...] = ()
 
 
 class Weighed(Struct, frozen=True, tag=True):
@@ -47,6 +52,7 @@ class Weighed(Struct, frozen=True, tag=True):
     outputs: tuple[Place, ...]
     orphans: tuple[Place, ...]
     orphan_removals: tuple[Removal, ...]
+    backups: tuple[str, ...]
     kept: tuple[Place, ...]
 
 

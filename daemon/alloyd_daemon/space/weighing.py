@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from alloyd.paths import Home
 from alloyd.space_schema import Place, Room
 
 from ..service.store_prune import Removal, Weights
 from ..settings import Settings
-from .job_files import number_of
+from .job_files import BACKUP, number_of
 from .look import MOST_TOLD, largest, staging, text, things
 from .orders import Weigh, Weighed
 from .published import Sources, Stays, weights_of
@@ -36,12 +38,20 @@ def weigh(order: Weigh, home: Home, settings: Settings) -> Weighed:
         outputs = list(_outputs(order, rows, scale, going, kept, home, settings)) if order.outputs else []
         known = rows.ids()
     left: dict[str, list[tuple[str, Room, float]]] = {}
+    backups: list[str] = []
     jobs = {row.id for row in going.values()}
     for path, kind, job in things(home):
         if job in jobs:
             add(kind, scale.weigh(path))
         elif job and job not in known:
             left.setdefault(job, []).append((path, scale.weigh(path), scale.newest))
+        elif kind == "backups" and order.backups is not None and BACKUP.fullmatch(os.path.basename(path)):
+            room = scale.weigh(path)
+            if scale.newest < order.backups:
+                add(kind, room)
+                backups.append(os.path.basename(path))
+            elif scale.newest < order.doubted:
+                kept.append(Place(text(path), room, "", order.doubt))
     finals: dict[int, list[str]] = {}
     for owner, final, place in staged:
         add("staged", place.room)
@@ -57,6 +67,8 @@ def weigh(order: Weigh, home: Home, settings: Settings) -> Weighed:
     orphans = [] if order.orphans is None else list(_orphans(order.orphans, left))
     for place in orphans:
         add("orphans", place.room)
+    doubted = _orphans(order.doubted, left) if order.orphans is not None else ()
+    kept += [msgspec.structs.replace(place, note=order.doubt) for place in doubted if place not in orphans]
     strays = sorted({each.job for each in orphans}, key=lambda job: number_of(job) or 0)
     return Weighed(
         removals=tuple(removals),
@@ -65,6 +77,7 @@ def weigh(order: Weigh, home: Home, settings: Settings) -> Weighed:
         outputs=largest([place for _, _, place in outputs]),
         orphans=largest(orphans),
         orphan_removals=tuple(Removal(job) for job in strays),
+        backups=tuple(backups),
         kept=tuple(kept[:MOST_TOLD]),
     )
 

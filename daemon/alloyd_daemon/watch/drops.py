@@ -74,7 +74,10 @@ class Drops:
             claim = self._ledger.change(claim.id, digest=found.digest)
             earlier = self._ledger.same_content(claim)
             done = next((each for each in reversed(earlier) if each.state == "done"), None)
-            attempt = sum(each.state in ("failed", "done") for each in earlier)
+            # One more than the last: claims of earlier attempts may have been pruned.
+            attempt = 1 + max(
+                (each.attempt for each in earlier if each.state in ("failed", "done")), default=-1
+            )
             if done is not None and folder.settings.duplicates == "skip":
                 return self._decide(folder, claim, "done", job=done.job, out=done.out, plan="duplicate")
             kind, _ = dropped.kind_of(found)
