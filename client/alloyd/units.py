@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from collections.abc import Iterator
 
 from .errors import UsageError, did_you_mean
 
@@ -65,35 +65,34 @@ def parse_age(text: str) -> float:
 def total_memory() -> int:
     """Bytes of memory that this process may use: the machine's, or its control group's limit when smaller."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in _control_group_limits():
-        total = min(total, limit)
+    for folder, v2 in memory_groups():
+        try:
+            with open(f"{folder}/{'memory.max' if v2 else 'memory.limit_in_bytes'}") as file:
+                total = min(total, int(file.read()))
+        except (OSError, ValueError):  # "max" is no limit
+            continue
     return total
 
 
-def _control_group_limits() -> list[int]:
-    """The memory limits of this process's control group and of the groups above it (v2, then v1)."""
-    limits: list[int] = []
+def memory_groups() -> Iterator[tuple[str, bool]]:
+    """The folders of this process's memory control group and of those above it, and whether they are of version 2.
+
+    They are strings, because a daemon asks all the time, and pathlib has Python intern every part of every path.
+    """
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        with open("/proc/self/cgroup") as file:
+            lines = file.read().splitlines()
     except OSError:
-        return limits
+        return
     for line in lines:
         _, controllers, place = line.split(":", 2)
-        if controllers == "":
-            root, file = Path("/sys/fs/cgroup"), "memory.max"
-        elif "memory" in controllers.split(","):
-            root, file = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
-        else:
-            continue
-        group = root / place.lstrip("/")
-        for folder in (group, *group.parents):
-            if not folder.is_relative_to(root):
-                break
-            try:
-                limits.append(int((folder / file).read_text()))
-            except (OSError, ValueError):
-                continue
-    return limits
+        v2 = controllers == ""
+        if v2 or "memory" in controllers.split(","):
+            root = "/sys/fs/cgroup" if v2 else "/sys/fs/cgroup/memory"
+            folder = f"{root}/{place.strip('/')}".rstrip("/")
+            while len(folder) >= len(root):
+                yield folder, v2
+                folder = os.path.dirname(folder)
 
 
 def format_size(size: float) -> str:

@@ -24,6 +24,7 @@ from alloyd.errors import AlloydError, HomeBusy, ServiceError, UsageError
 from alloyd.paths import Home, endpoints, find_home, write_private
 
 from . import settings as settings_file
+from .checkpoints.libc import share_heap
 from .service.child_process import CHILD
 from .service.gateway_process import GatewayProcess
 from .service.log_file import begin as log_file_of
@@ -167,6 +168,7 @@ def _serve(
 ) -> None:
     # A watchdog ends a daemon that hangs by SIGABRT: stderr then tells where.
     faulthandler.enable(2)
+    share_heap()  # before there is any thread but this one
     log_file = log_file_of(home, loaded.settings.daemon)
     wakeup = _hear_signals()
     notifier = Notifier()

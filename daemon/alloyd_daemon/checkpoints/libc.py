@@ -14,6 +14,7 @@ _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _CACHESTAT: Final = 451
+_M_ARENA_MAX: Final = -8
 
 MADV_DONTNEED: Final = 4
 MADV_POPULATE_READ: Final = 22
@@ -38,6 +39,7 @@ _renameat2 = _function(
 _madvise = _function("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint)
 _malloc_trim = _function("malloc_trim", ctypes.c_size_t)
+_mallopt = _function("mallopt", ctypes.c_int, ctypes.c_int)
 _mincore = _function("mincore", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
 
 
@@ -98,6 +100,12 @@ def release_heap() -> None:
     """Give whole free pages of the heap back, where the C library keeps them (glibc does, between blocks in use)."""
     if _malloc_trim is not None:
         _malloc_trim(0)
+
+
+def share_heap() -> None:
+    """Have all threads allocate from one heap, where glibc would give each its own, which keeps what it once took."""
+    if _mallopt is not None:
+        _mallopt(_M_ARENA_MAX, 1)
 
 
 def resident_pages(address: int, size: int) -> bytes | None:

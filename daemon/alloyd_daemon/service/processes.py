@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, NamedTuple
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -15,6 +14,9 @@ class Usage(NamedTuple):
 
     ``resident`` and ``private`` (anonymous, shared or swapped out) are bytes now; ``read`` and ``written`` bytes from
     and to storage, which the page cache saves, and ``cpu`` seconds, since they began, ended children included.
+
+    Each is made of its five figures by name: of an iterator, Python would make a longer tuple and shorten it, and
+    keep thousands of those.
     """
 
     resident: int = 0
@@ -25,12 +27,23 @@ class Usage(NamedTuple):
 
     def plus(self, other: Usage) -> Usage:
         """Both together."""
-        return Usage(*(sum(pair) for pair in zip(self, other, strict=True)))  # type: ignore[arg-type]
+        return Usage(
+            self.resident + other.resident,
+            self.private + other.private,
+            self.read + other.read,
+            self.written + other.written,
+            self.cpu + other.cpu,
+        )
 
     def at_least(self, other: Usage) -> Usage:
         """With the sums of ``other`` where those are larger."""
-        read, written = max(self.read, other.read), max(self.written, other.written)
-        return self._replace(read=read, written=written, cpu=max(self.cpu, other.cpu))
+        return Usage(
+            self.resident,
+            self.private,
+            max(self.read, other.read),
+            max(self.written, other.written),
+            max(self.cpu, other.cpu),
+        )
 
     def since(self, other: Usage) -> Usage:
         """What was added to the sums since ``other``."""
@@ -61,7 +74,7 @@ def open_files() -> int:
 def resident_memory() -> int:
     """Bytes of memory that this process occupies; 0 where that is not told."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(_text("/proc/self/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return 0
 
@@ -74,7 +87,7 @@ def _below(process: int) -> Iterator[int]:
         return
     for thread in threads:
         try:
-            children = Path(f"/proc/{process}/task/{thread}/children").read_text().split()
+            children = _text(f"/proc/{process}/task/{thread}/children").split()
         except OSError:
             continue
         for child in map(int, children):
@@ -86,7 +99,7 @@ def _usage_of(process: int) -> Usage | None:
     try:
         status = _fields(process, "status")
         # The name, in brackets, may hold anything; what follows the last bracket is numbers.
-        stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        stat = _text(f"/proc/{process}/stat").rpartition(")")[2].split()
         if "VmRSS" not in status:
             return None  # it is dead already, and only waits to be buried
         cpu = sum(map(int, stat[11:15])) / _TICKS
@@ -102,9 +115,15 @@ def _usage_of(process: int) -> Usage | None:
 def _fields(process: int, file: str) -> dict[str, int]:
     """The lines ``Name: NUMBER [kB]`` of a file of /proc."""
     found = {}
-    for line in Path(f"/proc/{process}/{file}").read_text(errors="replace").splitlines():
+    for line in _text(f"/proc/{process}/{file}").splitlines():
         name, _, value = line.partition(":")
         number = value.split()[:1]
         if number and number[0].isdigit():
             found[name] = int(number[0])
     return found
+
+
+def _text(file: str) -> str:
+    # Not pathlib, which has Python intern every part of every path that is looked at.
+    with open(file, errors="replace") as opened:
+        return opened.read()

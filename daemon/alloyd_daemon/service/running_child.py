@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal
 
 from alloyd.jobs import Finished, Job
@@ -31,6 +32,7 @@ class Child:
 
     job: Job
     act: Literal["run", "discard"]
+    log: Path
     process: subprocess.Popen[bytes]
     orders: int
     reports: int

@@ -85,6 +85,10 @@ class Server:
         self._leash = leash
         self._gateway = gateway
         self._access = Access(AuthorisedKeys(home.keys))
+        # Once for all: Python keeps each freshly made name by which a method was looked up, thousands of them.
+        self._doers: dict[str, Callable[..., object]] = {
+            kind: getattr(self, f"_do_{kind}") for kind in wire.REQUESTS
+        }
         self._refusals = RefusalLog()
         self._session = wire.new_session()
         self._sockets = [Path(address.removeprefix("ipc://")) for address in (requests, events)]
@@ -111,7 +115,8 @@ class Server:
         self._metrics.sources += [self._hooks.families, self._watch.families]
         self._published = store.last_event()
         self._stood, self._stands = -1, ""
-        self._lock = _identity(home.lock)
+        self._lock_file = str(home.lock)
+        self._lock = _identity(self._lock_file)
         self._context = zmq.Context()
         self._context.setsockopt(zmq.LINGER, 500)
         self._router = self._context.socket(zmq.ROUTER)
@@ -242,7 +247,7 @@ class Server:
         if time.monotonic() - self._beat >= HEARTBEAT:
             if (
                 self._lock is not None
-                and _identity(self._home.lock) != self._lock
+                and _identity(self._lock_file) != self._lock
                 and not self._worker.stopping
             ):
                 log.error(
@@ -316,7 +321,7 @@ class Server:
     def _do(self, request: wire.Request, caller: Caller) -> object:
         kind = wire.kind_of(request)
         self._access.check(caller, kind)
-        do: Callable[..., object] = getattr(self, f"_do_{kind}")
+        do = self._doers[kind]
         return do(request, caller) if isinstance(request, WHOSE) else do(request)
 
     def _do_hello(self, _: wire.Hello) -> wire.Greeting:
@@ -492,10 +497,10 @@ def _refuse_taken(place: Path) -> None:
     )
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
+def _identity(file: str) -> tuple[int, int] | None:
     """What tells ``file`` from another one that has taken its place; ``None`` when there is none."""
     try:
-        facts = file.stat()
+        facts = os.stat(file)
     except OSError:
         return None
     return facts.st_dev, facts.st_ino

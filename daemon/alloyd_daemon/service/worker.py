@@ -317,14 +317,15 @@ class Worker:
 
     def _start(self, job: Job, act: Literal["run", "discard"]) -> None:
         settings = msgspec.to_builtins(self._settings)
-        root, file = str(self._home.root), str(self._home.log(job.id))
+        root, file = str(self._home.root), self._home.log(job.id)
         # Made before there is a process: a spec that no pipe can carry is its own job's trouble.
-        order = frame(Begin(act, job.kind, job.spec, root, job.id, settings, file))
+        order = frame(Begin(act, job.kind, job.spec, root, job.id, settings, str(file)))
         process = self._spare or spawn(self._command)
         self._spare = None
         orders, reports = take_pipes(process)
         memory = self._admission.memory_of(job.spec.get("memory"))
-        child = Child(job, act, process, orders, reports, time.time(), memory, self._machine.memory_kills())
+        kills = self._machine.memory_kills()
+        child = Child(job, act, file, process, orders, reports, time.time(), memory, kills)
         self._children.append(child)
         log.info("%s %s", job.id, act, extra={"job": job.id, "child": process.pid})
         child.send(order)
@@ -335,7 +336,7 @@ class Worker:
             return
         self._logs_due = now + LOG_CHECK
         for child in self._children:
-            bound(self._home.log(child.job.id), parse_size(self._settings.daemon.log_size))
+            bound(child.log, parse_size(self._settings.daemon.log_size))
 
     def _take(self, child: Child, report: Answer) -> None:
         name = child.job.id
