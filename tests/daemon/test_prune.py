@@ -307,10 +307,11 @@ def test_requests_are_answered_while_the_disk_is_looked_at(daemon: TrialDaemon, 
         assert client.prune(older_than=0.0).orphans == ()
 
 
-@pytest.mark.parametrize("order", [{"older_than": -1.0}, {"older_than": 1e300}, {"keep": -1}])
-def test_orders_that_make_no_sense_are_refused(daemon: TrialDaemon, order: dict[str, float]) -> None:
-    with daemon.client() as client, pytest.raises(UsageError):
-        client.prune(**order)
+def test_orders_that_make_no_sense_are_refused(daemon: TrialDaemon) -> None:
+    with daemon.client() as client:
+        for order in ({"older_than": -1.0}, {"older_than": 1e300}, {"keep": -1}):
+            with pytest.raises(UsageError):
+                client.prune(**order)
 
 
 def test_a_daemon_that_is_told_to_stop_meanwhile_says_so(daemon: TrialDaemon, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -24,8 +25,19 @@ def daemon(tmp_path: Path) -> Iterator[TrialDaemon]:
         yield running
 
 
-@pytest.fixture
-def raw(daemon: TrialDaemon) -> Iterator[zmq.Socket[bytes]]:
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrialDaemon]:
+    """One for all that is only asked, with a job that has ended."""
+    folder = tmp_path_factory.mktemp("lasting")
+    with TrialDaemon(folder / "home") as running:
+        with running.client() as client:
+            client.wait(client.submit(trial(folder / "out", 1)).id, timeout=20)
+        yield running
+
+
+@contextmanager
+def speaking(daemon: TrialDaemon) -> Iterator[zmq.Socket[bytes]]:
+    """A socket that says anything to a daemon."""
     connection = msgspec.json.decode(daemon.home.connection.read_bytes(), type=wire.Connection)
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.LINGER, 0)
@@ -34,8 +46,14 @@ def raw(daemon: TrialDaemon) -> Iterator[zmq.Socket[bytes]]:
         yield dealer
 
 
+@pytest.fixture
+def raw(lasting: TrialDaemon) -> Iterator[zmq.Socket[bytes]]:
+    with speaking(lasting) as dealer:
+        yield dealer
+
+
 def test_malformed_messages_get_an_error_and_the_daemon_goes_on(
-    daemon: TrialDaemon, raw: zmq.Socket[bytes]
+    lasting: TrialDaemon, raw: zmq.Socket[bytes]
 ) -> None:
     _, good = wire.ask(wire.Hello(), "s")
     header = json.loads(good[1])
@@ -64,8 +82,8 @@ def test_malformed_messages_get_an_error_and_the_daemon_goes_on(
         raw.send_multipart([noise.randbytes(noise.randrange(50)) for _ in range(noise.randrange(1, 8))])
         raw.recv_multipart()
     raw.send_multipart(good)
-    assert wire.read_answer(raw.recv_multipart(), wire.Greeting).pid == daemon.pid
-    with daemon.client() as client:
+    assert wire.read_answer(raw.recv_multipart(), wire.Greeting).pid == lasting.pid
+    with lasting.client() as client:
         assert client.status().malformed >= 300
 
 
@@ -89,21 +107,20 @@ def test_malformed_messages_get_an_error_and_the_daemon_goes_on(
     ids=lambda each: type(each).__name__,
 )
 def test_strange_fields_are_answered(
-    daemon: TrialDaemon, raw: zmq.Socket[bytes], tmp_path: Path, request_: wire.Request
+    lasting: TrialDaemon, raw: zmq.Socket[bytes], request_: wire.Request
 ) -> None:
-    with daemon.client() as client:
-        client.wait(client.submit(trial(tmp_path / "out", 1)).id)
+    with lasting.client() as client:
         name, frames = wire.ask(request_, "s")
         raw.send_multipart(frames)
         reply = raw.recv_multipart()
         assert wire.answers(reply) == name
         said = json.loads(reply[3])
         assert said["status"] == "ok" or said["error"]["code"] in ("E_USAGE", "E_JOB_NOT_FOUND"), said
-        assert client.hello().pid == daemon.pid
+        assert client.hello().pid == lasting.pid
 
 
-def test_a_peer_that_leaves_before_its_answer_does_no_harm(daemon: TrialDaemon) -> None:
-    connection = msgspec.json.decode(daemon.home.connection.read_bytes(), type=wire.Connection)
+def test_a_peer_that_leaves_before_its_answer_does_no_harm(lasting: TrialDaemon) -> None:
+    connection = msgspec.json.decode(lasting.home.connection.read_bytes(), type=wire.Connection)
     with zmq.Context() as context:
         for _ in range(20):
             with context.socket(zmq.DEALER) as dealer:
@@ -111,8 +128,8 @@ def test_a_peer_that_leaves_before_its_answer_does_no_harm(daemon: TrialDaemon) 
                 dealer.connect(connection.requests)
                 for _ in range(20):
                     dealer.send_multipart(wire.ask(wire.ListJobs(), "s")[1])
-    with daemon.client() as client:
-        assert client.hello().pid == daemon.pid
+    with lasting.client() as client:
+        assert client.hello().pid == lasting.pid
 
 
 def test_a_subscriber_that_does_not_read_does_not_hold_the_daemon(
@@ -174,12 +191,12 @@ def test_dead_sockets_of_other_homes_are_swept(tmp_path: Path) -> None:
 
 
 def test_an_output_that_would_lie_in_the_daemons_own_folder_is_refused(
-    daemon: TrialDaemon, raw: zmq.Socket[bytes]
+    lasting: TrialDaemon, raw: zmq.Socket[bytes]
 ) -> None:
     spec = {"kind": "merge", "recipe": '{"steps": 1}', "base_dir": "/", "out": "somewhere"}
     _, frames = wire.ask(wire.Submit(spec, "token"), "s")
     raw.send_multipart(frames)
     with pytest.raises(UsageError, match="out must be an absolute path, not 'somewhere'"):
         wire.read_answer(raw.recv_multipart(), dict)
-    with daemon.client() as client:
-        assert client.jobs() == []
+    with lasting.client() as client:
+        assert [Path(job.out).name for job in client.jobs()] == ["out"]

@@ -195,7 +195,7 @@ def test_a_space_that_is_used_up_ends_the_search(kind: OptimiserKind) -> None:
 
 def test_two_hundred_bits(kind: OptimiserKind) -> None:
     run = _run(kind, bits(200))
-    _steps(run, (12, 3, 2))
+    _steps(run, (12, 2))
 
 
 def test_several_objectives(kind: OptimiserKind) -> None:
