@@ -74,9 +74,10 @@ gguf: dev
 demo: install
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash configs/demo/run
 
-# PYTEST_FLAGS='tests/search -x' runs some of them.
+# Tests run in WORKERS processes, neighbours in the same; WORKERS=0 is one. PYTEST_FLAGS='tests/search -x' runs some.
+WORKERS ?= 2
 test: dev gguf
-	$(PY) -m pytest $(PYTEST_FLAGS)
+	$(PY) -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_FLAGS)
 
 soak: dev gguf
 	$(PY) -m pytest -m soak --timeout 7200 --hypothesis-profile soak
