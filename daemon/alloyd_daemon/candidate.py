@@ -12,9 +12,10 @@ from msgspec import structs
 
 from alloyd.errors import PlanError, UsageError
 from alloyd.jobs import PlanSpec
-from alloyd.recipe import Form
+from alloyd.recipe import Form, ModelRef
 
 from .engine.prepare import Prepared, output_config, prepare
+from .recipes.models import as_mapping
 from .settings import Settings
 
 
@@ -109,3 +110,12 @@ def from_checkpoint(
     )
     spec = PlanSpec(recipe=recipe, base_dir="/", memory=memory, recipe_name=name)
     return Candidate(name, prepare(spec, home=home, settings=settings)[-1], folder)
+
+
+def from_adapter(
+    ref: ModelRef, *, base_dir: str, name: str, home: Path, settings: Settings, memory: int | None = None
+) -> Candidate:
+    """The candidate that a model becomes by its adapter."""
+    recipe = json.dumps({"merge_method": "passthrough", "models": [{"model": as_mapping(ref)}]})
+    spec = PlanSpec(recipe=recipe, base_dir=base_dir, memory=memory, recipe_name=name)
+    return Candidate(name, prepare(spec, home=home, settings=settings)[-1])

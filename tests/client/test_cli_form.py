@@ -65,12 +65,18 @@ def test_a_name_is_converted_at_its_revision() -> None:
     assert found.out_dtype == "float16"
 
 
+def test_a_model_with_its_adapter_is_a_conversion_by_itself() -> None:
+    found = read(conversion("org/model@v1+org/adapter@v2", None, None))
+    assert found.models[0].model == ModelRef("org/model", "v1", ModelRef("org/adapter", "v2"))
+    assert found.name == "model-adapter"
+
+
 @pytest.mark.parametrize(
     ("model", "dtype", "said"),
     [
         ("org/model", None, "what should the model become"),
         ("org/model", "fp16", "'fp16' is not a dtype"),
-        ("org/model+org/adapter", "float16", "has an adapter"),
+        ("org/model+", "float16", "is not a model"),
         ("org/model@a@b", "float16", "is not a model"),
     ],
 )

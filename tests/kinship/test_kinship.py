@@ -265,7 +265,7 @@ def test_bad_input_is_told_before_work(family: list[Path], tmp_path: Path) -> No
         ((one, str(wide)), AlloydError, "shape"),
         ((one, str(deep)), AlloydError, "layers"),
         ((one, str(holed)), PlanError, "o_proj"),
-        ((one, "org/two+org/lora"), UsageError, "adapter"),
+        ((one, "org/two+org/lora"), SourceNotFound, "org/two"),
     ):
         with pytest.raises(kind, match=text):
             run(KinshipSpec(base, models), tmp_path)

@@ -99,6 +99,10 @@ def outside(root: Path) -> dict[str, Spec]:
             options={"tokenizer": secret},
         ),
         "a search's task": SearchSpec(search, str(root)),
+        "a subject's adapter": ScoreSpec(
+            (Subject("m", f"model+{secret}", base_dir=str(root)),), (str(root / "model/task.jsonl"),)
+        ),
+        "a kin's adapter": KinshipSpec("model", ("model", f"model+{secret}"), str(root)),
         "a kin": KinshipSpec("model", ("model", secret), str(root)),
     }
 

@@ -23,7 +23,7 @@ from alloyd.jobs import Subject as ScoreSubject
 from alloyd.recipe import ModelRef
 
 from .. import tasks
-from ..candidate import Candidate, GgufFile, Subject, from_checkpoint, from_recipe
+from ..candidate import Candidate, GgufFile, Subject, from_adapter, from_checkpoint, from_recipe
 from ..checkpoints.files import side_digest
 from ..checkpoints.fingerprint import check_unchanged
 from ..engine.findings import open_findings
@@ -160,7 +160,16 @@ def _subjects(spec: ScoreSpec, context: Context) -> tuple[Subject, ...]:
                 )
                 found.append(from_recipe(plan, name=each.name, home=home, settings=settings))
                 continue
-            path = _place(each, settings)
+            ref = ModelRef(each.path) if os.path.isabs(each.path) else ModelRef.parse(each.path)
+            if ref.lora is not None:
+                found.append(
+                    from_adapter(
+                        ref, base_dir=each.base_dir, name=each.name, home=home, settings=settings,
+                        memory=spec.memory,
+                    )
+                )  # fmt: skip
+                continue
+            path = _place(each, ref, settings)
             if is_gguf(path):
                 found.append(_gguf_file(each.name, path, spec.options.get("tokenizer")))
             else:
@@ -173,11 +182,10 @@ def _subjects(spec: ScoreSpec, context: Context) -> tuple[Subject, ...]:
     return tuple(found)
 
 
-def _place(subject: ScoreSubject, settings: Settings) -> Path:
+def _place(subject: ScoreSubject, ref: ModelRef, settings: Settings) -> Path:
     """The folder or file of a subject: its absolute path, or where its name leads as it would in a recipe."""
     if os.path.isabs(subject.path):
         return Path(subject.path)
-    ref = ModelRef.parse(subject.path)
     return resolve(ref, base_dir=Path(subject.base_dir), roots=settings.model_roots(), hf_home=settings.hub())
 
 
@@ -210,7 +218,11 @@ def _pose(
 
 def _summary(questions: Questions, groups: Sequence[Group], memory: int) -> dict[str, Any]:
     sources = {
-        str(checkpoint.path): {"name": model.name, "path": str(checkpoint.path), "bytes": checkpoint.nbytes}
+        (checkpoint.path, checkpoint.adapter): {
+            "name": model.name,
+            "path": str(checkpoint.path),
+            "bytes": checkpoint.nbytes,
+        }
         for each in groups
         for subject in each.subjects
         if isinstance(subject, Candidate)

@@ -28,6 +28,7 @@ from ..engine.merge import merge
 from ..engine.plan import TensorPlan
 from ..engine.prepare import Prepared, prepare
 from ..merge_method import MergeMethod, Operands
+from ..recipes.models import as_mapping
 from ..search.model_shape import component
 from ..settings import Settings
 from ..stages import Steps
@@ -107,7 +108,7 @@ def sit(
     )  # fmt: skip
     prepared = prepare(spec, home=home, settings=settings)[-1]
     outline = prepared.plan.outline
-    if len({each.path for each in outline.models}) != len(models) + 1:
+    if len({(each.path, each.adapter) for each in outline.models}) != len(models) + 1:
         raise _twice()
     tensors = [
         _measured_only(each) for each in prepared.plan.tensors
@@ -205,12 +206,7 @@ def _measured_only(tensor: TensorPlan) -> TensorPlan:
 
 def _reference(name: str) -> dict[str, Any]:
     """A model as a recipe names it; what is a path is one, whatever it holds."""
-    if name.startswith("/"):
-        return {"model": {"path": name}}
-    ref = ModelRef.parse(name)
-    if ref.lora is not None:
-        raise UsageError(f"'{name}' has an adapter", hint="Merge it into its model first.")
-    return {"model": {"path": ref.path} | ({"revision": ref.revision} if ref.revision else {})}
+    return as_mapping(ModelRef(name) if name.startswith("/") else ModelRef.parse(name))
 
 
 def _gathered(sitting: Sitting, found: dict[str, npt.NDArray[np.float64]]) -> Measured:

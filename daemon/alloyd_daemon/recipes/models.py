@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from alloyd.errors import PlanError, SourceNotFound
 from alloyd.paths import expanded
@@ -62,6 +62,15 @@ def resolve(ref: ModelRef, *, base_dir: Path, roots: Sequence[Path], hf_home: Pa
     raise SourceNotFound(
         f"the model '{ref}' was not found; tried {', '.join(tried) or 'no place'}", hint=hint, model=str(ref)
     )
+
+
+def as_mapping(ref: ModelRef) -> dict[str, Any]:
+    """``ref`` as a recipe's mapping names it: paths are taken as they are, whatever they hold."""
+
+    def half(one: ModelRef) -> dict[str, Any]:
+        return {"path": one.path} | ({"revision": one.revision} if one.revision else {})
+
+    return {"model": half(ref)} | ({"lora": half(ref.lora)} if ref.lora is not None else {})
 
 
 def _cached(ref: ModelRef, hf_home: Path | None, tried: list[str]) -> Path | None:

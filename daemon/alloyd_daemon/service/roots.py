@@ -292,7 +292,7 @@ def _models(names: Sequence[str], base: Path, settings: Settings) -> Iterator[Na
             ref = ModelRef.parse(name)
         except AlloydError:
             continue
-        yield from _places([ref], base, settings)
+        yield from _places([ref] if ref.lora is None else [ref, ref.lora], base, settings)
 
 
 def _places(refs: Iterable[ModelRef], base: Path, settings: Settings) -> Iterator[Named]:

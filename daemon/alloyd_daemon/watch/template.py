@@ -24,13 +24,19 @@ def _filled(value: Plain, models: Mapping[str, str]) -> object:
         # Without quotes, {model} is a mapping to YAML.
         if len(value) == 1 and None in value.values() and next(iter(value)) in models:
             return _model(models[next(iter(value))])
-        return {key: _filled(each, models) for key, each in value.items()}
+        filled = {key: _filled(each, models) for key, each in value.items()}
+        # Beside an adapter a model is only a half, and what says a path of one half is no model by itself.
+        return {key: _half(each) for key, each in filled.items()} if "lora" in value else filled
     if not isinstance(value, str):
         return value
     whole = PLACEHOLDER.fullmatch(value.strip())
     if whole is not None:
         return _model(models[whole[1]])
     return PLACEHOLDER.sub(lambda found: models[found[1]], value)
+
+
+def _half(value: object) -> object:
+    return value["model"] if isinstance(value, dict) and value.keys() == {"model"} else value
 
 
 def _model(path: str) -> object:
