@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +32,17 @@ def test_nothing_names_one_machine(pattern: re.Pattern[str]) -> None:
         for match in pattern.finditer(line)
     }
     assert not found
+
+
+def test_no_link_leads_out_of_the_tree() -> None:
+    """One in a folder's place would take that folder from whoever checks it out."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--stage"], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    )
+    entries = [each.split("\t", 1) for each in listed.stdout.decode().split("\0") if each]
+    links = [ROOT / name for mode, name in entries if mode.startswith("120000")]
+    targets = {link: Path(os.path.normpath(link.parent / link.readlink())) for link in links}
+    assert [link for link, target in targets.items() if not target.is_relative_to(ROOT)] == []
 
 
 def test_large_files_are_the_zoos_weights_only() -> None:
