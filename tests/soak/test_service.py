@@ -1,9 +1,9 @@
 """The soak of the service: many small jobs from eight clients and a watched folder, while all that can be killed is
 killed and files are damaged. Every job ends right, no event is missed or doubled, nothing is left, memory stays.
 
-The daemon itself is killed only during the first jobs. The next one then has some two hundred jobs to get warm, while
-its allocator and SQLite's few pages fill up; over the ends of the last 400 its memory is measured, and its children and
-files are treated no better than before.
+The daemon itself is killed only during the first jobs. The next one then has some forty jobs to get warm, while
+SQLite's few pages and ZeroMQ's pipes fill up; over the ends of the last 400 its memory is measured, and its children
+and files are treated no better than before.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Size:
 
 
 SLICE: Final = Size(jobs=40, drops=5, settled=25, kills=2)
-WHOLE: Final = Size(jobs=700, drops=70, settled=85, kills=8, heavy=("scored", "searched"), slope=True)
+WHOLE: Final = Size(jobs=500, drops=50, settled=60, kills=8, heavy=("scored", "searched"), slope=True)
 LAST: Final = 400
 """The jobs over whose ends the daemon's memory is looked at."""
 
