@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +167,41 @@ def test_a_merge_that_was_stopped_goes_on_to_the_same_bytes(models: Path) -> Non
     assert not (models / "out").exists()
     again = merge(models, models / "out", RECIPES["ties"])
     assert again["resumed_blocks"]
+    assert again["digest"] == whole["digest"]
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from alloyd.jobs import MergeSpec
+from alloyd_daemon.checkpoints.sink import StagedSink
+from alloyd_daemon.job import JOBS, Context
+from alloyd_daemon.settings import Settings
+
+put, left = StagedSink.put, [6]
+
+def dying(self, *block):
+    put(self, *block)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+StagedSink.put = dying
+models, out, recipe = sys.argv[1:]
+spec = MergeSpec(recipe=recipe, base_dir=models, out=out)
+list(JOBS.get("merge").run(spec, Context(Path(models) / "home", Settings(), "merge-1")))
+"""
+
+
+def test_a_merge_that_was_killed_goes_on_to_the_same_bytes(models: Path) -> None:
+    whole = merge(models, models / "whole", RECIPES["ties"])
+    words = [sys.executable, "-c", DYING, str(models), str(models / "out"), json.dumps(RECIPES["ties"])]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    assert not (models / "out").exists()
+    again = merge(models, models / "out", RECIPES["ties"])
+    assert again["resumed_blocks"]
+    for name in ("model.safetensors", "alloyd_manifest.json"):
+        assert (models / "out" / name).read_bytes() == (models / "whole" / name).read_bytes()
     assert again["digest"] == whole["digest"]
 
 
