@@ -50,6 +50,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
+    _have_streams()
     for stream in (sys.stdout, sys.stderr):
         # In any locale: what it cannot write comes as an escape, not as a traceback.
         if isinstance(stream, io.TextIOWrapper):
@@ -84,9 +85,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Such as a full disk under stdout, or a file named on the command line that may not be written.
         what = f"{wrong.filename} cannot be used" if wrong.filename else "a file cannot be used"
         told = AlloydError(f"{what}: {wrong.strerror or wrong}", hint="Check its rights and its disk.")
+        if isinstance(wrong, FileNotFoundError) and not wrong.filename:  # as os.getcwd() has it
+            told = AlloydError("the folder in which this was said is gone", hint="Go to another with cd.")
         with contextlib.suppress(OSError):
             console.fail(told)
         return told.status
+
+
+def _have_streams() -> None:
+    """Have stdin, stdout and stderr, also where one was closed: else the next file that is opened takes its place."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+        if getattr(sys, name) is None:
+            stream = open(descriptor, "r" if descriptor == 0 else "w", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -251,6 +251,37 @@ def test_a_hung_daemon_is_stopped_all_the_same(daemon: TrialDaemon, monkeypatch:
     assert main(["stop"]) == 0
 
 
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_stream_that_is_closed_is_missed_by_nobody(daemon: TrialDaemon, closed: int) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "alloyd.cli", "--home", str(daemon.home.root), *words]
+        return subprocess.run(
+            ["/bin/sh", "-c", f'exec "$@" {closed}>&-', "sh", *command],
+            env={**os.environ, **daemon.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            capture_output=True,
+            check=False,
+        )
+
+    listed, wrong = run("ps", "--json"), run("nonsense")
+    assert listed.returncode == 0
+    assert wrong.returncode == 2
+    assert bool(listed.stdout) == (closed != 1)
+    assert not wrong.stdout
+    assert (b"error: unknown command" in wrong.stderr) == (closed != 2)
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    here, gone = os.getcwd(), tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    try:
+        gone.rmdir()
+        assert main(["merge", "recipe.yaml", "out"]) == 1
+    finally:
+        os.chdir(here)
+    assert capfd.readouterr().err.startswith("error: the folder in which this was said is gone\nhint: ")
+
+
 def test_ctrl_c_while_the_command_is_being_loaded_is_quiet() -> None:
     program = """
         import builtins, os, signal
