@@ -77,7 +77,13 @@ class Home:
 
 
 def find_home(flag: str | None = None, environ: Mapping[str, str] | None = None) -> Home:
-    """The home: ``--home``, else ``$ALLOYD_HOME``, else ``$XDG_STATE_HOME/alloyd``, else ``~/.local/state/alloyd``."""
+    """The home: ``--home``, else ``$ALLOYD_HOME``, else ``$XDG_STATE_HOME/alloyd``, else ``~/.local/state/alloyd``.
+
+    Raises
+    ------
+    ServiceError
+        Its path is no text, so that no message could name it.
+    """
     environ = os.environ if environ is None else environ
     chosen = flag or environ.get("ALLOYD_HOME", "")
     if not chosen:
@@ -85,7 +91,12 @@ def find_home(flag: str | None = None, environ: Mapping[str, str] | None = None)
         if not os.path.isabs(state):  # the XDG rule: a relative path is to be ignored
             state = os.path.join(os.path.expanduser("~"), ".local", "state")
         chosen = os.path.join(state, "alloyd")
-    return Home(Path(os.path.realpath(os.path.expanduser(chosen))))
+    place = os.path.realpath(os.path.expanduser(chosen))
+    if os.fsencode(place).decode("utf-8", "replace") != place:
+        raise ServiceError(
+            f"the home is not text in UTF-8: {place!a}", hint="Choose another with --home or ALLOYD_HOME."
+        )
+    return Home(Path(place))
 
 
 def runtime_folder(environ: Mapping[str, str] | None = None) -> Path:

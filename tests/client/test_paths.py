@@ -94,3 +94,9 @@ def test_a_leading_tilde_is_a_users_home_or_stays() -> None:
     assert expanded("~/models") == Path.home() / "models"
     for text in ("~nobody-is-called-so/x", "~a\0b", "a/~", "/x"):
         assert expanded(text) == Path(text)
+
+
+def test_a_home_that_no_message_could_name_is_refused() -> None:
+    assert find_home("/x/é\n🙂").root == Path("/x/é\n🙂")
+    with pytest.raises(ServiceError, match="the home is not text in UTF-8"):
+        find_home(os.fsdecode(b"/x/\xff"))
