@@ -150,6 +150,8 @@ def test_files_and_words_of_a_finished_search(history: History, tmp_path: Path) 
     assert [each["name"] for each in written["lineage"]["sources"]] == [
         str(Path(each["path"])) for each in written["lineage"]["sources"]
     ]
+    digests = [each["digest"] for each in written["lineage"]["sources"]]
+    assert len(set(digests)) == len(digests) > 1, "the models of the zoo share a header, and nothing else"
     head = (tmp_path / "winner.yaml").read_text().splitlines()[:2]
     assert head[0] == "# The winner of weights: trial 5 of search-3, seed 7."
     assert head[1].startswith("# Validation: sums.validation right 0.8500 (95 % interval 0.7")

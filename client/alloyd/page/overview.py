@@ -217,11 +217,15 @@ def sources(results: Result) -> Iterator[Block]:
     found = told.get("sources") or ()
     if found:
         files = [
-            (str(each.get("path") or each.get("name")), str(len(each.get("files") or ()))) for each in found
+            (
+                str(each.get("path") or each.get("name")),
+                str(len(each.get("files") or ())),
+                str(each.get("digest") or "")[:16],
+            )
+            for each in found
         ]
-        yield Rows(
-            "The winner's checkpoints", "", Table(("checkpoint", "files"), files, frozenset({1})), half=True
-        )
+        columns = ("checkpoint", "files", "BLAKE3 begins")
+        yield Rows("The winner's checkpoints", "", Table(columns, files, frozenset({1})), half=True)
     if told.get("versions"):
         yield Facts("Versions", [(str(name), str(each)) for name, each in told["versions"].items() if each])
 

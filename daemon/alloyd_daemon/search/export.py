@@ -13,6 +13,7 @@ from alloyd.recipe_writer import RANDOM, CannotSay, to_mergekit, write
 
 from ..candidate import Candidate, from_recipe
 from ..checkpoints.durable import replace_file
+from ..engine.findings import open_findings
 from ..settings import Settings
 from .lineage import sources_of
 from .space import PlainRecipe
@@ -51,7 +52,9 @@ def export(recipe: PlainRecipe, *, head: Sequence[str], home: Path, settings: Se
         The recipe is none, or its text does not give it again.
     """
     wanted = _planned(write(recipe), home, settings)
-    sources, by_layer = sources_of(wanted), wanted.prepared.by_layer()
+    by_layer = wanted.prepared.by_layer()
+    with open_findings(home, settings.cache_bytes()) as findings:
+        sources = sources_of(wanted, findings)
     text = write(recipe, head=head)
     _must_equal(_planned(text, home, settings), wanted, "its YAML")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -11,8 +12,12 @@ from typing import Any, Final
 from blake3 import blake3
 
 from alloyd import __version__
+from alloyd.errors import AlloydError
 
 from ..candidate import Candidate
+from ..checkpoints.checkpoint import Checkpoint
+from ..engine.contents import content_digest
+from ..engine.findings import FindingCache
 from ..evaluator import Task
 from .trial import Trial
 
@@ -29,6 +34,8 @@ LIBRARIES: Final = (
     "scipy",
 )
 """What the trials of a search, or their scores, may follow from."""
+
+log = logging.getLogger("alloyd")
 
 
 def ancestors(trials: Sequence[Trial], number: int) -> tuple[Trial, ...]:
@@ -59,17 +66,32 @@ def data_of(splits: Mapping[str, Sequence[Task]]) -> list[dict[str, Any]]:
     ]
 
 
-def sources_of(candidate: Candidate) -> list[dict[str, Any]]:
-    """The checkpoints that a candidate is merged from: of each file its name, size, and the BLAKE3 of its header."""
+def sources_of(candidate: Candidate, findings: FindingCache) -> list[dict[str, Any]]:
+    """The checkpoints that a candidate is merged from, each with the ``digest`` of all its tensors, as a manifest has.
+
+    And of each file its name, size, and the BLAKE3 of its header. What ``findings`` does not know is read once.
+    """
     prepared = candidate.prepared
     return [
         {
             "name": model.name,
             "path": str(model.path),
+            "digest": _content(checkpoint, findings),
             "files": [{"name": file.name, "size": file.size, "header": file.header} for file in seen.files],
         }
-        for model, seen in zip(prepared.plan.outline.models, prepared.fingerprints, strict=True)
+        for model, checkpoint, seen in zip(
+            prepared.plan.outline.models, prepared.checkpoints, prepared.fingerprints, strict=True
+        )
     ]
+
+
+def _content(checkpoint: Checkpoint, findings: FindingCache) -> str | None:
+    """``None`` where a source cannot be read any more: the results are worth having all the same."""
+    try:
+        return content_digest(checkpoint, findings)
+    except AlloydError as wrong:
+        log.warning("the content of %s has no digest: %s", checkpoint.path, wrong.message)
+        return None
 
 
 def versions() -> dict[str, str]:
