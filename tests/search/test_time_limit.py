@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 
 import search_driver
-from alloyd.errors import JobError
+from alloyd.errors import ChildDied, JobError
 from alloyd.search_schema import Rung
 from alloyd_daemon.runner import RUNNERS
 from alloyd_daemon.search import time_limit
@@ -97,3 +100,54 @@ def test_what_is_on_record_is_not_decided_anew(tmp_path: Path, stand: Stand, at_
     assert "took longer than 5 s" in str(failed.error)
     assert asked
     assert "trial 14" not in toy.asked
+
+
+HANGS = """
+import ctypes, sys
+from pathlib import Path
+import search_driver
+from alloyd_daemon.runner import RUNNERS
+from alloyd_daemon.search import time_limit
+from alloyd_daemon.search.history import History
+from alloyd_daemon.search.run import search
+from search.toy import Toy
+
+time_limit.GRACE = 1.0
+folder = Path(sys.argv[1])
+
+def takes(name):
+    if name == "trial 14":
+        ctypes.PyDLL(None).sleep(600)  # no other thread of Python gets a turn
+    return 0.0
+
+RUNNERS.open()
+RUNNERS._found["toy"] = Toy(takes=takes).runner()
+with History(folder / "history.db") as history:
+    for _ in search(search_driver.task(folder, runner="toy", timeout=3.0), history):
+        pass
+"""
+
+
+def test_a_hang_costs_the_process_and_after_three_the_trial(tmp_path: Path) -> None:
+    path = os.pathsep.join(part for part in sys.path if part)
+    said = []
+    for _ in range(9):  # on a busy machine another trial may take too long for once
+        done = subprocess.run(
+            [sys.executable, "-c", HANGS, str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if not done.returncode:
+            break
+        assert done.returncode == 1
+        assert "Timeout" in done.stderr
+        said.append(done.stderr)
+    assert sum("in takes" in each for each in said) == 3
+    trials = {each.name: each for each in History.read(tmp_path / "history.db").trials()}
+    failed = trials["trial 14"].error
+    assert isinstance(failed, ChildDied)
+    assert "3 processes died" in failed.message
+    assert len(trials) == 21

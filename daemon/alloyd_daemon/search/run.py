@@ -300,7 +300,7 @@ class _Loop:
             if deaths >= MOST_DEATHS:
                 climbers[number].error = ChildDied(
                     f"{ended[number].name}: {deaths} processes died before they scored an item of it",
-                    hint="Was memory too short for it?",
+                    hint="Was memory too short for it, or did it hang? 'alloy logs' of the search tells more.",
                 )
         try:
             yield from self._counted(climb(list(climbers.values()), self._ladder, self._scorer), climbers)

@@ -1,14 +1,23 @@
-"""The seconds that a candidate may take on the search split; one that takes longer is given up between two answers."""
+"""The seconds that a candidate may take on the search split; one that takes longer is given up between two answers.
+
+Where no answer comes at all, this process ends. The job goes on in another one, which counts that as a death.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import time
 from collections.abc import Generator, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from alloyd.errors import JobError
 
 from ..candidate import Candidate
+
+GRACE: Final = 60.0
+"""Seconds beyond its time for which one answer is waited for: to lose the process costs more than a slow one."""
+LONGEST: Final = 1e9
+LOG: Final = 2
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -34,18 +43,23 @@ class TimeLimit:
 
         Time in which nobody asks for more does not count, nor does what was given up.
 
-        Raises JobError when the time is over.
+        Raises JobError when the time is over. Ends the process, and says where it hung, if nothing is said for so long.
         """
         left = self.left(members)
         took = 0.0
         while True:
             begun = time.monotonic()
+            if left is not None:
+                # A thread of its own, not one of Python's: it needs nothing that code which hangs may hold.
+                faulthandler.dump_traceback_later(min(left - took + GRACE, LONGEST), exit=True, file=LOG)
             try:
                 said = next(running)
             except StopIteration as end:
                 found: R = end.value
                 break
             finally:
+                if left is not None:
+                    faulthandler.cancel_dump_traceback_later()
                 took += time.monotonic() - begun
             if left is not None and took > left:
                 name = next(iter(members.values())).name
