@@ -25,7 +25,7 @@ class Soup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     start: str
     score: tuple[str, ...]
-    keep: Keep = "better"
+    keep: Literal["better", "not_worse"] = "better"
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +38,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     match: tuple[str, ...]
-    kind: Kind
+    kind: Literal["recipe", "search"]
     template: str
     base: str = ""
     soup: Soup | None = None
