@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,20 +227,6 @@ def test_what_is_no_text_is_told_in_one_sentence(
         assert re.match(r"error: this is not text in UTF-8: .*udcff'\nhint: ", capfd.readouterr().err)
 
 
-@pytest.mark.parametrize("how", [["--json"], []])
-def test_a_stdout_that_is_full_is_one_error(daemon: TrialDaemon, tmp_path: Path, how: list[str]) -> None:
-    main(["merge", recipe(tmp_path), str(tmp_path / "out"), "--detach"])
-    path = os.pathsep.join(part for part in sys.path if part)
-    command = [sys.executable, "-m", "alloyd.cli", "ps", "--all", *how]
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            command, env={**os.environ, "PYTHONPATH": path}, stdout=full, stderr=subprocess.PIPE, check=False
-        )
-    assert done.returncode == 1
-    assert b"error: a file cannot be used: No space left on device" in done.stderr
-    assert b"Traceback" not in done.stderr
-
-
 def test_a_hung_daemon_is_stopped_all_the_same(daemon: TrialDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_service, "NOW_SECONDS", 0.5)
     os.kill(daemon.pid, signal.SIGSTOP)
@@ -249,58 +234,6 @@ def test_a_hung_daemon_is_stopped_all_the_same(daemon: TrialDaemon, monkeypatch:
     assert lock_holder(daemon.home) is None
     assert main(["ps"]) == 0
     assert main(["stop"]) == 0
-
-
-@pytest.mark.parametrize("closed", [0, 1, 2])
-def test_a_stream_that_is_closed_is_missed_by_nobody(daemon: TrialDaemon, closed: int) -> None:
-    def run(*words: str) -> subprocess.CompletedProcess[bytes]:
-        command = [sys.executable, "-m", "alloyd.cli", "--home", str(daemon.home.root), *words]
-        return subprocess.run(
-            ["/bin/sh", "-c", f'exec "$@" {closed}>&-', "sh", *command],
-            env={**os.environ, **daemon.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            capture_output=True,
-            check=False,
-        )
-
-    listed, wrong = run("ps", "--json"), run("nonsense")
-    assert listed.returncode == 0
-    assert wrong.returncode == 2
-    assert bool(listed.stdout) == (closed != 1)
-    assert not wrong.stdout
-    assert (b"error: unknown command" in wrong.stderr) == (closed != 2)
-
-
-def test_a_folder_that_is_gone_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    here, gone = os.getcwd(), tmp_path / "gone"
-    gone.mkdir()
-    os.chdir(gone)
-    try:
-        gone.rmdir()
-        assert main(["merge", "recipe.yaml", "out"]) == 1
-    finally:
-        os.chdir(here)
-    assert capfd.readouterr().err.startswith("error: the folder in which this was said is gone\nhint: ")
-
-
-def test_ctrl_c_while_the_command_is_being_loaded_is_quiet() -> None:
-    program = """
-        import builtins, os, signal
-        load = builtins.__import__
-        def interrupted(name, *rest):
-            if name == "argparse":
-                os.kill(os.getpid(), signal.SIGINT)
-            return load(name, *rest)
-        builtins.__import__ = interrupted
-        from alloyd.command import main
-        main()
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), "status"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
 def test_words_for_a_terminal_hold_no_orders_to_it(capfd: pytest.CaptureFixture[str]) -> None:
