@@ -21,8 +21,7 @@ import psutil
 import pytest
 
 from alloyd import cli_service
-from alloyd.cli import main, parser
-from alloyd.completion import script
+from alloyd.cli import main
 from alloyd.console import Console
 from alloyd.errors import RecipeError
 from alloyd.paths import Home, lock_holder
@@ -372,59 +371,6 @@ def test_doctor_tells_what_is_wrong(
     assert main(["doctor", "--json"]) == 1
     findings = final(capfd.readouterr().out)["value"]
     assert [each["name"] for each in findings if each["verdict"] == "BAD"] == ["home"]
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_knows_every_verb_and_option(shell: str) -> None:
-    text = script(shell, parser())
-    for word in ("merge", "doctor", "no-daemon", "memory", "alloy ps --all --quiet"):
-        assert word in text
-
-
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [
-        ("search --results", ["merge-1", "search-2"]),
-        ("search --open-test se", ["search-2"]),
-        ("search --extend =", ["merge-1", "search-2"]),
-        ("search --extend = m", ["merge-1"]),
-        ("merge --after m", ["merge-1"]),
-        ("show s", ["search-2"]),
-        ("search --res", ["--results"]),
-        ("search --items s", ["spec.yaml"]),
-    ],
-)
-def test_completion_knows_where_a_job_is_meant(tmp_path: Path, words: str, found: list[str]) -> None:
-    (tmp_path / "alloy.bash").write_text(script("bash", parser()))
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "spec.yaml").touch()
-    typed = words if words != "search --results" else "search --results ''"
-    code = (
-        "alloy() { test \"$*\" = 'ps --all --quiet' && printf 'merge-1\\nsearch-2\\n'; };"
-        f"source ../alloy.bash; COMP_WORDS=(alloy {typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _alloy;"
-        "echo ${COMPREPLY[@]}"
-    )
-    done = subprocess.run(
-        ["bash", "-c", code], cwd=tmp_path / "files", capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == found
-
-
-def test_completion_for_fish_knows_where_a_job_is_meant() -> None:
-    lines = script("fish", parser()).splitlines()
-    (line,) = [each for each in lines if "from search'" in each and "-l results" in each]
-    assert "-l results -x -a '(alloy ps --all --quiet 2>/dev/null)'" in line
-    assert sum(" -x " in each for each in lines) >= 4
-
-
-def test_completion_for_bash_completes(tmp_path: Path) -> None:
-    (tmp_path / "alloy.bash").write_text(script("bash", parser()))
-    code = (
-        f"source {tmp_path}/alloy.bash; COMP_WORDS=(alloy mer); COMP_CWORD=1; _alloy; echo ${{COMPREPLY[@]}};"
-        "COMP_WORDS=(alloy merge --det); COMP_CWORD=2; _alloy; echo ${COMPREPLY[@]}"
-    )
-    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["merge", "--detach"]
 
 
 def test_help_is_fast_and_the_verbs_explain_themselves(capfd: pytest.CaptureFixture[str]) -> None:

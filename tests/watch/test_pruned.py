@@ -13,8 +13,9 @@ import pytest
 
 from alloyd.errors import AlloydError
 from alloyd.jobs import JobState
-from alloyd_daemon.watch import ledger as ledgers
-from alloyd_daemon.watch.ledger import Ledger, count_claims
+from alloyd_daemon.watch import ledger_prune
+from alloyd_daemon.watch.ledger import Ledger
+from alloyd_daemon.watch.ledger_prune import count_claims
 from trial_daemon import TrialDaemon, eventually
 from watch.test_service import drop, put_away, recipe
 from watch.trial_models import write_model
@@ -129,7 +130,7 @@ def test_what_is_younger_or_not_at_its_end_stays_whole(desk: Desk) -> None:
 
 
 def test_many_go_piece_by_piece_and_the_file_shrinks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledgers, "CLAIMS_AT_ONCE", 100)
+    monkeypatch.setattr(ledger_prune, "CLAIMS_AT_ONCE", 100)
     with desk.ledger._writing():
         desk.ledger._db.executemany(
             "INSERT INTO claims (id, folder, kind, name, digest, attempt, state, created, ended, plan)"

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +38,7 @@ from .metrics import Metrics
 from .notify import Notifier
 from .processes import resident_memory
 from .roots import confine
+from .sockets import connect, refuse_taken
 from .store import Store
 from .watch_process import WatchProcess
 from .worker import Worker
@@ -93,7 +93,7 @@ class Server:
         self._session = wire.new_session()
         self._sockets = [Path(address.removeprefix("ipc://")) for address in (requests, events)]
         for place in self._sockets:
-            _refuse_taken(place)
+            refuse_taken(place)
         self._started = datetime.now(UTC)
         self._begun = time.monotonic()
         self._beat = 0.0
@@ -145,7 +145,7 @@ class Server:
                 # One that was made this minute may be bound but not yet listening.
                 if not stat.S_ISSOCK(facts.st_mode) or time.time() - facts.st_mtime < 60:
                     continue
-                _connect(place)
+                connect(place)
             except ConnectionRefusedError:
                 place.unlink(missing_ok=True)
             except OSError:
@@ -473,28 +473,6 @@ class Server:
         return msgspec.structs.replace(
             job, progress=self._worker.pace(job.id), reason=self._worker.waits_for(job)
         )
-
-
-def _connect(place: Path) -> None:
-    """Be answered by whoever listens at a socket, or raise OSError."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        probe.connect(str(place))
-
-
-def _refuse_taken(place: Path) -> None:
-    """Raise ServiceError where somebody listens: binding there would take the socket away from a living daemon."""
-    try:
-        _connect(place)
-    except BlockingIOError:  # more wait to be let in than there is room for
-        pass
-    except OSError:
-        return
-    raise ServiceError(
-        f"another daemon listens on {place}",
-        hint="Each home needs sockets of its own: set another daemon.endpoint, or none.",
-        path=str(place),
-    )
 
 
 def _identity(file: str) -> tuple[int, int] | None:

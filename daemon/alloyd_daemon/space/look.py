@@ -13,7 +13,8 @@ from alloyd.space_schema import Disk, Place, Room, Space
 
 from ..checkpoints.manifest import MANIFEST
 from ..checkpoints.place import Place as OutputPlace
-from ..watch import ledger
+from ..watch.ledger import FILE as LEDGER
+from ..watch.ledger_prune import count_claims
 from .job_files import owner_of
 from .rows import Row, Rows, reading
 from .weigh import Scale
@@ -60,7 +61,7 @@ def look(home: Home) -> Space:
         disks=tuple(_disks(places, scale)),
         jobs=jobs,
         events=events,
-        claims=ledger.count_claims(home.root / ledger.FILE),
+        claims=count_claims(home.root / LEDGER),
     )
 
 

@@ -7,7 +7,6 @@ comes next repeats the same step and nothing happens twice.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Literal, Self
-from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
@@ -27,12 +25,9 @@ from alloyd.watch_schema import RunningSoup, Watch, WatchSettings
 
 from ..faults import reach
 from ..transaction import transaction
+from .ledger_prune import prune
 
 FILE: Final = "watch.sqlite"
-CLAIMS_AT_ONCE: Final = 2000
-PAGES_AT_ONCE: Final = 500
-MOST_IDENTITIES: Final = 10_000
-"""Contents of models that are remembered; beyond it all are forgotten, and models that are there are read once more."""
 CACHE_KIB: Final = 256
 """Pages of it in memory, so that what was taken long ago takes none."""
 FIRST: Final = (
@@ -135,40 +130,6 @@ OPEN_JOBS: Final = """
 """
 COUNTS: Final = "SELECT state, COUNT(*) FROM claims WHERE folder = ? GROUP BY state"
 FORGET: Final = "DELETE FROM claims WHERE id = ?"
-COUNT_CLAIMS: Final = "SELECT COUNT(*) FROM claims"
-LAST_CLAIM: Final = "SELECT COALESCE(MAX(number), 0) FROM claims"
-# Of dropped files with the same content the newest done and the newest failed one say all that the others do:
-# that it was done, how often it was tried, and which output is its own.
-NEEDLESS: Final = """
-    number > ?1 AND number <= ?2 AND ended < ?3 AND rule = ''
-    AND state IN ('done', 'failed', 'duplicate') AND (digest = '' OR EXISTS (
-        SELECT 1 FROM claims AS other
-        WHERE other.folder = claims.folder AND other.digest = claims.digest AND other.rule = ''
-            AND claims.out IN ('', other.out)
-            AND CASE claims.state
-                WHEN 'duplicate' THEN other.state = 'done'
-                WHEN 'done' THEN other.state = 'done'
-                    AND other.number > claims.number AND other.attempt >= claims.attempt
-                ELSE other.state IN ('done', 'failed')
-                    AND other.number > claims.number AND other.attempt >= claims.attempt
-            END
-    ))
-"""
-WORDY: Final = """
-    number > ?1 AND number <= ?2 AND ended < ?3
-    AND state IN ('done', 'failed', 'duplicate', 'known')
-    AND (name != '' OR path != '' OR target != '' OR plan NOT IN ('', 'kept', 'rejected', 'duplicate'))
-"""
-COUNT_PRUNED: Final = f"SELECT COUNT(*) FROM claims WHERE ({NEEDLESS}) OR ({WORDY})"
-DROP_NEEDLESS: Final = f"DELETE FROM claims WHERE {NEEDLESS}"
-CUT_DOWN: Final = f"""
-    UPDATE claims SET name = '', path = '', target = '',
-        plan = CASE WHEN plan IN ('kept', 'rejected', 'duplicate') THEN plan ELSE '' END
-    WHERE {WORDY}
-"""
-FREE: Final = "PRAGMA freelist_count"
-COUNT_IDENTITIES: Final = "SELECT COUNT(*) FROM identities"
-DROP_IDENTITIES: Final = "DELETE FROM identities"
 CLAIM_MODEL: Final = """
     INSERT OR IGNORE INTO claims (id, folder, kind, name, digest, state, created, ended, rule, path)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -481,52 +442,20 @@ class Ledger:
                 self._db.executemany(PUT_IDENTITY, list(identities.items()))
 
     def prune(self, before: datetime, *, dry_run: bool = False) -> Iterator[int]:
-        """Drop claims that ended before ``before`` and that nobody needs, and cut the others down to what keeps the
-        same content from being run again; piece by piece, the number in each. ``dry_run`` only counts.
-        """
-        last = int(self._rows(LAST_CLAIM)[0][0])
-        for after in range(0, last, CLAIMS_AT_ONCE):
-            bounds = (after, after + CLAIMS_AT_ONCE, before.isoformat())
-            if dry_run:
-                yield int(self._rows(COUNT_PRUNED, *bounds)[0][0])
-                continue
-            with self._writing():
-                dropped = self._db.execute(DROP_NEEDLESS, bounds).rowcount
-                cut = self._db.execute(CUT_DOWN, bounds).rowcount
-            reach("watch-pruned")
-            yield dropped + cut
-        if dry_run:
-            return
-        if int(self._rows(COUNT_IDENTITIES)[0][0]) > MOST_IDENTITIES:
-            self._write(DROP_IDENTITIES, ())
-        while self._shrink():
-            yield 0
+        """Forget what is not needed of claims that ended before ``before``, piece by piece; the number in each.
 
-    def _shrink(self) -> bool:
-        """Give a piece of what is free in the file back to the disk; whether there is more."""
-        free = int(self._rows(FREE)[0][0])
-        with contextlib.suppress(sqlite3.OperationalError):  # the watcher writes at this moment
-            # As a script: executed as a statement it gives back one page.
-            self._db.executescript(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})")
-        return 0 < int(self._rows(FREE)[0][0]) < free
+        ``dry_run`` only counts.
+        """
+        try:
+            for count in prune(self._db, before, dry_run=dry_run):
+                reach("watch-pruned")
+                yield count
+        except sqlite3.Error as wrong:
+            raise self._unusable(str(wrong)) from wrong
 
     def counts(self, folder: str) -> dict[str, int]:
         """The number of a folder's claims by state."""
         return {row[0]: row[1] for row in self._rows(COUNTS, folder)}
-
-
-def count_claims(path: Path) -> int:
-    """How many claims are in the file at ``path``, which is only read; none where it is not there."""
-    if not path.exists():
-        return 0
-    try:
-        db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=10.0)
-        try:
-            return int(db.execute(COUNT_CLAIMS).fetchone()[0])
-        finally:
-            db.close()
-    except sqlite3.Error:
-        return 0
 
 
 def _folder(row: sqlite3.Row) -> Folder:
