@@ -36,7 +36,12 @@ def test_samples_of_what_a_job_uses_leave_nothing() -> None:
 
 def test_no_look_at_the_machine_fills_the_table_of_interned_strings(monkeypatch: pytest.MonkeyPatch) -> None:
     interned: list[str] = []
-    monkeypatch.setattr(sys, "intern", lambda text: interned.append(text) or text)
+
+    def intern(text: str) -> str:
+        interned.append(text)
+        return text
+
+    monkeypatch.setattr(sys, "intern", intern)
     str(Path("of-pathlib"))
     assert interned == ["of-pathlib"], "this no longer sees what pathlib interns"
     machine = Machine()
