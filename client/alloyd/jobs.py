@@ -283,7 +283,8 @@ class Sample(Struct, frozen=True):
     """What a job's processes used ``t`` seconds after it first started.
 
     ``resident`` and ``private`` memory in bytes at that moment; ``read`` and ``written`` bytes from and to storage
-    (what the page cache saved is not in them) and ``cpu`` seconds since the start, all attempts together.
+    (what the page cache saved is not in them) and ``cpu`` seconds since the start, all attempts together. ``run``
+    counts the processes that worked at it, one after the other: between two the job was paused, or its daemon away.
     """
 
     t: float
@@ -292,6 +293,7 @@ class Sample(Struct, frozen=True):
     read: int
     written: int
     cpu: float
+    run: int = 1
 
 
 def spec_fields(spec: Spec) -> dict[str, Any]:

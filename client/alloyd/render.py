@@ -238,5 +238,9 @@ def what_of(job: Job) -> str:
     if job.error is not None and job.state is JobState.FAILED:
         return str(job.error.get("message", ""))
     return job.out or str(
-        job.spec.get("path") or job.spec.get("recipe_name") or _listed(job.spec.get("tasks", ()))
+        job.spec.get("path")
+        or job.spec.get("recipe_name")
+        or job.spec.get("name")  # of a search's spec
+        or job.spec.get("search")  # whose test is opened
+        or _listed(job.spec.get("tasks", ()))
     )

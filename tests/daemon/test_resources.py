@@ -89,6 +89,8 @@ def test_a_job_that_is_started_again_goes_on_in_its_file(ground: Ground) -> None
     assert added[0].t >= before[-1].t
     assert added[0].read == before[-1].read
     assert added[-1].read > before[-1].read
+    assert {each.run for each in before} == {1}
+    assert {each.run for each in added} == {2}
 
 
 def test_a_wait_between_two_attempts_is_in_the_times(ground: Ground) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final
 from alloyd.errors import SourceError
 from alloyd.jobs import Progress
 from alloyd_daemon.candidate import Subject
+from alloyd_daemon.jobs import search
 from alloyd_daemon.runner import RUNNERS, Answered, Lost, Outcome, Runner, RunOptions
 from alloyd_daemon.scoring.requests import Continuation, Likelihood, Request
 from trial_daemon import RealDaemon
@@ -69,7 +70,12 @@ def spec(folder: Path, gate: Gate, *, candidates: int, goal: str = "one", items:
         "objectives": [{"task": number, "metric": "greedy"} for number in range(1, len(tasks["search"]) + 1)],
         "rungs": [{"items": items // 2}, {"race": True, "block": items // 4}] if goal == "one" else [{}],
         "finalists": 3,
+        "most_failed": 5,
         "budget": {"candidates": candidates},
+        # One that has parents: it learns nothing of losses.
+        "optimiser": {"name": "nsga2", "batch": 8, "options": {"model": "none", "population": 8}}
+        if goal == "pareto"
+        else "cma-es",
         "runner": "quick",
         "options": {"gate": str(gate.file)},
         "seed": 1,
@@ -127,7 +133,8 @@ def _draw(text: str) -> float:
 
 
 def register() -> None:
-    """Add the runner to those of this process."""
+    """Add the runner to those of this process, which says soon how its search stands."""
+    search.TELL_EVERY = 0.3  # type: ignore[misc]
     reads = {"gate": "a file that says how far to go"}
     RUNNERS.register("quick", Runner(name="quick", summary="trial", run=run, generates=False, reads=reads))
 

@@ -14,6 +14,7 @@ from page.browser import (
     appearances,
     drawn,
     findings,
+    fits,
     focused,
     is_marked,
     picture,
@@ -21,12 +22,22 @@ from page.browser import (
     window,
 )
 from page.real_stories import HOSTILE, NAMES, renamed, told
+from trial_daemon import eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 EACH_TIME = ("front", "merge")
 """Stories whose pages are looked at in every run; the others' in the soak."""
+PAPER = 717
+"""Pixels across a sheet of A4 between its margins."""
+PAINT = "each => getComputedStyle(each).backgroundColor"
+CUT_OFF = """[...document.querySelectorAll("figure")].filter((figure) =>
+  figure.querySelector(".main-svg").getBoundingClientRect().right > figure.getBoundingClientRect().right
+).map((figure) => figure.id)"""
+SCROLLED = """[...document.querySelectorAll(".scroll, pre")].filter((each) =>
+  each.scrollHeight > each.clientHeight + 1 || each.scrollWidth > each.clientWidth + 1
+).map((each) => each.getAttribute("aria-label"))"""
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +116,25 @@ def test_a_report_is_read_by_keyboard(browser: Browser, reports: dict[str, str])
         theme.focus()
         page.keyboard.press("Space")
         see(theme).to_have_text("theme: light")
+
+
+def test_paper_shows_everything_and_has_no_buttons(browser: Browser, reports: dict[str, str]) -> None:
+    with window(browser) as seen:
+        page = seen.page
+        page.emulate_media(color_scheme="dark")
+        page.goto(reports["search"])
+        drawn(page)
+        folded = page.locator("details:not([open])").count()
+        assert folded > 5
+        page.set_viewport_size({"width": PAPER, "height": 1000})
+        page.emulate_media(media="print")
+        see(page.locator("details:not([open])")).to_have_count(0)
+        see(page.locator("button:visible, nav:visible, progress:visible, input:visible")).to_have_count(0)
+        assert fits(page)
+        eventually(lambda: page.evaluate(CUT_OFF) == [])
+        assert page.locator(".card").first.evaluate(PAINT) == "rgb(255, 255, 255)"
+        assert page.evaluate(SCROLLED) == []
+        picture(page, "report-search-paper")
+        page.emulate_media(media="screen")
+        see(page.locator("details:not([open])")).to_have_count(folded)
+        assert page.pdf(format="A4", print_background=True).startswith(b"%PDF")

@@ -172,7 +172,7 @@ def test_a_damaged_record_costs_its_section_and_no_other() -> None:
         assert text.count(damaged) <= len(sections(whole)) / 2
     story = with_results(whole, trials=[{}])
     assert damaged in str(sections(story))
-    assert [each.key for each in sections(story)][-2:] == ["history", "asked"]
+    assert [each.key for each in sections(story)][-3:] == ["history", "asked", "replay"]
 
 
 @pytest.mark.parametrize("name", ["merge", "kinship", "score", "failed"])

@@ -383,6 +383,19 @@ def test_resources_are_told_in_units_that_fit() -> None:
     assert "at most 2.0 GB/s" in speed.says
 
 
+def test_nothing_is_drawn_between_two_runs() -> None:
+    first = samples((0.0, 10, 0, 0), (1.0, 10, 5, 0), (2.0, 10, 9, 0))
+    second = [msgspec.structs.replace(each, run=2) for each in samples((600.0, 10, 9, 0), (601.0, 10, 12, 0))]
+    private = memory([*first, *second])
+    assert private is not None
+    assert private.plot["data"][0]["x"] == [0.0, 1 / 60, 2 / 60, None, 10.0, 601 / 60]
+    assert "The job ran 2 times" in private.says
+    speed = throughput([*first, *second])
+    assert speed is not None
+    assert speed.plot["data"][0]["y"] == [5.0, 4.0, None, 3.0]
+    assert "in 3.0 s" in speed.says
+
+
 def test_samples_of_one_moment_divide_by_nothing() -> None:
     found = samples((1.0, 10, 5, 0), (1.0, 10, 5, 0), (1.0, 10, 5, 0))
     for picture in (memory(found, None), throughput(found)):

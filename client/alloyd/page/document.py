@@ -30,7 +30,10 @@ def document(head: Head, sections: Sequence[Section], *, live: bool) -> str:
     body = "".join(markup.section(each) for each in sections)
     if live:
         return live_page(
-            head, body, scripts=("plotly.min.js", "page.js", "listen.js", "live.js"), sections=sections
+            head,
+            body,
+            scripts=("plotly.min.js", "page.js", "refresh.js", "listen.js", "live.js"),
+            sections=sections,
         )
     texts = (plotly_script(), asset("page.js"))
     return _whole(

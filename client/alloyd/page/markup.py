@@ -11,6 +11,7 @@ from typing import Any, Final
 from ..console import printable
 from .parts import Block, Choice, Code, Facts, Figure, Head, Rows, Section, Table, Toggle, Words
 
+_NO_KEY: Final = re.compile(r"[^a-z0-9]+")
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC")
 
 
@@ -56,9 +57,21 @@ def navigation(sections: Sequence[Section]) -> str:
 def section(one: Section) -> str:
     """One section."""
     title = f"{one.key}-title"
-    blocks = [_block(f"{one.key}-{place}", each) for place, each in enumerate(one.blocks, start=1)]
+    keys = _keys(one)
+    blocks = [_block(key, each) for key, each in zip(keys, one.blocks, strict=True)]
     inside = tag("h2", escape(one.title), id=title) + "".join(blocks)
     return tag("section", inside, id=one.key, aria_labelledby=title)
+
+
+def _keys(one: Section) -> list[str]:
+    """A key for each block, by its title: it is the same block when others have come before it."""
+    keys: list[str] = []
+    for block in one.blocks:
+        named = block.kind if isinstance(block, Words) else block.title
+        key = f"{one.key}-{_NO_KEY.sub('-', named.lower())[:60].strip('-')}"
+        again = sum(each == key or each.startswith(f"{key}--") for each in keys)
+        keys.append(f"{key}--{again + 1}" if again else key)
+    return keys
 
 
 def _block(key: str, block: Block) -> str:

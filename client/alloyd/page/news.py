@@ -14,6 +14,7 @@ from ..aio import AsyncClient
 from ..jobs import Event
 from ..watching import Watching
 from . import queue
+from .outcome import running
 
 BEAT: Final = 10.0
 """Seconds without news after which a stream says that it is alive."""
@@ -51,7 +52,7 @@ class News:
         async for changed in self._changes():
             board = self.watching.board
             job = board.get(name)
-            row = queue.row(job) if job is not None else None
+            row = {**queue.row(job), "says": running(job)} if job is not None else None
             news = {"away": queue.summary(board)["away"], "seen": self._last.get(name, 0), "row": row}
             if news != last:
                 last = news

@@ -32,7 +32,7 @@ def outcome(story: Story) -> str:
         case JobState.QUEUED:
             return f"It waits{f': {job.reason}' if job.reason else ''}."
         case JobState.RUNNING:
-            return _running(story)
+            return running(job)
         case JobState.PAUSED:
             return f"It is paused{f' ({job.reason})' if job.reason else ''}; 'alloy resume {job.id}' goes on."
         case JobState.CANCELLED:
@@ -43,15 +43,16 @@ def outcome(story: Story) -> str:
             return _done(story)
 
 
-def _running(story: Story) -> str:
-    progress = story.job.progress
+def running(job: Job) -> str:
+    """How far a running job is."""
+    progress = job.progress
     if progress is None or not progress.total:
         return "It has begun."
     said = f"{100 * progress.done / progress.total:.0f} % is done"
-    if progress.eta is not None:
+    if progress.eta is not None and progress.eta >= 1:
         said += f", about {format_duration(progress.eta)} are left"
     if progress.what:
-        said += f": {short(progress.what, 80)}"
+        said += f": {short(progress.what, 160)}"
     return f"{said}."
 
 

@@ -171,9 +171,43 @@ def plan(summary: Mapping[str, Any]) -> Iterator[Block]:
         yield Words([str(each) for each in summary["warnings"]], "warning")
 
 
-def winner(results: Result) -> Iterator[Block]:
-    """The winner's genes and recipe."""
-    found = results.get("winner")
+def search_plan(summary: Mapping[str, Any]) -> Iterator[Block]:
+    """What a search looks for, and how."""
+    facts: list[tuple[str, str]] = []
+    if summary.get("genes"):
+        facts.append(("genes", f"{summary['genes']:,}"))
+    optimiser = summary.get("optimiser") or {}
+    if optimiser.get("name"):
+        facts.append(("optimiser", ": ".join(filter(None, (optimiser["name"], optimiser.get("why"))))))
+    if summary.get("budget"):
+        facts.append(("budget", str(summary["budget"])))
+    rungs: Sequence[str] = summary.get("rungs") or ()
+    facts += [
+        ("every candidate" if len(rungs) == 1 else f"rung {place}", str(each))
+        for place, each in enumerate(rungs, start=1)
+    ]
+    names: Sequence[str] = summary.get("baselines") or ()
+    if names:
+        facts.append(
+            ("baselines", f"{len(names):,}, scored first: {', '.join(short(each) for each in names)}")
+        )
+    models = [str(each.get("name")) for each in summary.get("models") or ()]
+    if models:
+        facts.append(("models", ", ".join(map(short, models))))
+    facts += [
+        (
+            f"{each['split']} split",
+            f"{short(each['name'])} ({each['evaluator']}, {counted(each['items'], 'item')})",
+        )
+        for each in summary.get("tasks") or ()
+    ]
+    if facts:
+        yield Facts("How it searches", facts, half=False)
+
+
+def best(results: Result) -> Iterator[Block]:
+    """Genes and recipe of the winner, or of the best so far."""
+    found = results.get("winner") or results.get("leader")
     if not found:
         return
     genes = found.get("genes") or {}
@@ -234,7 +268,7 @@ def trials(results: Result) -> Iterator[Block]:
     """Every trial, the best first, and what failed."""
     known = results.get("trials") or ()
     measures = axes(results)
-    if not known or not measures:
+    if not measures or all(each["state"] == "asked" for each in known):
         return
 
     def rank(trial: Result) -> tuple[int, float]:

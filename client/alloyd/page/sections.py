@@ -50,6 +50,7 @@ def sections(story: Story) -> list[Section]:
         _section("resources", "Resources", lambda: _resources(story)),
         _section("history", "What happened", lambda: list(history.blocks(story))),
         _section("asked", "What was asked", lambda: list(overview.asked(story.job))),
+        _section("replay", "What a replay needs", lambda: list(overview.sources(story.results or {}))),
     ]
     return [each for each in found if each.blocks]
 
@@ -74,19 +75,24 @@ def _found(results: Result, kind: str) -> list[Section]:
     )
     board = _section("leaderboard", "Leaderboard", lambda: validation(results))
     rest = [
-        _section("winner", "The winner", lambda: _winner(results)),
+        _section(
+            "winner", "The winner" if results.get("winner") else "The best so far", lambda: _best(results)
+        ),
         _section("learnt", "What was learnt", lambda: [*importance(results), *genes(results)]),
-        _section("lineage", "Lineage", lambda: [lineage(results), *overview.sources(results)]),
+        _section("lineage", "Lineage", lambda: [lineage(results)]),
         _section("trust", "Trust and cost", lambda: [rungs(results), spent(results)]),
         _section("similarity", "How alike the models are", lambda: [_kinship(results.get("kinship"))]),
         _section("trials", "Trials", lambda: list(overview.trials(results))),
     ]
-    return [told, search, board, *rest] if kind == "open_test" else [search, board, told, *rest]
+    if kind == "open_test":
+        return [told, board, search, *rest]
+    # What it came to stands before how it came to that.
+    return [board, told, search, *rest] if results.get("winner") else [search, board, told, *rest]
 
 
-def _winner(results: Result) -> list[Block]:
-    winner = results.get("winner") or {}
-    return [*by_layer(winner.get("by_layer")), *overview.winner(results)]
+def _best(results: Result) -> list[Block]:
+    best = results.get("winner") or results.get("leader") or {}
+    return [*by_layer(best.get("by_layer")), *overview.best(results)]
 
 
 def _kinship(found: Result | None) -> Block | None:
@@ -102,6 +108,8 @@ def _made(story: Story) -> Iterator[Section]:
         yield _section("scores", "Scores", lambda: [*scores(result), *overview.lost(result)])
     if job.kind == "kinship":
         yield _section("similarity", "How alike the models are", lambda: list(kinship(result)))
+    if job.kind == "search":
+        yield _section("plan", "Plan", lambda: list(overview.search_plan(plan)))
     if "bytes_read" in plan:
         yield _section("plan", "Plan", lambda: list(overview.plan(plan)))
     yield _section("weights", "What the recipe comes to", lambda: list(by_layer(plan.get("by_layer"))))

@@ -11,7 +11,16 @@ from .document import asset
 from .http import Answer, Request
 from .plotly_script import plotly_script
 
-NAMES: Final = ("page.css", "page.js", "listen.js", "live.js", "queue.css", "queue.js", "plotly.min.js")
+NAMES: Final = (
+    "page.css",
+    "page.js",
+    "refresh.js",
+    "listen.js",
+    "live.js",
+    "queue.css",
+    "queue.js",
+    "plotly.min.js",
+)
 _KINDS: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +98,9 @@ class Site:
         elif path.startswith("/assets/"):
             answer = await asyncio.to_thread(served, path.removeprefix("/assets/"), request)
         elif job is not None and job[2] is None:
-            answer = _html(*await self._apart(_job_page, job[1]))
+            answer = await self._apart(
+                _job_page, job[1], "gzip" in request.headers.get("accept-encoding", "")
+            )
         return answer or _text(404, "there is no such page")
 
     async def _order(self, request: Request, path: str) -> Answer:
@@ -127,8 +130,17 @@ class Site:
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
 
-def _job_page(client: Client, name: str) -> tuple[int, str]:
-    """A job's page, or one that says why there is none."""
+def _job_page(client: Client, name: str, packed: bool) -> Answer:
+    """A job's page, or one that says why there is none; ``packed``: it is taken often, through tunnels too."""
+    answer = _html(*_told(client, name))
+    if not packed:
+        return answer
+    assert isinstance(answer.body, bytes)
+    headers = {**answer.headers, "content-encoding": "gzip", "vary": "accept-encoding"}
+    return replace(answer, body=gzip.compress(answer.body, 3), headers=headers)
+
+
+def _told(client: Client, name: str) -> tuple[int, str]:
     try:
         story = gather(client, name)
     except (JobNotFound, ServiceError) as wrong:

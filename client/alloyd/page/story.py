@@ -74,6 +74,8 @@ def _results(client: Client, job: Job, missing: list[str]) -> dict[str, Any] | N
     try:
         return client.results(str(of))
     except JobError as why:
-        # A search that has just begun has none; that of an opened test may be gone.
-        missing.append(f"No results to show: {why.message}.")
+        if job.kind == "search" and not job.state.ended:
+            missing.append("Its figures come with the first candidates that are scored.")
+        else:
+            missing.append(f"No results to show: {why.message}.")
     return None

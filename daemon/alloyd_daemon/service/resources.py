@@ -62,6 +62,7 @@ class _Course:
     before: Usage
     start: float
     last: Usage
+    run: int = 1
 
 
 class Sampler:
@@ -121,7 +122,7 @@ class Sampler:
             interval *= 2
         before = Usage(read=last.read, written=last.written, cpu=last.cpu)
         start = max(last.t, waited)
-        return _Course(file, process, now, now, interval, len(earlier), before, start, Usage())
+        return _Course(file, process, now, now, interval, len(earlier), before, start, Usage(), last.run + 1)
 
     def _sample(self, course: _Course, now: float) -> None:
         course.due = now + course.interval
@@ -146,6 +147,7 @@ class Sampler:
             read=all_together.read,
             written=all_together.written,
             cpu=round(all_together.cpu, 2),
+            run=course.run,
         )
         with self._writing():
             handle = os.open(course.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-// Draws the figures in the theme's colours, lets marks be chosen, and keeps a live page fresh.
+// Draws the figures in the theme's colours, lets marks be chosen, and is ready for paper.
 "use strict";
 
 (() => {
@@ -85,22 +85,26 @@
       }
     }
     const style = getComputedStyle(root);
-    fit(frame, data, place.clientWidth);
-    wrapTitle(frame, place.clientWidth);
+    const paper = before !== null;
+    const width = paper ? PAPER : place.clientWidth;
+    fit(frame, data, width);
+    wrapTitle(frame, width);
+    // Without a width plotly takes that of its place.
+    if (paper) frame.width = PAPER;
     place.style.height = `${frame.height}px`;
     frame.dragmode = coarse ? false : "zoom";
-    frame.uirevision = `${figure.id} ${controls.map((_, number) => figure.querySelector(`[data-control="${number}"]`).value)}`;
+    // What was zoomed stays so, until something else is chosen.
+    const chosen = [...figure.querySelectorAll("select[data-control]")].map((each) => each.selectedOptions[0]?.textContent);
+    frame.uirevision = `${figure.id} ${chosen}`;
     const layout = coloured(frame, style);
     if (!window.Plotly) return;
     Plotly.react(place, coloured(data, style), layout, config).then(() => { place.dataset.drawn = "yes"; });
     if (place.dataset.heard) return;
     place.dataset.heard = "yes";
-    const choice = controls.findIndex((each) => each.options);
-    if (choice < 0) return;
-    const input = figure.querySelector(`[data-control="${choice}"]`);
     place.on("plotly_hover", ({ points }) => {
+      const input = figure.querySelector("select[data-control]");
       const chosen = points[0]?.customdata;
-      if (chosen === undefined || chosen === null || String(chosen) === input.value) return;
+      if (!input || chosen === undefined || chosen === null || String(chosen) === input.value) return;
       input.value = String(chosen);
       draw(figure);
     });
@@ -136,56 +140,6 @@
     setTimeout(() => { button.textContent = "copy"; }, 1500);
   }
 
-  // Takes the page's newest state from where it came, and changes only the parts that differ.
-  async function refresh() {
-    const answer = await fetch(location.href, { cache: "no-store" });
-    if (!answer.ok) return false;
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const name of ["#top", "nav"]) {
-      const [old, next] = [document.querySelector(name), fresh.querySelector(name)];
-      if (old && next) old.replaceWith(next);
-    }
-    setTheme(root.dataset.theme ?? "auto");
-    document.title = fresh.title;
-    const main = document.getElementById("main");
-    const blocks = [...fresh.querySelectorAll("main > section")];
-    for (const section of [...main.children]) {
-      if (!blocks.some((each) => each.id === section.id)) section.remove();
-    }
-    blocks.forEach((next, place) => {
-      const old = document.getElementById(next.id);
-      const source = next.outerHTML;
-      if (old && old.dataset.source === String(hash(source))) return;
-      next.dataset.source = String(hash(source));
-      if (old) {
-        keep(old, next);
-        old.replaceWith(next);
-      } else main.insertBefore(next, main.children[place] ?? null);
-      tellTimes(next);
-      drawAll(next);
-    });
-    return true;
-  }
-
-  // What the reader has opened, chosen and begun to read stays so.
-  function keep(old, next) {
-    for (const each of old.querySelectorAll("details[id][open]")) {
-      const same = next.querySelector(`#${CSS.escape(each.id)}`);
-      if (same) same.open = true;
-    }
-    for (const each of old.querySelectorAll("[data-control]")) {
-      const same = next.querySelector(`#${CSS.escape(each.id)}`);
-      if (same?.type === "checkbox") same.checked = each.checked;
-      else if (same && same.options.length > Number(each.value)) same.value = each.value;
-    }
-  }
-
-  function hash(text) {
-    let found = 0;
-    for (let place = 0; place < text.length; place++) found = (Math.imul(found, 31) + text.charCodeAt(place)) | 0;
-    return found;
-  }
-
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-do]");
     if (button?.dataset.do === "theme") {
@@ -209,23 +163,29 @@
     }, 150);
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
-  // Paper is light.
-  let before = "auto";
-  addEventListener("beforeprint", () => {
-    before = root.dataset.theme ?? "auto";
-    setTheme("light");
+  // Paper is light and has no folds; pictures have its width, for nothing asks for them anew while it is printed.
+  const PAPER = 660;
+  let before = null;
+  const printing = matchMedia("print");
+  function print(on) {
+    if (on === (before !== null)) return;
+    if (on) {
+      before = { theme: root.dataset.theme ?? "auto", folded: document.querySelectorAll("details:not([open])") };
+      setTheme("light");
+    } else setTheme(before.theme);
+    for (const each of before.folded) each.open = on;
+    if (!on) before = null;
     drawAll();
-  });
-  addEventListener("afterprint", () => {
-    setTheme(before);
-    drawAll();
-  });
+  }
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
+  printing.addEventListener("change", () => print(printing.matches));
 
   setTheme(THEMES.includes(kept.theme) ? kept.theme : "auto");
-  for (const section of document.querySelectorAll("main > section")) {
-    section.dataset.source = String(hash(section.outerHTML));
-  }
-  tellTimes();
-  drawAll();
-  window.alloyd = { refresh };
+  window.alloyd = { draw, tellTimes };
+  // The rest of the page's scripts look at it first.
+  document.addEventListener("DOMContentLoaded", () => {
+    tellTimes();
+    drawAll();
+  });
 })();

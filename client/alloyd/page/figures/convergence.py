@@ -156,16 +156,18 @@ def _says(measure: Axis, steps: Sequence[Result], exact: Sequence[Counted], last
     low, high = measure.interval(step.get("low"), step.get("high")) if step else (None, None)
     said = (
         f"After {counted(last, 'trial')} the best on the search split is {short(best['name'])}: "
-        f"{measure.title} {with_interval(_value(measure, best), low, high)}, {measure.direction}."
+        f"{measure.title} {with_interval(_value(measure, best), low, high)}, {measure.direction}. "
+        "These scores choose candidates, and so flatter them."
     )
     if best["origin"] != "optimiser":
-        return f"{said} No candidate has beaten this baseline there."
-    found = step["candidates"] if step else None
+        return f"{said} It is a baseline, which no candidate has beaten there."
+    if step:
+        said += f" It was found as trial {step['candidates']:,}."
     rivals = [each for each in exact if each[1]["origin"] != "optimiser"]
     if rivals:
         (_, rival), *_ = _ranked(measure, rivals)
         said += f" The best baseline there is {short(rival['name'])} with {figure(_value(measure, rival))}."
-    return said + (f" It was found as trial {found:,} of {last:,}." if found else "")
+    return said
 
 
 def _table(measure: Axis, steps: Sequence[Result], exact: Sequence[Counted]) -> Table:

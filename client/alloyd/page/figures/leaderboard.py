@@ -13,6 +13,10 @@ from ..wording import counted, figure, finite, interval, listed, short, with_int
 
 MOST = 60
 """Models that are shown; of more the best."""
+SPLITS = {
+    "validation split": "Its items chose no candidate, only the winner among the finalists.",
+    "locked test": "Its items chose nothing.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,8 @@ def _board(objective: Result, judged: Sequence[Judged], split: str) -> Figure | 
         ),
     }
     table = _table(objective, shown, left_out, measure)
-    return Figure(f"{short(measure, 60)} on the {split}", _says(objective, scored, measure), plot, table)
+    said = f"{_says(objective, scored, measure)} {SPLITS[split]}"
+    return Figure(f"{short(measure, 60)} on the {split}", said, plot, table)
 
 
 def _hover(objective: Result, each: Judged, score: Result) -> str:

@@ -1,4 +1,4 @@
-"""The winner's family: the trials that it descends from, when they came and how good they were."""
+"""The family of the winner, or of the best so far: its ancestors, when they came and how good they were."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ MOST: Final = 200
 
 
 def lineage(results: Result) -> Figure | None:
-    """The tree of the winner's ancestors; none where it has no parents."""
-    winner = results.get("winner")
+    """The tree of ancestors; none where there are no parents."""
+    winner = results.get("winner") or results.get("leader")
+    role = "winner" if results.get("winner") else "best so far"
     ancestors = (results.get("lineage") or {}).get("ancestors") or ()
     measures = axes(results)
     family = {each["trial"]: each for each in ancestors}
@@ -40,7 +41,7 @@ def lineage(results: Result) -> Figure | None:
     estimated = [each for each in ours if family[each]["state"] == "dropped"]
     rivals = [each for each in drawn if family[each]["origin"] != "optimiser" and each != winner["trial"]]
     groups = (
-        ("winner", COLOURS[2], "star", 15, [each for each in drawn if each == winner["trial"]]),
+        (role, COLOURS[2], "star", 15, [each for each in drawn if each == winner["trial"]]),
         ("ancestors", COLOURS[0], "circle", 9, [each for each in ours if each not in estimated]),
         ("ancestors, estimated", COLOURS[5], "circle-open", 9, estimated),
         ("baselines", COLOURS[1], "diamond", 10, rivals),
@@ -68,12 +69,12 @@ def lineage(results: Result) -> Figure | None:
     }
     depth = max((steps[each] for each in near if each in steps), default=0)
     said = (
-        f"The winner, {short(winner['name'])}, descends from {counted(len(family) - 1, 'trial')} in "
+        f"The {role}, {short(winner['name'])}, descends from {counted(len(family) - 1, 'trial')} in "
         f"{counted(depth, 'generation')}. Lines lead from parents to children."
     )
     if len(family) > MOST:
         said += f" The nearest {MOST} are drawn."
-    return Figure("Lineage of the winner", said, plot, _table(family, near, values, measure.title))
+    return Figure(f"Lineage of the {role}", said, plot, _table(family, near, values, measure.title))
 
 
 def _steps(family: Mapping[Any, Result], winner: Any) -> dict[Any, int]:

@@ -25,10 +25,10 @@ def memory(samples: Sequence[Sample], budget: int | None = None) -> Figure | Non
         return None
     most = max(max(each.private, each.resident) for each in samples)
     scale, unit = _unit(most)
-    times, axis_of_time = _times(samples)
+    factor, axis_of_time = _times(samples)
     data = [
-        _said(times, samples, [each.private for each in samples], 0, "private", format_size, scale),
-        _said(times, samples, [each.resident for each in samples], 1, "resident", format_size, scale),
+        _said(samples, [each.private for each in samples], 0, "private", format_size, scale, factor),
+        _said(samples, [each.resident for each in samples], 1, "resident", format_size, scale, factor),
     ]
     peak = max(each.private for each in samples)
     said = f"At most {format_size(peak)} of private memory were in use"
@@ -38,7 +38,7 @@ def memory(samples: Sequence[Sample], budget: int | None = None) -> Figure | Non
     if budget and budget <= NEAR * most:
         data.append(
             line(
-                [times[0], times[-1]],
+                [samples[0].t / factor, samples[-1].t / factor],
                 [budget / scale] * 2,
                 COLOURS[4],
                 name=f"budget {format_size(budget)}",
@@ -47,6 +47,8 @@ def memory(samples: Sequence[Sample], budget: int | None = None) -> Figure | Non
         )
     plot = _plot(data, axis_of_time, axis(f"memory, {unit}", rangemode="tozero"))
     said += ". Resident memory also counts pages of sources that the system can take back."
+    if samples[-1].run > 1:
+        said += f" The job ran {samples[-1].run:,} times; in the gaps it was paused, or its daemon was away."
     return Figure("Memory", said, plot, _table(samples))
 
 
@@ -56,20 +58,23 @@ def throughput(samples: Sequence[Sample]) -> Figure | None:
         return None
     reads = _rates(samples, lambda each: each.read)
     writes = _rates(samples, lambda each: each.written)
-    scale, unit = _unit(max([*reads, *writes]))
-    times, axis_of_time = _times(samples)
+    most_read, most_written = (
+        max((each for each in rates if each is not None), default=0.0) for rates in (reads, writes)
+    )
+    scale, unit = _unit(max(most_read, most_written))
+    factor, axis_of_time = _times(samples)
 
     def rate(value: float) -> str:
         return f"{format_size(value)}/s"
 
     data = [
-        _said(times[1:], samples[1:], reads, 0, "read", rate, scale),
-        _said(times[1:], samples[1:], writes, 1, "written", rate, scale),
+        _said(samples, reads, 0, "read", rate, scale, factor),
+        _said(samples, writes, 1, "written", rate, scale, factor),
     ]
     last = samples[-1]
     said = (
         f"{format_size(last.read)} were read from storage and {format_size(last.written)} written "
-        f"in {format_duration(last.t)}, at most {rate(max(reads))} and {rate(max(writes))}. "
+        f"in {format_duration(_worked(samples))}, at most {rate(most_read)} and {rate(most_written)}. "
         "What the page cache had already is not counted."
     )
     plot = _plot(data, axis_of_time, axis(f"{unit}/s", rangemode="tozero"))
@@ -81,23 +86,35 @@ def processors(samples: Sequence[Sample]) -> Figure | None:
     if len(samples) < 3:
         return None
     busy = _rates(samples, lambda each: each.cpu)
-    times, axis_of_time = _times(samples)
-    data = [
-        _said(times[1:], samples[1:], busy, 0, "busy", lambda value: f"{number(value, 3)} processors", 1.0)
-    ]
-    last = samples[-1]
-    mean = last.cpu / last.t if last.t > 0 else 0.0
-    said = f"{number(mean, 3)} processors were busy on average, {format_duration(last.cpu)} in all."
+    factor, axis_of_time = _times(samples)
+    data = [_said(samples, busy, 0, "busy", lambda value: f"{number(value, 3)} processors", 1.0, factor)]
+    last, worked = samples[-1], _worked(samples)
+    mean = last.cpu / worked if worked > 0 else 0.0
+    said = (
+        f"{number(mean, 3)} processors were busy on average while it ran; "
+        f"together they worked {format_duration(last.cpu)}."
+    )
     plot = _plot(data, axis_of_time, axis("processors", rangemode="tozero"))
     return Figure("Processors", said, plot, half=True)
 
 
-def _rates(samples: Sequence[Sample], total: Callable[[Sample], float]) -> list[float]:
-    """What was added a second between neighbouring samples; a job's second attempt never counts backwards."""
+def _rates(samples: Sequence[Sample], total: Callable[[Sample], float]) -> list[float | None]:
+    """What was added a second until each sample since the one before it; none for the first of each run."""
     return [
-        max(0.0, total(late) - total(early)) / max(late.t - early.t, 1e-3)
-        for early, late in itertools.pairwise(samples)
+        None,
+        *(
+            max(0.0, total(late) - total(early)) / max(late.t - early.t, 1e-3)
+            if late.run == early.run
+            else None
+            for early, late in itertools.pairwise(samples)
+        ),
     ]
+
+
+def _worked(samples: Sequence[Sample]) -> float:
+    """Seconds in which it ran, as far as samples know."""
+    pauses = sum(late.t - early.t for early, late in itertools.pairwise(samples) if late.run != early.run)
+    return samples[-1].t - pauses
 
 
 def _unit(most: float) -> tuple[float, str]:
@@ -107,30 +124,42 @@ def _unit(most: float) -> tuple[float, str]:
     return 1.0, "B"
 
 
-def _times(samples: Sequence[Sample]) -> tuple[list[float], dict[str, Any]]:
+def _times(samples: Sequence[Sample]) -> tuple[float, dict[str, Any]]:
+    """Seconds in a unit of the axis, and the axis."""
     last = samples[-1].t
     factor, unit = (
         (1.0, "seconds") if last < 300 else (60.0, "minutes") if last < 18_000 else (3600.0, "hours")
     )
-    return [each.t / factor for each in samples], axis(f"{unit} since it began", rangemode="tozero")
+    return factor, axis(f"{unit} since it began", rangemode="tozero")
 
 
 def _said(
-    times: Sequence[float],
     samples: Sequence[Sample],
-    values: Sequence[float],
+    values: Sequence[float | None],
     place: int,
     name: str,
     say: Callable[[float], str],
     scale: float,
+    factor: float,
 ) -> dict[str, Any]:
-    says = [
-        lines(f"{name}: {say(value)}", f"after {format_duration(each.t)}")
-        for each, value in zip(samples, values, strict=True)
-    ]
+    """A line that is broken between two runs."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    says: list[str] = []
+    run = samples[0].run
+    for each, value in zip(samples, values, strict=True):
+        if each.run != run:
+            run = each.run
+            x.append(None)
+            y.append(None)
+            says.append("")
+        if value is not None:
+            x.append(each.t / factor)
+            y.append(value / scale)
+            says.append(lines(f"{name}: {say(value)}", f"after {format_duration(each.t)}"))
     return line(
-        times,
-        [value / scale for value in values],
+        x,
+        y,
         COLOURS[place],
         name=name,
         line={"dash": _DASHES[place]},
