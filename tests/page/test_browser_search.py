@@ -71,6 +71,7 @@ def test_a_search_is_followed_from_its_plan_to_its_winner(
     with window(browser) as seen, daemon.client() as client:
         page = seen.page
         page.add_init_script(HASTE)
+        page.emulate_media(reduced_motion="reduce")  # what scrolls is there at once
         job = client.search(spec(tmp_path, gate, candidates=40))
         page.goto(f"{ui.url}jobs/{job.id}#token={ui.token}")
         see(page.locator("#top .state")).to_have_text("running")
