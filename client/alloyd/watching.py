@@ -15,6 +15,8 @@ MOST: Final = 1000
 """Jobs of one state that are kept; a longer queue is cut."""
 BURST: Final = 20
 """Of so many changed jobs each is asked for; of more, all jobs at once."""
+WAITING: Final = 10
+"""Of so many jobs that wait it is asked at every look what they wait for, in turn: that changes without an event."""
 LOOK: Final = 1.0
 """Seconds from one look at the daemon to the next."""
 PAUSE: Final = 0.05
@@ -78,9 +80,15 @@ class Watching:
 
     async def _look(self) -> None:
         """Ask how the daemon is: a dead one is silent, and its followers would wait for long."""
+        turn = 0
         while True:
             await asyncio.sleep(LOOK)
             self.board.status = await self._client.status()
+            waiting = [job.id for job in self.board.jobs() if job.state is JobState.QUEUED]
+            self._stale.update(waiting[turn : turn + WAITING])
+            if self._stale:
+                self._asked.set()
+            turn = turn + WAITING if turn + WAITING < len(waiting) else 0
             self._tell()
 
     async def _refresh(self) -> None:

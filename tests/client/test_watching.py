@@ -10,7 +10,7 @@ import pytest
 
 from alloyd import AsyncClient
 from alloyd.board import Board
-from alloyd.watching import BURST, Watching
+from alloyd.watching import BURST, WAITING, Watching
 from trial_daemon import TrialDaemon, trial
 
 
@@ -71,6 +71,22 @@ def test_orders_are_seen(daemon: TrialDaemon, tmp_path: Path) -> None:
         await seen.until(lambda board: seen.states()[second.id] == "done")
         await seen.client.cancel(first.id)
         await seen.until(lambda board: seen.states()[first.id] == "cancelled")
+
+    seeing(daemon, test)
+
+
+def test_what_jobs_wait_for_is_seen_though_no_event_tells_of_it(daemon: TrialDaemon, tmp_path: Path) -> None:
+    async def test(seen: Seen) -> None:
+        first = await seen.client.submit(trial(tmp_path / "first", 1000, pause=0.05))
+        second = await seen.client.submit(trial(tmp_path / "second", 1000, pause=0.05))
+        others = [await seen.client.submit(trial(tmp_path / f"other {each}")) for each in range(WAITING + 2)]
+
+        def all_wait_for(board: Board, name: str) -> bool:
+            return all((job := board.get(each.id)) and name in job.reason for each in others)
+
+        await seen.until(lambda board: all_wait_for(board, first.id))
+        await seen.client.cancel(first.id)
+        await seen.until(lambda board: all_wait_for(board, second.id))
 
     seeing(daemon, test)
 

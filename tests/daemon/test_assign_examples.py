@@ -23,7 +23,9 @@ def test_an_example_lies_over_the_zoo(file: Path) -> None:
     for recipe, uses in in_order(load(read(file), name=file.name)):
         refs = recipe.referenced_models()
         assert all(each.path.startswith("zoo/models/") or each.path in uses for each in refs)
-        models = [Model(str(each), Path("/") / each.path) for each in refs]
+        models = [
+            Model(str(each), Path("/") / each.path, each.lora and Path("/") / each.lora.path) for each in refs
+        ]
         outline = assign(recipe, models, [ZOO.tensors] * len(refs), [ZOO.config] * len(refs))
         assert outline.warnings == ()
         assert len(outline.assignments) >= len(ZOO.tensors)
