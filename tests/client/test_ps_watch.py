@@ -46,7 +46,8 @@ class Watcher:
             stderr=slave,
             stdin=subprocess.DEVNULL,
             env={
-                **os.environ,
+                # The window's own size counts; these would stand in for it.
+                **{key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")},
                 "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                 "TERM": "xterm",
                 **daemon.environ,
