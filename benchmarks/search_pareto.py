@@ -106,6 +106,9 @@ def main() -> None:
             each[start]["nsga2"]["hypervolume"] > each[start]["random"]["hypervolume"] for each in figures
         )
         print(f"\n{start}: NSGA-II dominates more than random search in {wins} of {len(figures)} seeds")
+        if start == "given":
+            found = sum(each[start]["nsga2"]["held"] for each in figures)
+            print(f"    of {len(NAMES) * len(figures)} winners that it is given, its front holds {found}")
         for split in SPLITS:
             held = [one["high"] >= 0 for each in figures for one in each[start]["ends"][split].values()]
             print(
@@ -174,6 +177,8 @@ def one_seed(
                 f" {one.seconds:.0f} s",
                 flush=True,
             )
+            if given:
+                told[start][optimiser]["held"] = held_winners(one)
             if optimiser == "nsga2":
                 losses = {
                     "search": np.array([each.losses for each in chosen]),
@@ -183,6 +188,19 @@ def one_seed(
                     split: ends(ground, recipes, losses[split], alone, locked, split) for split in SPLITS
                 }
     return told
+
+
+def held_winners(one: Searched) -> int:
+    """How many of the winners given are on the front, or have a scored trial that is as good in all objectives."""
+    answered = [each for each in one.trials if each.state == "scored" and each.losses]
+    members = [answered[place].losses or () for place in front([each.losses or () for each in answered])]
+    return sum(
+        each.losses is not None
+        and each.state in ("scored", "duplicate")
+        and any(all(x <= y for x, y in zip(member, each.losses, strict=True)) for member in members)
+        for each in one.trials
+        if each.origin == "previous"
+    )
 
 
 def ends(
