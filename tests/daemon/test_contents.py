@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adapter_factory import write_adapter
 from alloyd.errors import SourceChanged
+from alloyd_daemon.adapters.apply import with_adapter
 from alloyd_daemon.checkpoints import digest
 from alloyd_daemon.checkpoints.checkpoint import open_checkpoint
 from alloyd_daemon.checkpoints.digest import model_digest, piece_digests, tensor_digest
 from alloyd_daemon.engine import contents
 from alloyd_daemon.engine.contents import content_digest
 from alloyd_daemon.engine.findings import FindingCache, open_findings
-from checkpoint_factory import write_weights
+from checkpoint_factory import Model, read_checkpoint, write_checkpoint, write_weights
 
 LONG_AGO = (10**9, 10**9)
 
@@ -102,3 +104,16 @@ def test_numbers_that_are_no_digests_are_measured_again(model: Path) -> None:
 
     checkpoint = open_checkpoint(model)
     assert content_digest(checkpoint, Liar()) == content_digest(checkpoint, FindingCache())
+
+
+def test_with_an_adapter_a_model_has_another_digest_that_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", Model())
+    adapter = write_adapter(tmp_path / "adapter", read_checkpoint(base), rank=2)
+    for each in (*base.iterdir(), *adapter.iterdir()):
+        os.utime(each, LONG_AGO)
+    alone, adapted = open_checkpoint(base), with_adapter(open_checkpoint(base), adapter)
+    expected = [content_digest(each, FindingCache()) for each in (alone, adapted)]
+    assert expected[0] != expected[1]
+    with open_findings(tmp_path / "home", 1 << 20) as findings:
+        for _ in range(2):
+            assert [content_digest(each, findings) for each in (alone, adapted)] == expected

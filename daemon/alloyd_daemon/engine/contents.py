@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from blake3 import blake3
@@ -11,7 +12,7 @@ from ..checkpoints.digest import PIECE, model_digest, tensor_digest
 from ..checkpoints.fingerprint import file_marks
 from ..checkpoints.reader import Reader, open_reader
 from ..stages import Numbers
-from .findings import FindingCache
+from .findings import FindingCache, tensor_mark
 
 WORDS: Final = 4
 """A digest of 32 bytes is kept as so many numbers."""
@@ -29,17 +30,29 @@ def content_digest(checkpoint: Checkpoint, findings: FindingCache) -> str:
     """
     digests: dict[str, str] = {}
     with open_reader(checkpoint, "pread") as reader:
-        for number, mark in enumerate(file_marks(checkpoint)):
+        marks = file_marks(checkpoint)
+        for number in range(len(checkpoint.files)):
             tensors = [each for each in checkpoint.tensors.values() if each.file == number]
-            key = None if mark is None else blake3(b"content\n" + mark).digest(16)
+            key = _key(marks, tensors)
             known = None if key is None else findings.recall(key, WORDS * len(tensors))
             found = None if known is None else _unpacked(known)
             if found is None:
                 found = [_digest(reader, each) for each in tensors]
-                if key is not None and file_marks(checkpoint)[number] == mark:
+                if key is not None and _key(file_marks(checkpoint), tensors) == key:
                     findings.remember(key, _packed(found))
             digests |= zip((each.name for each in tensors), found, strict=True)
     return model_digest(digests)
+
+
+def _key(marks: Sequence[bytes | None], tensors: Sequence[Tensor]) -> bytes | None:
+    """What the digests of a file's tensors are known by; ``None`` where a file is too young to be known."""
+    digest = blake3(b"content\n")
+    for each in tensors:
+        mark = tensor_mark(marks, each)
+        if mark is None:
+            return None
+        digest.update(mark)
+    return digest.digest(16) if tensors else None
 
 
 def _digest(reader: Reader, tensor: Tensor) -> str:
