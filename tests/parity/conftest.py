@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,12 +103,7 @@ def mergekit_results(
     families: dict[str, dict[str, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, str], Case]:
     """(family, case name) -> what mergekit made of it."""
-    python = other_tool.interpreter()
-    if python is None:
-        reason = "parity with mergekit: mergekit is not installed; `make mergekit` installs it"
-        if "mergekit" in os.environ.get("ALLOYD_REQUIRE", ""):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    python = other_tool.needed("mergekit")
     workspace = tmp_path_factory.mktemp("mergekit")
     texts: dict[tuple[str, str], str] = {}
     for family in (*ARCHITECTURES, MIXED, HALF_TIED):

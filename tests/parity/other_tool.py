@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER = Path(__file__).with_name("mergekit_runner.py")
 
@@ -17,6 +19,17 @@ def interpreter() -> Path | None:
     named = os.environ.get("ALLOYD_MERGEKIT_PYTHON")
     found = Path(named) if named else ROOT / ".mergekit-venv" / "bin" / "python"
     return found if found.exists() else None
+
+
+def needed(what: str) -> Path:
+    """The interpreter; a test of ``what`` is skipped without one, and fails where CI says that there must be one."""
+    python = interpreter()
+    if python is None:
+        reason = f"parity with {what}: mergekit is not installed; `make mergekit` installs it"
+        if "mergekit" in os.environ.get("ALLOYD_REQUIRE", ""):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return python
 
 
 def run(

@@ -63,12 +63,7 @@ out_dtype: bfloat16
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a base, an adapter and PEFT's merge of the two for each case."""
-    python = other_tool.interpreter()
-    if python is None:
-        reason = "parity with PEFT: mergekit is not installed; `make mergekit` installs it"
-        if "mergekit" in os.environ.get("ALLOYD_REQUIRE", ""):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    python = other_tool.needed("PEFT")
     folder = tmp_path_factory.mktemp("peft")
     jobs = []
     for place, (model, config) in enumerate(CASES.values()):
@@ -121,8 +116,7 @@ def test_an_adapter_is_merged_as_peft_does(
 def test_two_adapters_are_merged_by_ties_as_mergekit_does(
     made: Path, alloyd_merge: Callable[[str], Path]
 ) -> None:
-    python = other_tool.interpreter()
-    assert python is not None
+    python = other_tool.needed("mergekit")
     base, one, two = made / "llama", made / "0-adapter", made / "1-adapter"
     text, out = TIES.format(base=base, one=one, two=two), made / "ties"
     options = ["--lora-merge-cache", str(made / "cache"), "--lora-merge-dtype", "float32"]

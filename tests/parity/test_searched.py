@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,12 +59,7 @@ def recipes(families: dict[str, dict[str, Path]]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def theirs(recipes: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """By family: what mergekit made of the recipe."""
-    python = other_tool.interpreter()
-    if python is None:
-        reason = "parity with mergekit: mergekit is not installed; `make mergekit` installs it"
-        if "mergekit" in os.environ.get("ALLOYD_REQUIRE", ""):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    python = other_tool.needed("mergekit")
     workspace = tmp_path_factory.mktemp("mergekit-searched")
     outs = {family: workspace / family for family in recipes}
     complaints = other_tool.run(python, {outs[family]: recipes[family] for family in recipes}, workspace)
