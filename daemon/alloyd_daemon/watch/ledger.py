@@ -1,4 +1,4 @@
-"""What is known of watched folders, in SQLite: the folders, and what was claimed. All of the SQL is here.
+"""What is known of watched folders, in SQLite: the folders, and what was claimed. SQL is here and in ledger_prune.py.
 
 The daemon writes folders, the watcher everything else; each may be killed at any moment. A claim is on disk before the
 file that it is about is touched, and a job is asked for under a token that follows from the claim, so that whoever
