@@ -14,9 +14,7 @@ from alloyd import AsyncClient, Client
 from alloyd.cli import main
 from alloyd.errors import JobError, UsageError
 from alloyd.specs import search_spec
-from alloyd_daemon.search.publish import publish
-from alloyd_daemon.settings import Settings
-from search.finished_search import make, searched
+from search.finished_search import end, make
 from trial_daemon import TrialDaemon, eventually
 
 SPEC = "recipe: {merge_method: linear}\nbudget: {candidates: 4}\n"
@@ -41,7 +39,7 @@ def finished(daemon: TrialDaemon, tmp_path: Path) -> str:
         eventually(lambda: client.job(job.id).state.ended)
     folder = daemon.home.root / "searches" / job.id
     with make(folder / "history.db") as history:
-        publish(history, searched(), winner=5, folder=folder, home=tmp_path, settings=Settings())
+        end(history, folder)
     return job.id
 
 

@@ -1,22 +1,28 @@
-"""The digest of a checkpoint's content: that of its manifest, read once, and never that of another content."""
+"""The digest of a checkpoint's content: that of its manifest, read at most once, and never that of another content."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from adapter_factory import write_adapter
-from alloyd.errors import SourceChanged
+from alloyd.jobs import MergeSpec, Progress
 from alloyd_daemon.adapters.apply import with_adapter
 from alloyd_daemon.checkpoints import digest
-from alloyd_daemon.checkpoints.checkpoint import open_checkpoint
+from alloyd_daemon.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from alloyd_daemon.checkpoints.digest import model_digest, piece_digests, tensor_digest
+from alloyd_daemon.checkpoints.manifest import MANIFEST, parse_manifest
+from alloyd_daemon.checkpoints.reader import PreadReader
 from alloyd_daemon.engine import contents
-from alloyd_daemon.engine.contents import content_digest
+from alloyd_daemon.engine.contents import Content, known_content, read_contents
+from alloyd_daemon.engine.document import make_all
 from alloyd_daemon.engine.findings import FindingCache, open_findings
+from alloyd_daemon.settings import Settings
 from checkpoint_factory import Model, read_checkpoint, write_checkpoint, write_weights
 
 LONG_AGO = (10**9, 10**9)
@@ -29,23 +35,49 @@ def weights(seed: int) -> dict[str, np.ndarray]:
     }
 
 
+def grow_old(*folders: Path) -> None:
+    """Have all files be from long ago: what was written a moment ago is known by nothing."""
+    for folder in folders:
+        for each in folder.iterdir():
+            os.utime(each, LONG_AGO)
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A model in three files that were written long ago."""
     (tmp_path / "model").mkdir()
     write_weights(tmp_path / "model", weights(1), shards=3)
-    for each in (tmp_path / "model").iterdir():
-        os.utime(each, LONG_AGO)
+    grow_old(tmp_path / "model")
     return tmp_path / "model"
 
 
-def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The tensors that are read from now on."""
+def read(*checkpoints: Checkpoint, findings: FindingCache, seconds: float = 60) -> list[Content]:
+    """What is found of checkpoints in the end."""
+    running = read_contents(checkpoints, findings, seconds=seconds)
+    while True:
+        try:
+            next(running)
+        except StopIteration as end:
+            found: list[Content] = end.value
+            return found
+
+
+def digest_of(checkpoint: Checkpoint, findings: FindingCache | None = None) -> str | None:
+    (found,) = read(checkpoint, findings=findings or FindingCache())
+    assert (found.digest is None) == bool(found.why_not)
+    return found.digest
+
+
+def views(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tensors of which a piece is read from now on."""
     seen: list[str] = []
-    real = contents._digest
-    monkeypatch.setattr(
-        contents, "_digest", lambda reader, tensor: (seen.append(tensor.name), real(reader, tensor))[1]
-    )
+    real = PreadReader.view
+
+    def view(self: PreadReader, tensor: contents.Tensor, *rest: object) -> memoryview:
+        seen.append(tensor.name)
+        return real(self, tensor, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PreadReader, "view", view)
     return seen
 
 
@@ -53,29 +85,69 @@ def test_it_is_the_digest_of_a_manifest(model: Path, monkeypatch: pytest.MonkeyP
     for module in (contents, digest):
         monkeypatch.setattr(module, "PIECE", 4096)
     expected = {name: tensor_digest(piece_digests(each.tobytes())) for name, each in weights(1).items()}
-    assert content_digest(open_checkpoint(model), FindingCache()) == model_digest(expected)
+    assert digest_of(open_checkpoint(model)) == model_digest(expected)
 
 
 def test_files_are_read_once_and_again_when_they_change(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = read(monkeypatch)
+    seen = views(monkeypatch)
     with open_findings(tmp_path, 10**6) as findings:
-        first = content_digest(open_checkpoint(model), findings)
-    assert sorted(seen) == sorted(weights(1))
+        first = digest_of(open_checkpoint(model), findings)
+    assert sorted(seen) == [f"w{n}" for n in range(5)]
     seen.clear()
     with open_findings(tmp_path, 10**6) as findings:
-        assert content_digest(open_checkpoint(model), findings) == first
-    assert seen == []
+        assert known_content(open_checkpoint(model), findings) == Content(first)
     file = sorted(model.glob("*.safetensors"))[0]
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
     os.utime(file, LONG_AGO)
-    changed = [each.name for each in open_checkpoint(model).tensors.values() if each.file == 0]
+    changed = [each.name for each in open_checkpoint(model).tensors.values() if not each.file and each.nbytes]
     with open_findings(tmp_path, 10**6) as findings:
-        assert content_digest(open_checkpoint(model), findings) != first
+        assert digest_of(open_checkpoint(model), findings) != first
     assert seen == changed
+
+
+def test_progress_is_in_bytes_of_what_is_not_known(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "PIECE", 4096)
+    checkpoint, findings = open_checkpoint(model), FindingCache()
+    said = list(read_contents([checkpoint, checkpoint], findings, seconds=60))
+    assert all(isinstance(each, Progress) and each.unit == "bytes" for each in said)
+    assert [each.done for each in said] == sorted(each.done for each in said)
+    assert said[-1].done == checkpoint.nbytes
+    assert str(model) in said[0].what
+    assert list(read_contents([checkpoint], findings, seconds=60)) == []
+
+
+def test_what_was_read_before_a_stop_is_not_read_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "PIECE", 4096)
+    monkeypatch.setattr("alloyd_daemon.engine.finding_store.BATCH_SECONDS", 0)  # as if each took long
+    seen = views(monkeypatch)
+    killed = open_findings(tmp_path, 10**6)  # never closed: a kill
+    running = read_contents([open_checkpoint(model)], killed, seconds=60)
+    while "w3" not in seen:
+        next(running)
+    running.close()
+    seen.clear()
+    with open_findings(tmp_path, 10**6) as findings:
+        assert digest_of(open_checkpoint(model), findings) == digest_of(open_checkpoint(model))
+    first = seen[: seen.index("w4") + 3]
+    assert set(first) == {"w3", "w4"}
+
+
+def test_it_ends_when_its_time_is_over_and_says_what_is_missing(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, checkpoint = views(monkeypatch), open_checkpoint(model)
+    with open_findings(tmp_path, 10**6) as findings:
+        (found,) = read(checkpoint, findings=findings, seconds=0)
+        assert found.digest is None
+        assert f"{checkpoint.nbytes:,} bytes of it were not read" in found.why_not
+        assert "too long" in found.why_not
+    assert seen == []
 
 
 def test_a_file_that_was_written_a_moment_ago_is_not_remembered(
@@ -83,37 +155,91 @@ def test_a_file_that_was_written_a_moment_ago_is_not_remembered(
 ) -> None:
     for each in model.iterdir():
         os.utime(each)
-    seen, findings = read(monkeypatch), FindingCache()
+    seen, findings = views(monkeypatch), FindingCache()
     checkpoint = open_checkpoint(model)
-    assert content_digest(checkpoint, findings) == content_digest(checkpoint, findings)
-    assert len(seen) == 2 * len(weights(1))
+    assert digest_of(checkpoint, findings) == digest_of(checkpoint, findings)
+    assert len(seen) == 2 * 5
 
 
-def test_a_file_that_was_replaced_is_told(model: Path) -> None:
-    checkpoint = open_checkpoint(model)
+def test_a_file_that_was_replaced_is_told_and_costs_the_others_nothing(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "other")
+    checkpoint, other = open_checkpoint(model), open_checkpoint(tmp_path / "other")
     for each in model.glob("*.safetensors"):
         each.write_bytes(b"something else")
-    with pytest.raises(SourceChanged):
-        content_digest(checkpoint, FindingCache())
+    found = read(checkpoint, other, findings=FindingCache())
+    assert found[0].digest is None
+    assert "source changed" in found[0].why_not
+    assert found[1].digest is not None
 
 
-def test_numbers_that_are_no_digests_are_measured_again(model: Path) -> None:
+@pytest.mark.parametrize("lie", [(-1.5,) * 4, (1 << 64,) * 4, (0.0, 1, 2, 3)])
+def test_numbers_that_are_no_digests_are_measured_again(model: Path, lie: Sequence[int | float]) -> None:
     class Liar(FindingCache):
         def recall(self, key: bytes, size: int) -> tuple[int | float, ...]:
-            return (-1.5,) * size
+            return tuple(lie)
 
     checkpoint = open_checkpoint(model)
-    assert content_digest(checkpoint, Liar()) == content_digest(checkpoint, FindingCache())
+    assert digest_of(checkpoint, Liar()) == digest_of(checkpoint)
 
 
 def test_with_an_adapter_a_model_has_another_digest_that_is_not_taken_for_its_own(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", Model())
     adapter = write_adapter(tmp_path / "adapter", read_checkpoint(base), rank=2)
-    for each in (*base.iterdir(), *adapter.iterdir()):
-        os.utime(each, LONG_AGO)
+    grow_old(base, adapter)
     alone, adapted = open_checkpoint(base), with_adapter(open_checkpoint(base), adapter)
-    expected = [content_digest(each, FindingCache()) for each in (alone, adapted)]
+    expected = [digest_of(each) for each in (alone, adapted)]
     assert expected[0] != expected[1]
     with open_findings(tmp_path / "home", 1 << 20) as findings:
         for _ in range(2):
-            assert [content_digest(each, findings) for each in (alone, adapted)] == expected
+            assert [digest_of(each, findings) for each in (alone, adapted)] == expected
+
+
+def merged(tmp_path: Path) -> tuple[list[Path], Path]:
+    """Three sources and what a merge of them published; they were read for it by a home in ``tmp_path``."""
+    paths = [write_checkpoint(tmp_path / name, Model(), seed=place) for place, name in enumerate("abc")]
+    grow_old(*paths)
+    recipe = (
+        f"merge_method: ties\nbase_model: {paths[0]}\nmodels:\n"
+        + "".join(f"  - {{model: {each}, parameters: {{weight: 0.5, density: 0.4}}}}\n" for each in paths[1:])
+        + "dtype: float32\n"
+    )
+    spec = MergeSpec(recipe, str(tmp_path), out=str(tmp_path / "out"))
+    for _ in make_all(spec, home=tmp_path / "home", settings=Settings()):
+        pass
+    return paths, tmp_path / "out"
+
+
+def test_a_merge_digests_what_it_reads_and_nothing_is_read_for_it_again(tmp_path: Path) -> None:
+    paths, _ = merged(tmp_path)
+    with open_findings(tmp_path / "home", 1 << 20) as findings:
+        for each in paths:
+            checkpoint = open_checkpoint(each)
+            assert known_content(checkpoint, findings) == Content(digest_of(checkpoint))
+
+
+def test_a_manifest_is_believed_until_a_file_of_weights_is_younger(tmp_path: Path) -> None:
+    _, out = merged(tmp_path)
+    expected = parse_manifest((out / MANIFEST).read_bytes(), file=MANIFEST).digest
+    assert known_content(open_checkpoint(out), FindingCache()) == Content(expected, declared=True)
+    assert digest_of(open_checkpoint(out)) == expected
+    (file,) = out.glob("*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    os.utime(file, (2**31, 2**31))
+    assert known_content(open_checkpoint(out), FindingCache()).digest is None
+    assert digest_of(open_checkpoint(out)) not in (None, expected)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[", '{"piece": 1}'])
+def test_a_manifest_that_is_none_is_passed_over(model: Path, text: str) -> None:
+    expected = digest_of(open_checkpoint(model))
+    (model / MANIFEST).write_text(text)
+    assert known_content(open_checkpoint(model), FindingCache()).digest is None
+    assert digest_of(open_checkpoint(model)) == expected
+
+
+def test_a_manifest_of_other_tensors_says_nothing(tmp_path: Path, model: Path) -> None:
+    _, out = merged(tmp_path)
+    shutil.copy(out / MANIFEST, model / MANIFEST)
+    assert known_content(open_checkpoint(model), FindingCache()).digest is None

@@ -8,12 +8,15 @@ from typing import Any
 
 from alloyd.errors import SourceError
 from alloyd.search_schema import Budget, Objective, SearchFile, Splits
+from alloyd_daemon.engine.findings import FindingCache
 from alloyd_daemon.evaluator import Item, ItemScore, Metric, Task
 from alloyd_daemon.search.genome import Gene
 from alloyd_daemon.search.history import History
 from alloyd_daemon.search.objective import Goal, Target
+from alloyd_daemon.search.publish import Published, publish
 from alloyd_daemon.search.results import Searched
 from alloyd_daemon.search.trial import VALIDATION, Trial
+from alloyd_daemon.settings import Settings
 
 MODELS = Path(__file__).parents[2] / "zoo" / "models"
 ITEMS = 40
@@ -160,3 +163,20 @@ def searched() -> Searched:
         goal=Goal((Target(0, RIGHT, 1.0),)),
         top=0,
     )
+
+
+def end(history: History, folder: Path, *, winner: int | None = 5) -> Published:
+    """Its files in ``folder``, with all that can be said of its sources."""
+    with FindingCache() as findings:
+        published = publish(
+            history,
+            searched(),
+            winner=winner,
+            folder=folder,
+            home=folder,
+            settings=Settings(),
+            findings=findings,
+        )
+        for _ in published.read_sources(history, findings):
+            pass
+    return published

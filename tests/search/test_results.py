@@ -18,11 +18,11 @@ from alloyd_daemon.search.convergence import front_convergence
 from alloyd_daemon.search.history import History
 from alloyd_daemon.search.judgement import opened_figures
 from alloyd_daemon.search.lineage import ancestors, data_of, versions
-from alloyd_daemon.search.publish import publish, so_far
+from alloyd_daemon.search.publish import so_far
 from alloyd_daemon.search.results import results
 from alloyd_daemon.search.trial import TEST, Trial
 from alloyd_daemon.settings import Settings
-from search.finished_search import ITEMS, TRIALS, make, searched, task
+from search.finished_search import ITEMS, TRIALS, end, make, searched, task
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_too_few_points_say_so(found: dict[str, Any]) -> None:
 
 
 def test_without_a_winner_there_are_results_too(history: History, tmp_path: Path) -> None:
-    found = publish(history, searched(), winner=None, folder=tmp_path, home=tmp_path, settings=Settings())
+    found = end(history, tmp_path, winner=None).result
     assert found["winner"] is None
     assert not (tmp_path / "winner.yaml").exists()
     assert json.loads((tmp_path / "results.json").read_bytes())["winner"] is None
@@ -141,7 +141,7 @@ def test_without_a_winner_there_are_results_too(history: History, tmp_path: Path
 
 
 def test_files_and_words_of_a_finished_search(history: History, tmp_path: Path) -> None:
-    told = publish(history, searched(), winner=5, folder=tmp_path, home=tmp_path, settings=Settings())
+    told = end(history, tmp_path).result
     written = json.loads((tmp_path / "results.json").read_bytes())
     told = json.loads(json.dumps(told))
     for key in told.keys() & written.keys():
@@ -171,7 +171,7 @@ def test_files_and_words_of_a_finished_search(history: History, tmp_path: Path) 
 
 
 def test_a_search_among_jobs_shows_its_tables(history: History, tmp_path: Path) -> None:
-    told = publish(history, searched(), winner=5, folder=tmp_path, home=tmp_path, settings=Settings())
+    told = end(history, tmp_path).result
     job = Job(
         "search-3",
         "search",

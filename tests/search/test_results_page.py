@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from alloyd_daemon.search.publish import publish
-from alloyd_daemon.settings import Settings
-from search.finished_search import make, searched
+from search.finished_search import end, make
 
 PAGE = (Path(__file__).parents[2] / "docs" / "search_results.md").read_text(encoding="utf-8")
 
@@ -21,7 +19,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     folder = tmp_path_factory.mktemp("search")
     with make(folder / "history.db") as history:
-        publish(history, searched(), winner=5, folder=folder, home=folder, settings=Settings())
+        end(history, folder)
     whole: dict[str, Any] = json.loads((folder / "results.json").read_bytes())
     return whole
 

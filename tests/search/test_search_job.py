@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from alloyd.errors import AlloydError, JobError, JobNotFound, SourceChanged, StoreError, TaskError
-from alloyd.jobs import Finished, Note, OpenTestSpec, Planned, Report, SearchSpec
+from alloyd.jobs import Finished, Note, OpenTestSpec, Planned, Progress, Report, SearchSpec
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.runner import RUNNERS
 from alloyd_daemon.search.history import History
@@ -244,6 +244,55 @@ def test_a_cancelled_search_leaves_nothing(tmp_path: Path, rest: str) -> None:
     assert discard is not None
     discard(spec(MERGE + rest), context(tmp_path))
     assert not _record(tmp_path).parent.exists()
+
+
+def test_the_results_stand_before_the_sources_are_read_and_whatever_becomes_of_that(
+    tmp_path: Path, rest: str, toy: Toy
+) -> None:
+    running = run(spec(MERGE + rest), context(tmp_path))
+    while not (isinstance(said := next(running), Progress) and said.unit == "bytes"):
+        pass
+    assert said.total > said.done > 0
+    running.close()  # type: ignore[attr-defined]
+    found = _results(tmp_path)
+    assert found["winner"]["figures"]
+    assert all(
+        each["digest"] is None and "not read yet" in each["why_not"] for each in found["lineage"]["sources"]
+    )
+    discard = JOBS.get("search").discard
+    assert discard is not None
+    discard(spec(MERGE + rest), context(tmp_path))
+    assert _results(tmp_path) == found
+    # Going on, it never takes back what it had shown, and scores nothing.
+    toy.asked.clear()
+    for _ in run(spec(MERGE + rest), context(tmp_path)):
+        assert _results(tmp_path)["winner"] == found["winner"]
+    assert toy.asked == []
+    sources = _results(tmp_path)["lineage"]["sources"]
+    assert [each["why_not"] for each in sources] == [""] * 3
+    assert len({each["digest"] for each in sources}) == 3
+    # Opening the test reads nothing, and forgets nothing.
+    shutil.rmtree(tmp_path / "home" / "cache")
+    opening = JOBS.get("open_test").run(OpenTestSpec("search-1"), context(tmp_path, "test-2"))
+    assert not any(isinstance(each, Progress) and each.unit == "bytes" for each in opening)
+    assert _results(tmp_path)["lineage"]["sources"] == sources
+
+
+def test_sources_that_would_take_too_long_to_read_have_no_digest(
+    tmp_path: Path, rest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SHARE", "LEAST"):
+        monkeypatch.setattr(f"alloyd_daemon.search.publish.{name}", 0.0)
+    said = list(run(spec(MERGE + rest), context(tmp_path)))
+    notes = [each.text for each in said if isinstance(each, Note) and "no digest" in each.text]
+    reasons = [each["why_not"] for each in _results(tmp_path)["lineage"]["sources"]]
+    assert len(notes) == len(reasons) == 3
+    assert all("too long" in each for each in (*notes, *reasons))
+
+
+def _results(tmp_path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_record(tmp_path).with_name("results.json").read_bytes())
+    return found
 
 
 def test_what_is_said_beside_a_spec_stands_in_its_place(tmp_path: Path, rest: str) -> None:

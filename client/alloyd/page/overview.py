@@ -254,7 +254,7 @@ def sources(results: Result) -> Iterator[Block]:
             (
                 str(each.get("path") or each.get("name")),
                 str(len(each.get("files") or ())),
-                str(each.get("digest") or "")[:16],
+                str(each["digest"])[:16] if each.get("digest") else short(each.get("why_not") or "", 80),
             )
             for each in found
         ]

@@ -15,8 +15,9 @@ from ..checkpoints.digest import model_digest, tensor_digest
 from ..checkpoints.fingerprint import file_marks
 from ..checkpoints.journal import Block as DoneBlock
 from ..checkpoints.reader import Reader
+from .contents import lacks_digest, remember_digest
 from .findings import FindingCache, tensor_mark
-from .plan import Plan
+from .plan import Plan, TensorPlan
 from .schedule import Schedule
 from .sink import Sink
 from .tensor_run import TensorRun, Worker
@@ -68,7 +69,8 @@ def merge(
 
     ``readers`` has one open reader per model of the plan. Blocks that ``sink`` already holds are not computed again.
     What ``findings`` knows of the sources is not measured again, and what is measured is kept there.
-    Without ``digests`` nothing that is read or written is digested: for a sink whose blocks never outlive the process.
+    Without ``digests`` nothing is digested for the sink's sake, because its blocks never outlive the process; a source
+    whose content ``findings`` do not know is, since it is read anyway.
 
     Raises
     ------
@@ -83,6 +85,12 @@ def merge(
     for block in done:
         outcome.blocks.setdefault(block.tensor, []).append(block)
     files = [file_marks(each.checkpoint) if findings is not None else () for each in readers]
+    unknown = {
+        tensor.slot
+        for tensor in plan.tensors
+        if findings is not None
+        and any(lacks_digest(findings, files[of], each) for of, each in tensor.sources)
+    }
     runs = [
         TensorRun(
             tensor,
@@ -94,7 +102,7 @@ def merge(
             marks=[tensor_mark(files[model], each) for model, each in tensor.sources]
             if findings is not None
             else (),
-            digests=digests,
+            digests=digests or tensor.slot in unknown,
         )
         for tensor in plan.tensors
     ]
@@ -136,8 +144,37 @@ def merge(
             sink.checkpoint()
     if outcome.error is not None:
         raise outcome.error
+    if findings is not None:
+        # What an earlier process read, it read from files whose marks nobody knows any more.
+        whole = [each for each in plan.tensors if each.slot in unknown - {block.tensor for block in done}]
+        _remember(whole, outcome.blocks, readers, files, findings)
     yield Progress(done=schedule.bytes_total, total=schedule.bytes_total, what="publishing")
     return _summary(plan, outcome.blocks, len(done), time.monotonic() - started, digested=digests)
+
+
+def _remember(
+    tensors: Iterable[TensorPlan],
+    blocks: Mapping[int, Iterable[DoneBlock]],
+    readers: Sequence[Reader],
+    marks: Sequence[Sequence[bytes | None]],
+    findings: FindingCache,
+) -> None:
+    """Keep the digests of the sources of ``tensors``, as far as their files have the same ``marks`` as before."""
+    same = [file_marks(each.checkpoint) == known for each, known in zip(readers, marks, strict=True)]
+    for tensor in tensors:
+        for position, pieces in _pieces_read(blocks.get(tensor.slot, ())).items():
+            model, source = tensor.sources[position]
+            if same[model]:
+                remember_digest(findings, marks[model], source, tensor_digest(pieces))
+
+
+def _pieces_read(blocks: Iterable[DoneBlock]) -> dict[int, list[bytes]]:
+    """The digests of all pieces of a tensor's sources, by their positions."""
+    pieces: dict[int, list[bytes]] = {}
+    for block in sorted(blocks, key=lambda block: block.start):
+        for position, digests in block.inputs:
+            pieces.setdefault(position, []).extend(digests)
+    return pieces
 
 
 def _summary(
@@ -153,11 +190,7 @@ def _summary(
         if not digested:
             continue
         tensors[tensor.name] = tensor_digest(piece for block in ordered for piece in block.pieces)
-        pieces: dict[int, list[bytes]] = {}
-        for block in ordered:
-            for position, digests in block.inputs:
-                pieces.setdefault(position, []).extend(digests)
-        for position, whole in pieces.items():
+        for position, whole in _pieces_read(ordered).items():
             model, source = tensor.sources[position]
             digest = tensor_digest(whole)
             if sources[model].setdefault(source.name, digest) != digest:

@@ -80,6 +80,7 @@ def run(spec: OpenTestSpec, context: Context) -> Generator[Report, None, None]:
             raise
         tasks = [each.task for each in ready.splits["test"]]
         history.close_test(opened_figures(history, TEST, tasks, winner=trials[winner], others=answered))
+        # Once the test is closed nothing may be left to do that could be stopped: no source is read for its digest.
         result = publish(
             history,
             ready.searched(spec.search),
@@ -87,7 +88,8 @@ def run(spec: OpenTestSpec, context: Context) -> Generator[Report, None, None]:
             folder=folder,
             home=context.home,
             settings=context.settings,
-        )
+            findings=findings,
+        ).result
     yield Finished(result)
 
 

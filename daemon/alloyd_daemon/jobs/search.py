@@ -6,6 +6,7 @@ was stopped goes on, and the results. A job that ``continues`` another begins wi
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Generator
@@ -21,6 +22,7 @@ from alloyd.jobs import Finished, Note, Planned, Report, SearchSpec
 from ..engine.findings import open_findings
 from ..job import JOBS, Context, JobKind
 from ..runner import RunOptions
+from ..search.export import WINNER
 from ..search.history import History
 from ..search.history_file import RECORD, folder_of, record_of
 from ..search.publish import publish, so_far
@@ -86,29 +88,40 @@ def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
                 yield note
             if ready.phases.kinship:
                 history.set_fact("kinship", dict(ready.phases.kinship))
-            result = publish(
+            warm.close()  # nothing is scored any more
+            published = publish(
                 history,
                 searched,
                 winner=winner,
                 folder=folder,
                 home=context.home,
                 settings=context.settings,
+                findings=findings,
             )
+            yield from published.read_sources(history, findings)
         shutil.rmtree(folder / "scratch", ignore_errors=True)
-    yield Finished(result)
+    yield Finished(published.result)
 
 
 def _tell_so_far(history: History, searched: Searched, folder: Path, context: Context) -> float:
     """Write the results as they stand; returns when that is due again: it never takes more than a twentieth."""
     begun = time.monotonic()
+    if _is_over(folder):
+        return math.inf  # this one only goes through its record again
     so_far(history, searched, folder=folder, home=context.home, settings=context.settings)
     now = time.monotonic()
     return now + max(TELL_EVERY, 20 * (now - begun))
 
 
 def discard(_: SearchSpec, context: Context) -> None:
-    """Remove all that a cancelled search left behind."""
-    shutil.rmtree(folder_of(context.home, context.job_id), ignore_errors=True)
+    """Remove all that a cancelled search left behind; of one that was over, and read its sources, the results stay."""
+    folder = folder_of(context.home, context.job_id)
+    shutil.rmtree(folder / "scratch" if _is_over(folder) else folder, ignore_errors=True)
+
+
+def _is_over(folder: Path) -> bool:
+    """Whether the results of the search's end are written: only those have a winner's recipe."""
+    return (folder / WINNER).is_file()
 
 
 def _check(spec: SearchSpec) -> None:

@@ -13,9 +13,7 @@ from alloyd.recipe_writer import RANDOM, CannotSay, to_mergekit, write
 
 from ..candidate import Candidate, from_recipe
 from ..checkpoints.durable import replace_file
-from ..engine.findings import open_findings
 from ..settings import Settings
-from .lineage import sources_of
 from .space import PlainRecipe
 
 WINNER: Final = "winner.yaml"
@@ -27,7 +25,7 @@ _DTYPES: Final = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64":
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A recipe in both dialects, the ``sources`` that it reads, and what it comes to in each layer.
+    """A recipe in both dialects, the ``candidate`` that it is, and what it comes to in each layer.
 
     ``mergekit`` is ``None`` where ``why_not`` says what mergekit has no words for; ``remark`` says in what way its
     result is another, where it is.
@@ -35,7 +33,7 @@ class Exported:
 
     alloyd: str
     mergekit: str | None
-    sources: Sequence[Mapping[str, Any]]
+    candidate: Candidate
     by_layer: Mapping[str, Any] | None
     why_not: str = ""
     remark: str = ""
@@ -53,21 +51,19 @@ def export(recipe: PlainRecipe, *, head: Sequence[str], home: Path, settings: Se
     """
     wanted = _planned(write(recipe), home, settings)
     by_layer = wanted.prepared.by_layer()
-    with open_findings(home, settings.cache_bytes()) as findings:
-        sources = sources_of(wanted, findings)
     text = write(recipe, head=head)
     _must_equal(_planned(text, home, settings), wanted, "its YAML")
     try:
         said = to_mergekit(recipe, out_dtype=_out_dtype(wanted))
     except CannotSay as why:
-        return Exported(text, None, sources, by_layer, f"{why}.")
+        return Exported(text, None, wanted, by_layer, f"{why}.")
     random = recipe["merge_method"] in RANDOM
     remark = "mergekit draws other random masks: the result is alike, not the same." if random else ""
     theirs = write(said, head=(*head, *((remark,) if remark else ())))
     # Read by alloyd, which promises mergekit's float32 arithmetic; a seed is not among mergekit's words.
     seeded = write({**said, **({"seed": recipe["seed"]} if "seed" in recipe else {})})
     _must_equal(_planned(seeded, home, settings), wanted, "its YAML for mergekit")
-    return Exported(text, theirs, sources, by_layer, remark=remark)
+    return Exported(text, theirs, wanted, by_layer, remark=remark)
 
 
 def by_layer_of(recipe: PlainRecipe, home: Path, settings: Settings) -> Mapping[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -12,13 +11,11 @@ from typing import Any, Final
 from blake3 import blake3
 
 from alloyd import __version__
-from alloyd.errors import AlloydError
 
 from ..candidate import Candidate
-from ..checkpoints.checkpoint import Checkpoint
-from ..engine.contents import content_digest
-from ..engine.findings import FindingCache
+from ..engine.contents import Content
 from ..evaluator import Task
+from .history import History
 from .trial import Trial
 
 LIBRARIES: Final = (
@@ -34,8 +31,6 @@ LIBRARIES: Final = (
     "scipy",
 )
 """What the trials of a search, or their scores, may follow from."""
-
-log = logging.getLogger("alloyd")
 
 
 def ancestors(trials: Sequence[Trial], number: int) -> tuple[Trial, ...]:
@@ -66,32 +61,42 @@ def data_of(splits: Mapping[str, Sequence[Task]]) -> list[dict[str, Any]]:
     ]
 
 
-def sources_of(candidate: Candidate, findings: FindingCache) -> list[dict[str, Any]]:
+def sources_of(candidate: Candidate, contents: Sequence[Content]) -> list[dict[str, Any]]:
     """The checkpoints that a candidate is merged from, each with the ``digest`` of all its tensors, as a manifest has.
 
-    And of each file its name, size, and the BLAKE3 of its header. What ``findings`` does not know is read once.
+    And of each file its name, size, and the BLAKE3 of its header.
     """
     prepared = candidate.prepared
     return [
         {
             "name": model.name,
             "path": str(model.path),
-            "digest": _content(checkpoint, findings),
+            **as_keys(content),
             "files": [{"name": file.name, "size": file.size, "header": file.header} for file in seen.files],
         }
-        for model, checkpoint, seen in zip(
-            prepared.plan.outline.models, prepared.checkpoints, prepared.fingerprints, strict=True
+        for model, content, seen in zip(
+            prepared.plan.outline.models, contents, prepared.fingerprints, strict=True
         )
     ]
 
 
-def _content(checkpoint: Checkpoint, findings: FindingCache) -> str | None:
-    """``None`` where a source cannot be read any more: the results are worth having all the same."""
-    try:
-        return content_digest(checkpoint, findings)
-    except AlloydError as wrong:
-        log.warning("the content of %s has no digest: %s", checkpoint.path, wrong.message)
-        return None
+def as_keys(content: Content) -> dict[str, Any]:
+    """What the row of a source says of its content."""
+    return {"digest": content.digest, "declared": content.declared, "why_not": content.why_not}
+
+
+def recalled(history: History, sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``sources``; where one has no digest, as the record has it: its sources are the same for as long as it lasts."""
+    known = [each for each in history.fact("sources") or () if each["digest"] is not None]
+    of_content = as_keys(Content()).keys()
+
+    def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        return all(one[key] == other.get(key) for key in one.keys() - of_content)
+
+    return [
+        each if each["digest"] is not None else next((one for one in known if same(each, one)), each)
+        for each in sources
+    ]
 
 
 def versions() -> dict[str, str]:
