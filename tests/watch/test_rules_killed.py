@@ -179,7 +179,7 @@ def test_a_soup_that_is_not_there_waits_and_takes_no_model(tmp_path: Path) -> No
     (tmp_path / "start").rename(tmp_path / "gone")
     write_model(desk.folder / "a-bad")
     desk.look(10 * SETTLE)
-    assert "cannot begin" in desk.waiting["a-bad"]
+    assert "cannot go on" in desk.waiting["a-bad"]
     (tmp_path / "gone").rename(tmp_path / "start")
     desk.look(10 * SETTLE)
     assert desk.status.claims == {"done": 1}

@@ -50,7 +50,9 @@ class Rules:
         try:
             soups.current(folder, rule, rule.soup, self._ledger, self._resolve)
         except AlloydError as wrong:
-            return f"the soup {rule.name} cannot begin: {wrong.message}"
+            return (
+                f"the soup {rule.name} cannot go on: {'. '.join(filter(None, (wrong.message, wrong.hint)))}"
+            )
         return ""
 
     def begin(self, folder: Folder, model: Newcomer) -> None:
@@ -155,6 +157,10 @@ class Rules:
                 raise _ended_badly(job)
             compared = soups.verdicts(job)
             kept = soups.keeps(_soup(_rule(folder, claim)), compared)
+            if kept:
+                soups.see(
+                    claim.out, "candidate", hint="It went away while it was scored; the soup is as it was."
+                )
         except AlloydError as error:
             return self._refuse(folder, claim, error)
         target = soups.folder_of(folder, claim.rule) / Path(claim.out).name
@@ -164,7 +170,17 @@ class Rules:
         if passes(error):
             raise error
         log.warning("refused %s in %s: %s", claim.name, folder.path, error, extra={"code": error.code})
-        return self._decide(folder, claim, "failed", plan=_failure(folder, claim, error)[".error.json"])
+        # What lies where an unmade candidate was to go is somebody else's, and not to be removed.
+        out = "" if claim.soup and not self._is_made(claim) else claim.out
+        plan = _failure(folder, claim, error)[".error.json"]
+        return self._decide(folder, claim, "failed", out=out, plan=plan)
+
+    def _is_made(self, claim: Claim) -> bool:
+        """Whether the job of a claim has made its output."""
+        try:
+            return bool(claim.job) and self._daemon.job(claim.job).state is JobState.DONE
+        except JobNotFound:
+            return False
 
     def _decide(self, folder: Folder, claim: Claim, where: str, **fields: object) -> Claim:
         """Write down what came of it and where its record goes, once; what follows repeats itself after a kill."""
@@ -194,12 +210,16 @@ class Rules:
     def _success(self, claim: Claim) -> dict[str, str]:
         """The records of a claim that is done, by what is added to its target."""
         told: dict[str, Any] = {"rule": claim.rule, "model": claim.path}
+        try:
+            job = self._daemon.job(claim.judge or claim.job)
+        except JobNotFound:  # the daemon's record was lost; what was decided stands
+            job = None
         if not claim.soup:
-            result = self._daemon.job(claim.job).result or {}
-            return moves.success(claim, **told, result=moves.brief(result))
+            result = {} if job is None else moves.brief(job.result or {})
+            return moves.success(claim, **told, result=result)
         kept = claim.plan == KEPT
         told |= {"kept": kept, "soup": claim.soup, "judged_by": claim.judge}
-        told["comparisons"] = soups.verdicts(self._daemon.job(claim.judge))
+        told["comparisons"] = [] if job is None else soups.verdicts(job)
         return {"": moves.success(claim, **told)[".result.json"]}
 
 

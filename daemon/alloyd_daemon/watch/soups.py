@@ -28,6 +28,7 @@ from .model_folders import SOUPS, soups_folder
 
 CURRENT: Final = "current"
 SOUP, CANDIDATE = "soup", "candidate"
+LOST: Final = "Put it back; or give the rule another 'name', under which a soup begins anew."
 
 
 def folder_of(folder: Folder, rule: str) -> Path:
@@ -49,10 +50,15 @@ def current(folder: Folder, rule: Rule, soup: Soup, ledger: Ledger, resolve: Res
     if not now:
         found = resolve(ModelRef.parse(soup.start), base_dir=Path(folder.path))
         now = ledger.begin_soup(folder.id, rule.name, os.path.normpath(found))
-    if not os.path.isdir(now):
-        raise SourceNotFound(f"the running soup {now} is not there", hint="Put it back.", path=now)
+    see(now, "running soup", hint=LOST)
     _point(folder_of(folder, rule.name), Path(now))
     return now
+
+
+def see(path: str, what: str, *, hint: str) -> None:
+    """Raise SourceNotFound unless a soup or its candidate is there."""
+    if not os.path.isdir(path):
+        raise SourceNotFound(f"the {what} {path} is not there", hint=hint, path=path)
 
 
 def candidate_place(folder: Folder, claim: Claim, ledger: Ledger) -> str:
@@ -101,8 +107,10 @@ def settle(folder: Folder, claim: Claim, ledger: Ledger) -> None:
     place = folder_of(folder, claim.rule)
     now = ledger.soup(folder.id, claim.rule)
     if claim.out and claim.out != now:
-        real = Path(os.path.realpath(folder.settings.out or folder.path), SOUPS, claim.rule)
-        if Path(os.path.realpath(Path(claim.out).parent)) != real:
+        # Of the claim's own place: outputs of the folder may go elsewhere by now.
+        above = Path(claim.out).parent
+        real = Path(os.path.realpath(above.parent.parent), SOUPS, claim.rule)
+        if Path(os.path.realpath(above)) != real:
             raise UsageError(
                 f"the candidate {claim.out} is not removed: a link leads to it",
                 hint="A folder of soups must be one, and no link.",
@@ -114,9 +122,11 @@ def settle(folder: Folder, claim: Claim, ledger: Ledger) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take a model away so that nobody ever sees half of it."""
+    """Take a model away so that nobody ever sees half of it; of a link only itself, and no file in its place."""
     gone = path.with_name(f".{path.name}.removed")
-    with contextlib.suppress(FileNotFoundError):
+    if path.is_symlink():
+        path.unlink()
+    elif path.is_dir():
         os.rename(path, gone)
     reach("watch-soup-hidden")
     with contextlib.suppress(FileNotFoundError):
