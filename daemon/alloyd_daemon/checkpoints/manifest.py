@@ -86,6 +86,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shard_size: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class _Written(msgspec.Struct, frozen=True):
+    """What says how the rest is to be read; another version may have other fields."""
+
+    piece: int = PIECE
+    version: int = VERSION
+
+
 def render_manifest(
     *,
     recipe: str,
@@ -180,16 +187,17 @@ def parse_manifest(data: bytes, *, file: str) -> Manifest:
         It is damaged, of another version, or its own digest disagrees with its tensors.
     """
     try:
+        written = msgspec.json.decode(data, type=_Written)
+        if (written.version, written.piece) != (VERSION, PIECE):
+            raise DigestMismatch(
+                f"{file} is of version {written.version} with pieces of {written.piece} bytes, and this program"
+                f" reads version {VERSION} with {PIECE}",
+                hint="Use the version of alloyd that wrote it.",
+                file=file,
+            )
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as wrong:
         raise DigestMismatch(f"{file} is damaged ({wrong})", hint="Merge again.", file=file) from None
-    if manifest.version != VERSION or manifest.piece != PIECE:
-        raise DigestMismatch(
-            f"{file} is of version {manifest.version} with pieces of {manifest.piece} bytes, and this program reads"
-            f" version {VERSION} with {PIECE}",
-            hint="Verify with the version of alloyd that wrote it.",
-            file=file,
-        )
     if model_digest({name: each.digest for name, each in manifest.tensors.items()}) != manifest.digest:
         raise DigestMismatch(
             f"{file} contradicts itself: its tensors do not give its digest", hint="Merge again.", file=file

@@ -24,7 +24,7 @@ from .prepare import Prepared, again, prepare
 from .publication import side_files
 from .rates import remember
 
-Accept = Callable[[Manifest], None]
+Accept = Callable[[Path, Manifest], None]
 
 
 def make_all(
@@ -32,8 +32,8 @@ def make_all(
 ) -> Generator[Report, None, dict[str, Any]]:
     """Merge every document of the recipe; returns the result of the last, with those before it under ``before``.
 
-    ``accept`` sees the last one's manifest before that is published, and raises where it is not to be; what is staged
-    is removed then.
+    ``accept`` sees where each goes and its manifest before it is published, and raises where it is not to be; what is
+    staged is removed then.
     """
     results: list[dict[str, Any]] = []
     prepared = prepare(spec, home=home, settings=settings)
@@ -41,8 +41,7 @@ def make_all(
         one = planned
         if not all(checkpoint.prints for checkpoint in planned.checkpoints):
             one = again(planned, spec, settings)
-        last = accept if planned is prepared[-1] else None
-        results.append((yield from _make(one, settings, force=spec.force, accept=last)))
+        results.append((yield from _make(one, settings, force=spec.force, accept=accept)))
     return {**results[-1], "before": results[:-1]}
 
 
@@ -89,7 +88,7 @@ def _make(
             yield Note("warning", _strange(merged))
         if accept is not None:
             try:
-                accept(parse_manifest(files[MANIFEST], file=MANIFEST))
+                accept(out, parse_manifest(files[MANIFEST], file=MANIFEST))
             except BaseException:
                 sink.discard()
                 raise

@@ -12,10 +12,10 @@ from alloyd.errors import SourceError, UsageError
 from alloyd.jobs import SHARD_SIZE, Finished, MergeSpec, Note, RebuildSpec, Report
 from alloyd.recipe_schema import Form
 
-from ..checkpoints.manifest import Manifest
+from ..checkpoints.manifest import MANIFEST, Manifest
 from ..checkpoints.verify import verify
 from ..engine.document import discard_documents, make_all
-from ..engine.rebuilding import check_same, read_manifest
+from ..engine.rebuilding import check_nothing_lost, check_same, read_manifest
 from ..job import JOBS, Context, JobKind
 
 
@@ -28,6 +28,8 @@ def run(spec: RebuildSpec, context: Context) -> Generator[Report, None, None]:
         There is no manifest.
     DigestMismatch
         The manifest is damaged; or what was made is not what it describes, naming the sources that are not the same.
+    OutputExists
+        Something in the folder is somebody's own, and would be lost.
     """
     wanted = read_manifest(Path(spec.path))
     if os.path.realpath(spec.out) == os.path.realpath(spec.path) and (yield from _whole(Path(spec.path))):
@@ -35,9 +37,22 @@ def run(spec: RebuildSpec, context: Context) -> Generator[Report, None, None]:
         yield Finished({"out": spec.out, "bytes_written": 0, "seconds": 0.0, "already_there": True})
         return
     merging = _merge_of(spec, wanted)
+    if merging.force:
+        check_nothing_lost(Path(spec.path), wanted)
 
-    def accept(made: Manifest) -> None:
-        check_same(made, wanted, spec.path)
+    def accept(out: Path, made: Manifest) -> None:
+        last = os.path.realpath(out) == os.path.realpath(spec.out)
+        if last:
+            check_same(made, wanted, spec.path)
+        elif made == wanted:
+            raise UsageError(
+                f"{spec.path} is a part of a larger recipe, of which it cannot be made again alone",
+                hint="Rebuild the output of that recipe, which makes its parts again too; or merge the recipe anew.",
+            )
+        elif merging.force and (out / MANIFEST).exists():
+            before = read_manifest(out)
+            check_same(made, before, str(out))
+            check_nothing_lost(out, before)
 
     yield Finished(
         (yield from make_all(merging, home=context.home, settings=context.settings, accept=accept))
