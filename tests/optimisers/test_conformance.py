@@ -198,6 +198,13 @@ def test_two_hundred_bits(kind: OptimiserKind) -> None:
     _steps(run, (12, 2))
 
 
+@pytest.mark.parametrize("more", [(), reals(1)], ids=["bits", "and a real"])
+def test_more_points_than_a_float_can_count(kind: OptimiserKind, more: Genome) -> None:
+    """A path over 40 models of 32 layers has 1,280 indicators."""
+    layers = tuple(Gene(name=f"take {each}", kind="integer", low=0, high=1) for each in range(1280))
+    _steps(_run(kind, layers + more), (4, 2))
+
+
 def test_several_objectives(kind: OptimiserKind) -> None:
     if not kind.several:
         # The search refuses before it makes one; see test_choose.py.

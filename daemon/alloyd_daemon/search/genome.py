@@ -56,12 +56,10 @@ class Gene:
 
     @property
     def size(self) -> float:
-        """How many values there are."""
-        if self.kind == "text":
-            return math.inf
+        """How many values there are: a float, so that the product of many genes' is infinite and not too large."""
         if self.kind == "category":
-            return len(self.choices)
-        return self.high - self.low + 1 if self.kind == "integer" else math.inf
+            return float(len(self.choices))
+        return float(self.high - self.low + 1) if self.kind == "integer" else math.inf
 
     @property
     def first(self) -> Value:
