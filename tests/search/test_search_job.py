@@ -132,6 +132,15 @@ def test_the_best_of_an_earlier_search_is_scored_with_the_baselines(tmp_path: Pa
     assert first["winner"]["recipe"]["merge_method"] == "task_arithmetic"
 
 
+def test_a_model_may_be_called_as_an_untuned_merge_is(tmp_path: Path, rest: str) -> None:
+    mine = tmp_path / "models" / "ties"
+    shutil.copytree(ROOT / "zoo/models/math", mine)
+    result = search(MERGE.replace("zoo/models/math", str(mine)) + rest, tmp_path)
+    names = [each["name"] for each in result["baselines"]]
+    assert names[0] == str(mine)
+    assert names.count("ties") == 1
+
+
 def test_a_search_that_is_stopped_or_fails_leaves_the_results_until_then(
     tmp_path: Path, rest: str, toy: Toy
 ) -> None:

@@ -15,6 +15,10 @@ GRID: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Weights of all task vectors in the grid of task arithmetic."""
 DENSITY: Final = 0.5
 """Density of untuned `ties` and `dare_ties`, as in the examples of mergekit."""
+SOUP: Final = "uniform soup"
+UNTUNED: Final = ("ties", "dare_ties")
+NAMES: Final = frozenset({SOUP, *UNTUNED, *(f"task_arithmetic {weight:g}" for weight in GRID)})
+"""What merges are called here; a model whose folder is called so needs another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,9 @@ def baselines(
     notes = []
     paths = list(models.values())
     if len(paths) > 1:
-        found.append(
-            Baseline("uniform soup", {"merge_method": "linear", "models": _weighted(paths, 1.0), **common})
-        )
+        found.append(Baseline(SOUP, {"merge_method": "linear", "models": _weighted(paths, 1.0), **common}))
     else:
-        notes.append("there is one model beside the base, so there is no baseline 'uniform soup'")
+        notes.append(f"there is one model beside the base, so there is no baseline '{SOUP}'")
     if base is None:
         notes.append(
             "the recipe has no base_model, so there are no baselines by task_arithmetic, ties and dare_ties"
@@ -59,7 +61,7 @@ def _of_task_vectors(paths: Sequence[Path], common: Mapping[str, Any]) -> Iterat
     for weight in GRID:
         recipe = {"merge_method": "task_arithmetic", "models": _weighted(paths, weight), **common}
         yield Baseline(f"task_arithmetic {weight:g}", recipe)
-    for method in ("ties", "dare_ties"):
+    for method in UNTUNED:
         recipe = {"merge_method": method, "models": _weighted(paths, 1.0, density=DENSITY), **common}
         yield Baseline(method, recipe)
 

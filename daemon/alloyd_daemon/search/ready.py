@@ -29,7 +29,7 @@ from ..kinship.gram import tensor_grams
 from ..runner import RUNNERS, RunOptions
 from ..scoring.choose import group
 from ..scoring.run import Posed, Questions
-from .baselines import Baseline, baselines
+from .baselines import NAMES, Baseline, baselines
 from .genome import first_point
 from .leakage import check as check_leaks
 from .objective import Goal, goal_of
@@ -314,9 +314,12 @@ def _placed(held: tuple[Baseline, ...], phases: Phases) -> tuple[Baseline, ...]:
 
 
 def _short_names(models: Mapping[str, object]) -> dict[str, str]:
-    """What people call each model: its folder's name, or its path where two have one name."""
+    """What people call each model: its folder's name, or its path where something else has that name."""
     short = [Path(path).name for path in models]
-    return {path: name if short.count(name) == 1 else path for path, name in zip(models, short, strict=True)}
+    return {
+        path: path if short.count(name) > 1 or name in NAMES else name
+        for path, name in zip(models, short, strict=True)
+    }
 
 
 def _identity(file: SearchFile, splits: Mapping[str, tuple[Posed, ...]], phases: Phases, goal: Goal) -> str:
