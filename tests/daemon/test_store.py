@@ -148,6 +148,22 @@ def test_recovery_honours_what_was_wanted(tmp_path: Path) -> None:
     store.close()
 
 
+def test_what_is_to_be_removed_stays_to_be_removed_wherever_the_job_goes(store: Store) -> None:
+    name = store.submit(spec(), "t1", at_most=9).id
+    store.move(name, JobState.RUNNING)
+    store.move(name, JobState.FAILED, discard=True)
+    for state in (
+        JobState.QUEUED,
+        JobState.PAUSED,
+        JobState.QUEUED,
+    ):  # resumed, paused and resumed by somebody
+        store.move(name, state)
+        assert [job.id for job in store.to_discard()] == [name]
+    assert store.queue()[0].discarding
+    store.discarded(name)
+    assert not store.queue()[0].discarding
+
+
 def test_jobs_are_listed_newest_last(store: Store) -> None:
     for n in range(5):
         store.submit(spec(f"/{n}"), f"t{n}", at_most=9)

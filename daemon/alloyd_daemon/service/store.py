@@ -393,8 +393,7 @@ class Store:
             row = self._row(name)
             state = JobState(row["state"])
             if state in (JobState.FAILED, JobState.CANCELLED):
-                # Staging that is still to be removed is removed first.
-                self._set(row, JobState.QUEUED, "retried on request", discard=bool(row["discard"]))
+                self._set(row, JobState.QUEUED, "retried on request")
                 self._db.execute(SET_DEATHS, (0, -1, row["number"]))
             elif state is JobState.QUEUED:
                 self._db.execute(FORGET_LACK, (row["number"],))
@@ -470,7 +469,8 @@ class Store:
                 "number": row["number"],
                 "state": state.value,
                 "reason": reason,
-                "discard": int(discard),
+                # What is still to be removed is removed first, wherever the job goes meanwhile.
+                "discard": int(discard or row["discard"]),
                 "quarantined": int(quarantined),
                 "lacks": None if lacks is None else as_text(lacks),
                 "at": at,
