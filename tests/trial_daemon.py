@@ -23,6 +23,8 @@ from alloyd.jobs import MergeSpec
 from alloyd.paths import Home
 from alloyd_daemon.service import child_process
 
+PATIENCE = 60.0
+"""Seconds that a test waits for what has to happen: a machine that is busy or slow takes its time."""
 TESTS = str(Path(__file__).parent)
 CHILD = (
     sys.executable,
@@ -56,7 +58,7 @@ class TrialDaemon:
         if self.process is not None and self.process.poll() is None:
             self.kill_all()
         if self.process is not None:
-            self.process.wait(10)
+            self.process.wait(PATIENCE)
         shutil.rmtree(self.runtime)
 
     def start(self, **environ: str) -> None:
@@ -80,7 +82,7 @@ class TrialDaemon:
         )
         os.close(writing)
         try:
-            assert select.select([reading], [], [], 20)[0], "the daemon is not ready after 20 s"
+            assert select.select([reading], [], [], PATIENCE)[0], "the daemon is not ready"
             said = os.read(reading, 65536)
         finally:
             os.close(reading)
@@ -95,7 +97,7 @@ class TrialDaemon:
         """SIGKILL to the daemon alone."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
     def kill_all(self) -> None:
         """SIGKILL to the daemon and every child at once."""
@@ -110,7 +112,7 @@ class TrialDaemon:
                 each.kill()
             except psutil.NoSuchProcess:
                 continue
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
     def children(self) -> list[psutil.Process]:
         """The living children."""
@@ -120,7 +122,7 @@ class TrialDaemon:
         """SIGTERM, and the exit status that follows."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
     def client(self, **options: Any) -> Client:
         """A client of this daemon that does not start another."""
@@ -134,12 +136,17 @@ class RealDaemon(TrialDaemon):
 
 
 def trial(
-    out: Path, steps: int = 5, *, pause: float = 0.0, at: dict[int, str] | None = None, linger: float = 0.0
+    out: Path, steps: int = 5, *, pause: float = 0.0, at: dict[int, str] | None = None
 ) -> MergeSpec:
     """The spec of a throw-away merge."""
     happenings = {str(step): what for step, what in (at or {}).items()}
-    recipe = json.dumps({"steps": steps, "pause": pause, "at": happenings, "linger": linger})
+    recipe = json.dumps({"steps": steps, "pause": pause, "at": happenings})
     return MergeSpec(recipe=recipe, base_dir=str(out.parent), out=str(out))
+
+
+def let_go(out: Path) -> None:
+    """Let a throw-away merge go on where its ``at`` says "hold", now and whenever it comes there again."""
+    out.with_name(f"{out.name}.go").touch()
 
 
 def lines(steps: int) -> str:
@@ -147,7 +154,7 @@ def lines(steps: int) -> str:
     return "".join(f"{step}\n" for step in range(steps))
 
 
-def eventually(check: Callable[[], object], *, seconds: float = 15.0) -> None:
+def eventually(check: Callable[[], object], *, seconds: float = PATIENCE) -> None:
     """Wait until ``check`` is true."""
     deadline = time.monotonic() + seconds
     while not check():

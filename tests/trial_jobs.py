@@ -1,8 +1,9 @@
 """Throw-away jobs for the tests of the service: a `merge` that writes lines and a `verify` that does as it is told.
 
 The merge's recipe is JSON: ``steps`` lines are appended to ``out``.partial, one every ``pause`` seconds, then it is
-renamed to ``out``, and its end is told ``linger`` seconds later. What is there already is not written again. ``at``
-maps a step to something that happens there; step -1 is the removal of what was staged.
+renamed to ``out``. What is there already is not written again. ``at`` maps a step to something that happens there; step
+-1 is the removal of what was staged. "hold" waits there until the test lets the job go on, so that no test has to be
+quicker than a job; at the last step, when all is written, it waits with the result in place and its end untold.
 """
 
 from __future__ import annotations
@@ -53,12 +54,21 @@ def merge(spec: MergeSpec, context: Context) -> Generator[Report, None, None]:
                 os.kill(os.getpid(), signal.Signals[happening])
             elif happening == "stick":
                 time.sleep(600)
+            elif happening == "hold":
+                while _held(spec):
+                    yield Progress(step, steps, "bytes", "lines")
             time.sleep(what.get("pause", 0))
             file.write(f"{step}\n".encode())
             yield Progress(step + 1, steps, "bytes", "lines")
     staging.rename(spec.out)
-    time.sleep(what.get("linger", 0))
+    while what.get("at", {}).get(str(steps)) == "hold" and _held(spec):
+        pass
     yield Finished({"out": spec.out, "bytes_written": steps, "seconds": 0.0, "pid": os.getpid()})
+
+
+def _held(spec: MergeSpec) -> bool:
+    time.sleep(0.02)
+    return not Path(spec.out + ".go").exists()
 
 
 def _die_once(spec: MergeSpec) -> None:

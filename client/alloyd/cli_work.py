@@ -156,24 +156,27 @@ def _status(job: Job) -> int:
 
 def _follow(client: Client, console: Console, job: Job, since: int, *, private: bool) -> Job:
     """Show what happens to ``job`` until it has ended; Ctrl-C stops it, a second one leaves."""
-    view = _View(console, job)
     stopping = False
-    while True:
-        try:
-            with contextlib.closing(view):
-                for event in client.events(job.id, since=since, follow=True):
-                    since = event.seq or since
-                    view.take(event)
-                    if stopping and event.body.get("state") == JobState.PAUSED:
-                        raise _kept(job, "paused", private=private)
-            return client.job(job.id)
-        except KeyboardInterrupt:
-            if stopping:
-                raise _kept(job, "left behind", private=private) from None
-            stopping = view.stopping = True
-            console.say("stopping at the end of the block; Ctrl-C again leaves at once")
-            with contextlib.suppress(JobError):
-                client.pause(job.id) if job.kind in KEPT else client.cancel(job.id)
+    try:
+        view = _View(console, job)
+        while True:
+            try:
+                with contextlib.closing(view):
+                    for event in client.events(job.id, since=since, follow=True):
+                        since = event.seq or since
+                        view.take(event)
+                        if stopping and event.body.get("state") == JobState.PAUSED:
+                            raise _kept(job, "paused", private=private)
+                return client.job(job.id)
+            except KeyboardInterrupt:
+                if stopping:
+                    raise
+                stopping = view.stopping = True
+                console.say("stopping at the end of the block; Ctrl-C again leaves at once")
+                with contextlib.suppress(JobError):
+                    client.pause(job.id) if job.kind in KEPT else client.cancel(job.id)
+    except KeyboardInterrupt:  # the second may come while the first is still being passed on
+        raise _kept(job, "left behind", private=private) from None
 
 
 def _kept(job: Job, how: str, *, private: bool) -> Interrupted:

@@ -15,7 +15,7 @@ import pytest
 from alloyd.errors import StoreError
 from alloyd.jobs import JobState
 from mounted import tmpfs
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, let_go, trial
 
 
 def fill(disk: Path) -> Path:
@@ -31,7 +31,7 @@ def fill(disk: Path) -> Path:
 def test_a_stored_job_that_no_pipe_can_carry_fails_alone(tmp_path: Path) -> None:
     with TrialDaemon(tmp_path / "home") as daemon:
         with daemon.client() as client:
-            job = client.submit(trial(tmp_path / "a", 900, pause=0.1)).id
+            job = client.submit(trial(tmp_path / "a", at={2: "hold"})).id
             eventually(lambda: client.job(job).state is JobState.RUNNING)
         daemon.kill_all()
         with sqlite3.connect(daemon.home.store) as store:
@@ -54,26 +54,27 @@ def test_an_end_that_cannot_be_written_down_is_written_down_later(tmp_path: Path
         TrialDaemon(disk / "home") as daemon,
         daemon.client() as client,
     ):
-        steps = {0: "note", 20: "note", 21: "print"}
-        first = client.submit(trial(tmp_path / "a", 40, pause=0.05, at=steps)).id
+        steps = {0: "note", 10: "hold", 20: "note", 21: "print"}
+        first = client.submit(trial(tmp_path / "a", 40, at=steps)).id
         second = client.submit(trial(tmp_path / "b", 2)).id
         eventually(lambda: client.job(first).state is JobState.RUNNING)
         ballast = fill(disk)
+        let_go(tmp_path / "a")
         eventually((tmp_path / "a").exists)
         eventually(lambda: "cannot be written" in client.job(second).reason)
         assert client.job(first).state is JobState.RUNNING
         with pytest.raises(StoreError, match="full"):
             client.submit(trial(tmp_path / "c", 2))
         ballast.unlink()
-        assert client.wait(first, timeout=20).state is JobState.DONE
-        assert client.wait(second, timeout=20).state is JobState.DONE
+        assert client.wait(first, timeout=PATIENCE).state is JobState.DONE
+        assert client.wait(second, timeout=PATIENCE).state is JobState.DONE
         assert client.job(first).attempts == 1
 
 
 def test_it_stops_though_an_end_cannot_be_written_down(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "disk", "size=12m") as disk, TrialDaemon(disk / "home") as daemon:
         with daemon.client() as client:
-            job = client.submit(trial(tmp_path / "a", 900, pause=0.05)).id
+            job = client.submit(trial(tmp_path / "a", at={2: "hold"})).id
             eventually(lambda: client.job(job).state is JobState.RUNNING)
             ballast = fill(disk)
         assert daemon.terminate() == 0
@@ -87,7 +88,7 @@ def test_a_log_that_cannot_be_opened_costs_no_job(tmp_path: Path) -> None:
     with TrialDaemon(tmp_path / "home") as daemon, daemon.client() as client:
         shutil.rmtree(daemon.home.logs)
         job = client.submit(trial(tmp_path / "a", 3, at={1: "print"})).id
-        assert client.wait(job, timeout=20).state is JobState.DONE
+        assert client.wait(job, timeout=PATIENCE).state is JobState.DONE
 
 
 def test_a_machine_that_has_no_process_to_give_costs_time_and_no_job(tmp_path: Path) -> None:
@@ -104,14 +105,14 @@ def test_a_machine_that_has_no_process_to_give_costs_time_and_no_job(tmp_path: P
             (tmp_path / "new").write_text(f"#!/bin/sh\nexec {words}\n")
             (tmp_path / "new").chmod(0o755)
             (tmp_path / "new").rename(child)
-            assert client.wait(job, timeout=20).state is JobState.DONE
+            assert client.wait(job, timeout=PATIENCE).state is JobState.DONE
             assert client.job(job).attempts == 1
 
 
 def test_samples_that_cannot_be_read_cost_no_job(tmp_path: Path) -> None:
     with TrialDaemon(tmp_path / "home") as daemon, daemon.client() as client:
         (daemon.home.root / "resources" / "merge-1.jsonl").mkdir()
-        assert client.wait(client.submit(trial(tmp_path / "a", 3)).id, timeout=20).state is JobState.DONE
+        assert client.wait(client.submit(trial(tmp_path / "a", 3)).id, timeout=PATIENCE).state is JobState.DONE
 
 
 def test_more_clients_than_files_are_usually_open(tmp_path: Path) -> None:
@@ -129,4 +130,4 @@ def test_more_clients_than_files_are_usually_open(tmp_path: Path) -> None:
             stack.enter_context(daemon.client()).status()
         client = daemon.client()
         job = stack.enter_context(client).submit(trial(tmp_path / "a", 2)).id
-        assert client.wait(job, timeout=20).state is JobState.DONE
+        assert client.wait(job, timeout=PATIENCE).state is JobState.DONE
