@@ -135,9 +135,7 @@ class RealDaemon(TrialDaemon):
     child = child_process.CHILD
 
 
-def trial(
-    out: Path, steps: int = 5, *, pause: float = 0.0, at: dict[int, str] | None = None
-) -> MergeSpec:
+def trial(out: Path, steps: int = 5, *, pause: float = 0.0, at: dict[int, str] | None = None) -> MergeSpec:
     """The spec of a throw-away merge."""
     happenings = {str(step): what for step, what in (at or {}).items()}
     recipe = json.dumps({"steps": steps, "pause": pause, "at": happenings})

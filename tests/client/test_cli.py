@@ -7,12 +7,12 @@ import json
 import os
 import pty
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from alloyd.cli import main
 from alloyd.console import Console
 from alloyd.errors import RecipeError
 from alloyd.paths import Home, lock_holder
-from trial_daemon import TrialDaemon, eventually, lines
+from trial_daemon import PATIENCE, TrialDaemon, eventually, let_go, lines
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_bad_size_is_told_before_anything_is_started(
 def test_jobs_are_listed_shown_and_ordered(
     daemon: TrialDaemon, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    long = recipe(tmp_path, 500, pause=0.02)
+    long = recipe(tmp_path, 50_000, pause=0.02)
     assert main(["merge", long, str(tmp_path / "a"), "--detach"]) == 0
     assert capfd.readouterr().out == "merge-1\n"
     assert main(["merge", long, str(tmp_path / "b"), "--detach"]) == 0
@@ -203,7 +203,7 @@ def test_jobs_are_listed_shown_and_ordered(
 
 
 def test_wait_gives_up(daemon: TrialDaemon, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["merge", recipe(tmp_path, 500, pause=0.02), str(tmp_path / "a"), "--detach"]) == 0
+    assert main(["merge", recipe(tmp_path, at={"2": "hold"}), str(tmp_path / "a"), "--detach"]) == 0
     assert main(["wait", "1", "--timeout", "0.3"]) == 124
     assert "had not ended after 0.3 s" in capfd.readouterr().err
 
@@ -214,7 +214,7 @@ def test_what_is_no_text_is_told_in_one_sentence(
     strange = tmp_path / "strange"
     strange.write_bytes(b"\xff\xfe\0")
     with strange.open("rb") as file, alloy("merge", "-", str(tmp_path / "out"), stdin=file) as process:
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert "error: stdin is not text in UTF-8" in told
     assert main(["merge", recipe(tmp_path), str(tmp_path / os.fsdecode(b"\xff"))]) == 2
@@ -242,27 +242,30 @@ def test_words_for_a_terminal_hold_no_orders_to_it(capfd: pytest.CaptureFixture[
 
 def test_a_recipe_from_stdin(daemon: TrialDaemon, tmp_path: Path) -> None:
     with alloy("merge", "-", str(tmp_path / "out"), stdin=subprocess.PIPE) as process:
-        out, err = process.communicate('{"steps": 2}', timeout=30)
+        out, err = process.communicate('{"steps": 2}', timeout=PATIENCE)
     assert (process.returncode, out) == (0, f"{tmp_path}/out\n"), err
 
 
 def test_ctrl_c_keeps_what_was_staged_and_the_same_command_goes_on(
     daemon: TrialDaemon, tmp_path: Path
 ) -> None:
-    words = ("merge", recipe(tmp_path, 150, pause=0.02), str(tmp_path / "out"))
+    words = ("merge", recipe(tmp_path, 150, at={"20": "hold"}), str(tmp_path / "out"))
     with alloy(*words) as process:
         eventually(
             lambda: (tmp_path / "out.partial").exists() and (tmp_path / "out.partial").stat().st_size > 10
         )
+        assert process.stderr is not None
+        assert any("method   trial" in line for line in process.stderr), "it does not say what it follows"
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "")
     assert "stopping at the end of the block" in err
     assert "error: merge-1 is paused\nhint: 'alloy resume merge-1' or the same command goes on;" in err
     kept = (tmp_path / "out.partial").read_text()
     assert kept == lines(len(kept.splitlines()))
+    let_go(tmp_path / "out")
     with alloy(*words) as process:
-        assert process.communicate(timeout=30)[0] == f"{tmp_path}/out\n"
+        assert process.communicate(timeout=PATIENCE)[0] == f"{tmp_path}/out\n"
     assert process.returncode == 0
     assert (tmp_path / "out").read_text() == lines(150)
 
@@ -270,14 +273,15 @@ def test_ctrl_c_keeps_what_was_staged_and_the_same_command_goes_on(
 def test_a_second_ctrl_c_leaves_at_once(daemon: TrialDaemon, tmp_path: Path) -> None:
     with alloy("merge", recipe(tmp_path, 5, at={"1": "stick"}), str(tmp_path / "out"), "--json") as process:
         eventually(lambda: (tmp_path / "out.partial").exists())
-        time.sleep(0.3)
+        assert process.stdout is not None
+        told = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        time.sleep(0.7)
-        assert process.poll() is None
+        with daemon.client() as client:  # two signals that wait to be seen are one
+            eventually(lambda: client.job("1").reason == "being paused")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=5)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert final(out)["error"]["code"] == "E_INTERRUPTED"
+    assert final(told + out)["error"]["code"] == "E_INTERRUPTED"
     assert "error: merge-1 is left behind" in err
 
 
@@ -287,7 +291,7 @@ def test_a_reader_that_leaves_is_no_crash(daemon: TrialDaemon, tmp_path: Path) -
         process.stdout.close()
         main(["merge", recipe(tmp_path, 2), str(tmp_path / "out")])
         assert process.stderr is not None
-        assert process.wait(20) == 141
+        assert process.wait(PATIENCE) == 141
         assert process.stderr.read() == ""
 
 
@@ -351,7 +355,7 @@ def test_a_daemon_of_another_version_is_told_and_can_be_stopped(
     )
     assert main(["stop"]) == 0
     assert daemon.process is not None
-    assert daemon.process.wait(10) == 0
+    assert daemon.process.wait(PATIENCE) == 0
 
 
 def test_doctor_tells_what_is_wrong(
@@ -380,12 +384,18 @@ def test_help_is_fast_and_the_verbs_explain_themselves(capfd: pytest.CaptureFixt
         assert left.value.code == 0
     times = []
     for _ in range(5):
-        begun = time.monotonic()
+        begun = _spent()
         subprocess.run([sys.executable, "-m", "alloyd.cli", "--help"], capture_output=True, check=True, env={
             **os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)})  # fmt: skip
-        times.append(time.monotonic() - begun)
-    # The goal is 0.15 s; the rest is room for a busy machine.
+        times.append(_spent() - begun)
+    # The goal is 0.15 s; the rest is room for a slow machine. Of a busy one the processor's own time says nothing.
     assert min(times) < 0.5
+
+
+def _spent() -> float:
+    """Seconds of the processor that this process's children had."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_without_a_daemon_nothing_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from alloyd.paths import Home, lock_holder
 from alloyd.specs import merge_spec, recipe_fields
 from alloyd.strict_yaml import documents
 from alloyd.verdicts import check_version
-from trial_daemon import TrialDaemon, eventually, lines, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, let_go, lines, trial
 
 
 @pytest.fixture
@@ -92,17 +91,20 @@ def test_recipes_are_taken_as_file_text_or_mapping(tmp_path: Path) -> None:
 def test_a_follower_misses_nothing_when_the_daemon_is_killed(daemon: TrialDaemon, tmp_path: Path) -> None:
     seen: list[int] = []
     with daemon.client() as client:
-        job = client.submit(trial(tmp_path / "out", 120, pause=0.03, at={5: "note", 100: "note"}))
+        job = client.submit(trial(tmp_path / "out", 120, at={5: "note", 50: "hold", 100: "note"}))
+        noted = threading.Event()
 
         def kill() -> None:
-            eventually(lambda: (tmp_path / "out.partial").exists())
-            time.sleep(1.0)
+            noted.wait(PATIENCE)
             daemon.kill()
+            let_go(tmp_path / "out")
             daemon.start()
 
         killer = threading.Thread(target=kill)
         killer.start()
-        for event in client.events(job.id, follow=True, timeout=40):
+        for event in client.events(job.id, follow=True, timeout=PATIENCE):
+            if event.kind == "note":
+                noted.set()
             if event.seq:
                 seen.append(event.seq)
         killer.join()
@@ -116,11 +118,16 @@ def test_a_follower_learns_that_the_daemon_was_stopped(
 ) -> None:
     monkeypatch.setattr("alloyd.follow.REPLACEMENT", 0.5)
     with daemon.client() as client:
-        job = client.submit(trial(tmp_path / "out", 500, pause=0.02))
-        stop = threading.Timer(0.7, daemon.terminate)
-        stop.start()
+        job = client.submit(trial(tmp_path / "out", at={2: "note", 3: "hold"}))
+        stop = threading.Thread(target=daemon.terminate)
+
+        def follow() -> None:
+            for event in client.events(job.id, follow=True):
+                if event.kind == "note":
+                    stop.start()
+
         with pytest.raises(DaemonUnreachable, match=f"the daemon was stopped; {job.id} is kept"):
-            list(client.events(job.id, follow=True))
+            follow()
         stop.join()
 
 
@@ -153,7 +160,7 @@ def test_the_async_client_does_what_the_sync_one_does(daemon: TrialDaemon, tmp_p
             stored = [event.seq async for event in client.events()]
             assert stored == list(range(1, len(stored) + 1))
             assert (await client.verify(tmp_path))["path"] == str(tmp_path)
-            three = await client.submit(trial(tmp_path / "three", 500, pause=0.02))
+            three = await client.submit(trial(tmp_path / "three", 50_000, pause=0.02))
             with pytest.raises(WaitTimedOut):
                 await client.wait(three.id, timeout=0.5)
             ticks = [event async for event in _first(client, three.id, 3)]
@@ -181,16 +188,17 @@ def test_the_async_client_does_what_the_sync_one_does(daemon: TrialDaemon, tmp_p
 
     asyncio.run(story())
     assert daemon.process is not None
-    assert daemon.process.wait(20) == 0
+    assert daemon.process.wait(PATIENCE) == 0
 
 
 def test_an_async_follower_outlives_a_daemon(daemon: TrialDaemon, tmp_path: Path) -> None:
     async def story() -> None:
         async with AsyncClient(home=daemon.home.root, autostart=False) as client:
-            job = await client.submit(trial(tmp_path / "out", 80, pause=0.03))
-            following = asyncio.create_task(client.wait(job.id, timeout=40))
-            await asyncio.sleep(1.0)
+            job = await client.submit(trial(tmp_path / "out", 80, at={40: "hold"}))
+            following = asyncio.create_task(client.wait(job.id, timeout=PATIENCE))
+            await asyncio.to_thread(eventually, (tmp_path / "out.partial").exists)
             await asyncio.to_thread(daemon.kill)
+            let_go(tmp_path / "out")
             await asyncio.to_thread(daemon.start)
             assert (await following).attempts == 2
 
@@ -217,11 +225,11 @@ def test_other_versions_are_refused_with_a_way_out(daemon: TrialDaemon) -> None:
 
 
 def test_a_daemon_that_does_not_answer_is_told_from_one_that_is_gone(daemon: TrialDaemon) -> None:
-    with daemon.client(timeout=1.0) as client:
+    with daemon.client() as client, daemon.client(timeout=1.0) as hasty:
         client.hello()
         psutil.Process(daemon.pid).suspend()
         with pytest.raises(DaemonUnreachable, match=r"lives but has not answered for 1 s"):
-            client.hello()
+            hasty.hello()
         psutil.Process(daemon.pid).resume()
         client.hello()
         daemon.kill()

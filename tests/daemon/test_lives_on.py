@@ -112,7 +112,9 @@ def test_a_machine_that_has_no_process_to_give_costs_time_and_no_job(tmp_path: P
 def test_samples_that_cannot_be_read_cost_no_job(tmp_path: Path) -> None:
     with TrialDaemon(tmp_path / "home") as daemon, daemon.client() as client:
         (daemon.home.root / "resources" / "merge-1.jsonl").mkdir()
-        assert client.wait(client.submit(trial(tmp_path / "a", 3)).id, timeout=PATIENCE).state is JobState.DONE
+        assert (
+            client.wait(client.submit(trial(tmp_path / "a", 3)).id, timeout=PATIENCE).state is JobState.DONE
+        )
 
 
 def test_more_clients_than_files_are_usually_open(tmp_path: Path) -> None:
