@@ -22,6 +22,19 @@ settings.load_profile("house")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# No setting of the person who runs the tests reaches them, and nothing that a terminal, systemd or a CI says of itself;
+# it is taken away here, before any fixture starts a process. Some say what the tests themselves are to do; two of them
+# are read while tests are collected, and no test sees them.
+COLLECTED = ("ALLOYD_LLAMA_SOURCE", "XDG_CACHE_HOME")
+KEPT = (*COLLECTED, "ALLOYD_MERGEKIT_PYTHON", "ALLOYD_REQUIRE", "ALLOYD_SCREENSHOTS", "ALLOYD_SEED")
+SURROUNDINGS = (
+    "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "INVOCATION_ID", "JOURNAL_STREAM", "LINES",
+    "NOTIFY_SOCKET", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "WATCHDOG_PID", "WATCHDOG_USEC",
+)  # fmt: skip
+for name in tuple(os.environ):
+    if name in SURROUNDINGS or (name.startswith(("ALLOYD_", "HF_", "XDG_")) and name not in KEPT):
+        del os.environ[name]
+
 HAS_GPU = Path("/dev/nvidiactl").exists() or Path("/dev/nvidia0").exists()
 
 
@@ -48,14 +61,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of the person who runs the tests reaches them, and no test reaches that person's home."""
-    for name in os.environ:
-        if name.startswith(("ALLOYD_", "HF_", "XDG_")) and name not in (
-            "ALLOYD_MERGEKIT_PYTHON",
-            "ALLOYD_REQUIRE",
-            "ALLOYD_SCREENSHOTS",
-        ):
-            monkeypatch.delenv(name)
+    """No test reaches the home of the person who runs it, or a hub of models."""
+    for name in COLLECTED:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ALLOYD_HOME", str(tmp_path / "alloyd-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")

@@ -142,9 +142,9 @@ def trial(out: Path, steps: int = 5, *, pause: float = 0.0, at: dict[int, str] |
     return MergeSpec(recipe=recipe, base_dir=str(out.parent), out=str(out))
 
 
-def let_go(out: Path) -> None:
-    """Let a throw-away merge go on where its ``at`` says "hold", now and whenever it comes there again."""
-    out.with_name(f"{out.name}.go").touch()
+def let_go(out: Path, step: int | None = None) -> None:
+    """Let a throw-away merge go on where ``at`` says "hold", or only from ``step``: now and whenever it comes there."""
+    out.with_name(f"{out.name}.go" + (f"-{step}" if step else "")).touch()
 
 
 def lines(steps: int) -> str:

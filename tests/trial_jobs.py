@@ -55,20 +55,20 @@ def merge(spec: MergeSpec, context: Context) -> Generator[Report, None, None]:
             elif happening == "stick":
                 time.sleep(600)
             elif happening == "hold":
-                while _held(spec):
+                while _held(spec, step):
                     yield Progress(step, steps, "bytes", "lines")
             time.sleep(what.get("pause", 0))
             file.write(f"{step}\n".encode())
             yield Progress(step + 1, steps, "bytes", "lines")
     staging.rename(spec.out)
-    while what.get("at", {}).get(str(steps)) == "hold" and _held(spec):
+    while what.get("at", {}).get(str(steps)) == "hold" and _held(spec, steps):
         pass
     yield Finished({"out": spec.out, "bytes_written": steps, "seconds": 0.0, "pid": os.getpid()})
 
 
-def _held(spec: MergeSpec) -> bool:
+def _held(spec: MergeSpec, step: int) -> bool:
     time.sleep(0.02)
-    return not Path(spec.out + ".go").exists()
+    return not any(Path(f"{spec.out}.{go}").exists() for go in ("go", f"go-{step}"))
 
 
 def _die_once(spec: MergeSpec) -> None:

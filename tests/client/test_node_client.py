@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 import node_program
 from node_program import told
-from trial_daemon import TrialDaemon, eventually, lines
+from trial_daemon import TrialDaemon, eventually, let_go, lines
 
 
 @pytest.fixture
@@ -55,14 +54,15 @@ def test_it_says_that_no_daemon_runs(script: Path, tmp_path: Path) -> None:
 
 def test_it_misses_nothing_when_the_daemon_is_killed(script: Path, daemon: TrialDaemon) -> None:
     def kill() -> None:
-        eventually(lambda: (script.parent / "out.partial").exists())
-        time.sleep(1.0)
+        staging = script.parent / "out.partial"
+        eventually(lambda: staging.exists() and staging.stat().st_size > 20)
         daemon.kill()
+        let_go(script.parent / "out")
         daemon.start()
 
     killer = threading.Thread(target=kill)
     killer.start()
-    done = merge(script, daemon.home.root, steps=100, pause=0.03, at={"5": "note", "90": "note"})
+    done = merge(script, daemon.home.root, steps=100, at={"5": "note", "50": "hold", "90": "note"})
     killer.join()
     assert done.returncode == 0, done.stderr
     with daemon.client() as client:

@@ -20,7 +20,7 @@ from typing import Self
 import pytest
 
 from alloyd.cli import main
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, trial
 
 LEAVE = "\x1b[?1049l"
 """Gives the window back as it was."""
@@ -75,8 +75,8 @@ class Watcher:
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
         self.process.kill()
-        self.process.wait(10)
-        self.reader.join(10)
+        self.process.wait(PATIENCE)
+        self.reader.join(PATIENCE)
         os.close(self.master)
 
     def resize(self, rows: int, columns: int) -> None:
@@ -90,8 +90,8 @@ class Watcher:
 
     def leave(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(15)
-        self.reader.join(10)
+        status = self.process.wait(PATIENCE)
+        self.reader.join(PATIENCE)
         return status
 
 
@@ -100,7 +100,7 @@ def test_a_terminal_shows_the_queue_resizes_and_is_left_as_it_was(
 ) -> None:
     with daemon.client() as client, Watcher(daemon, size=(20, 120)) as watcher:
         eventually(watcher.sees("no jobs wait"))
-        first = client.submit(trial(tmp_path / "first", 400, pause=0.05))
+        first = client.submit(trial(tmp_path / "first", 10_000, pause=0.05))
         client.submit(trial(tmp_path / "second"))
         eventually(watcher.sees("running", "━", "B/s", "queued", "waits for merge-1"))
         seen = len(watcher.text())
@@ -118,7 +118,7 @@ def test_a_terminal_shows_the_queue_resizes_and_is_left_as_it_was(
 
 def test_a_terminal_says_that_the_daemon_died_and_came_back(daemon: TrialDaemon, tmp_path: Path) -> None:
     with daemon.client() as client:
-        client.submit(trial(tmp_path / "out", 400, pause=0.05))
+        client.submit(trial(tmp_path / "out", 10_000, pause=0.05))
     with Watcher(daemon, size=(20, 120)) as watcher:
         eventually(watcher.sees("running"))
         daemon.kill_all()
@@ -143,6 +143,7 @@ def test_a_pipe_gets_a_line_a_change(daemon: TrialDaemon, tmp_path: Path) -> Non
 
 def test_scripts_get_records(daemon: TrialDaemon, tmp_path: Path) -> None:
     with Watcher(daemon, "--json") as watcher, daemon.client() as client:
+        eventually(watcher.sees('"there": true'))
         client.wait(client.submit(trial(tmp_path / "out", 20, pause=0.05)).id)
         eventually(watcher.sees('"state": "done"'))
         daemon.kill()

@@ -168,9 +168,9 @@ def test_binary_is_no_yaml(text: str) -> None:
 def test_an_alias_bomb_is_defused_at_once() -> None:
     rungs = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     rungs += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    started = time.monotonic()
+    started = time.process_time()
     assert "once aliases are expanded" in refused("\n".join(rungs)).message
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("bracket", ["[", "{a: ", "- "])
@@ -179,9 +179,9 @@ def test_deep_nesting_is_refused(bracket: str) -> None:
 
 
 def test_a_huge_text_is_refused_unread() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert "at most" in refused("a" * (MAX_CHARACTERS + 1)).message
-    assert time.monotonic() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_many_values_are_refused() -> None:

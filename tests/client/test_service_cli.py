@@ -16,7 +16,7 @@ from alloyd.cli import main
 from alloyd.health import live, ready
 from alloyd.paths import Home
 from alloyd.service_unit import MARK, unit_file, unit_text
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, trial
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_daemon_that_a_command_started_makes_room_for_the_service(calls: Path,
     with TrialDaemon(tmp_path / "home") as daemon:
         assert main(["service", "install", "--home", str(daemon.home.root)]) == 0
         assert daemon.process is not None
-        assert daemon.process.wait(10) == 0
+        assert daemon.process.wait(PATIENCE) == 0
 
 
 def test_a_command_has_systemd_start_the_daemon_of_an_installed_unit(calls: Path, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_health_tells_alive_from_ready(tmp_path: Path) -> None:
             assert ready(client) == (False, "stopping")
             client.shutdown(now=True)
         assert daemon.process is not None
-        daemon.process.wait(10)
+        daemon.process.wait(PATIENCE)
         with Client(home=daemon.home.root, autostart=False) as client:
             assert not live(client)[0]
             assert not ready(client)[0]

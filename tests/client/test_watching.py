@@ -11,7 +11,7 @@ import pytest
 from alloyd import AsyncClient
 from alloyd.board import Board
 from alloyd.watching import BURST, WAITING, Watching
-from trial_daemon import TrialDaemon, trial
+from trial_daemon import PATIENCE, TrialDaemon, trial
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ class Seen:
 
     async def until(self, check: Callable[[Board], object]) -> None:
         version = -1
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not check(self.watching.board):
                 version = await self.watching.after(version)
 
@@ -40,7 +40,7 @@ class Seen:
 def seeing(daemon: TrialDaemon, test: Callable[[Seen], Awaitable[None]], *, ended: int = 5) -> None:
     async def run() -> None:
         async with (
-            AsyncClient(home=daemon.home.root, autostart=False, timeout=5.0) as client,
+            AsyncClient(home=daemon.home.root, autostart=False) as client,
             AsyncClient(home=daemon.home.root, autostart=False) as orders,
         ):
             watching = Watching(client, ended=ended)
@@ -57,7 +57,7 @@ def seeing(daemon: TrialDaemon, test: Callable[[Seen], Awaitable[None]], *, ende
 
 def test_orders_are_seen(daemon: TrialDaemon, tmp_path: Path) -> None:
     async def test(seen: Seen) -> None:
-        first = await seen.client.submit(trial(tmp_path / "first", 1000, pause=0.05))
+        first = await seen.client.submit(trial(tmp_path / "first", 10_000, pause=0.05))
         second = await seen.client.submit(trial(tmp_path / "second", 3))
         third = await seen.client.submit(trial(tmp_path / "third", 3))
         await seen.until(lambda board: list(seen.states()) == [first.id, second.id, third.id])
@@ -77,8 +77,8 @@ def test_orders_are_seen(daemon: TrialDaemon, tmp_path: Path) -> None:
 
 def test_what_jobs_wait_for_is_seen_though_no_event_tells_of_it(daemon: TrialDaemon, tmp_path: Path) -> None:
     async def test(seen: Seen) -> None:
-        first = await seen.client.submit(trial(tmp_path / "first", 1000, pause=0.05))
-        second = await seen.client.submit(trial(tmp_path / "second", 1000, pause=0.05))
+        first = await seen.client.submit(trial(tmp_path / "first", 10_000, pause=0.05))
+        second = await seen.client.submit(trial(tmp_path / "second", 10_000, pause=0.05))
         others = [await seen.client.submit(trial(tmp_path / f"other {each}")) for each in range(WAITING + 2)]
 
         def all_wait_for(board: Board, name: str) -> bool:
@@ -105,7 +105,7 @@ def test_a_burst_is_seen_whole_and_what_is_pruned_goes(daemon: TrialDaemon, tmp_
 
 def test_a_daemon_that_dies_is_away_until_the_next(daemon: TrialDaemon, tmp_path: Path) -> None:
     async def test(seen: Seen) -> None:
-        job = await seen.client.submit(trial(tmp_path / "out", 1000, pause=0.05))
+        job = await seen.client.submit(trial(tmp_path / "out", 10_000, pause=0.05))
         await seen.until(lambda board: seen.states().get(job.id) == "running")
         for _ in range(2):
             await asyncio.to_thread(daemon.kill_all)

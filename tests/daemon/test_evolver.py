@@ -151,11 +151,11 @@ def test_reading_and_placing_take_no_more_than_moments() -> None:
     wide = [f"m1<m2*0.5@0.9#{n}" for n in range(MOST_STEPS // 2)]
     half = len(wide)
     joined = [f"{1 if not n else half + n}<{n + 1}*0.5@0.9#{n}" for n in range(half)]
-    began = time.monotonic()
+    began = time.process_time()
     descent = read(" ".join(wide + joined), 2)
     evolver.rows_of(descent)
     assert len(descent.steps) == MOST_STEPS
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_children_share_steps_and_forget_those_not_needed() -> None:

@@ -364,7 +364,7 @@ def test_jobs_that_write_at_once_do_not_disturb_each_other(tmp_path: Path) -> No
         running = [
             stack.enter_context(writer(tmp_path, *span)) for span in ((0, 5000), (4000, 9000), (8000, 12_000))
         ]
-        assert [each.wait(60) for each in running] == [0, 0, 0]
+        assert [each.wait(240) for each in running] == [0, 0, 0]
     store = FindingStore(tmp_path, GIGA)
     for number in range(12_000):
         assert store.recall(key(number)) == (number, number / 7)

@@ -23,7 +23,7 @@ def test_a_merge_waits_for_room_and_goes_on(tmp_path: Path) -> None:
         ballast.write_bytes(bytes(150_000_000))
         try:
             job = client.merge(recipe, small_disk / "out", threads=1)
-            eventually(lambda: "waits: needs" in client.job(job.id).reason, seconds=60)
+            eventually(lambda: "waits: needs" in client.job(job.id).reason)
             waiting = client.job(job.id)
             assert waiting.state is JobState.QUEUED
             assert str(small_disk / "out") in waiting.reason

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from alloyd.jobs import JobState
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, trial
 
 
 def script(folder: Path, body: str) -> str:
@@ -47,7 +47,7 @@ def test_each_end_is_told_once_and_says_what_ended(tmp_path: Path) -> None:
             eventually(lambda: client.job(failed.id).state is JobState.FAILED)
             client.resume(failed.id)
             eventually(lambda: len(told(tmp_path)) == 3)
-            job = client.submit(trial(tmp_path / "c", 900, pause=0.05))
+            job = client.submit(trial(tmp_path / "c", at={2: "hold"}))
             eventually(lambda: client.job(job.id).state is JobState.RUNNING)
             client.cancel(job.id)
             eventually(lambda: len(told(tmp_path)) == 4)
@@ -99,7 +99,7 @@ def test_what_ended_under_a_daemon_that_died_first_is_told_by_the_next(tmp_path:
         with daemon.client() as client:
             client.submit(trial(tmp_path / "a", 2))
         assert daemon.process is not None
-        daemon.process.wait(10)
+        daemon.process.wait(PATIENCE)
         assert told(tmp_path) == []
         daemon.start(ALLOYD_FAULT="")
         eventually(lambda: told(tmp_path) == [f"merge-1 done done! {tmp_path}/a "])
@@ -111,7 +111,7 @@ def test_a_daemon_that_dies_between_the_mark_and_the_start_runs_no_hook_twice(tm
         with daemon.client() as client:
             client.submit(trial(tmp_path / "a", 2))
         assert daemon.process is not None
-        daemon.process.wait(10)
+        daemon.process.wait(PATIENCE)
         daemon.start(ALLOYD_FAULT="")
         with daemon.client() as client:
             client.wait(client.submit(trial(tmp_path / "b", 2)).id)

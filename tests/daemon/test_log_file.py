@@ -13,7 +13,7 @@ import pytest
 
 from alloyd.jobs import JobState
 from alloyd_daemon.service.log_file import LogFile, PlainLines, bound, under_journal
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, trial
 
 
 def record(message: str, level: int = logging.INFO, **extra: object) -> logging.LogRecord:
@@ -96,13 +96,12 @@ def test_a_daemon_tells_its_settings_first_and_its_jobs_after(tmp_path: Path) ->
 
 def test_sighup_opens_the_log_again_and_stops_nothing(tmp_path: Path) -> None:
     with TrialDaemon(tmp_path / "home") as daemon, daemon.client() as client:
-        job = client.submit(trial(tmp_path / "out", 900, pause=0.02))
+        job = client.submit(trial(tmp_path / "out", at={2: "hold"}))
         eventually(lambda: client.job(job.id).state is JobState.RUNNING)
         log = daemon.home.log("daemon")
         log.rename(log.with_name("moved"))
         os.kill(daemon.pid, signal.SIGHUP)
-        eventually(log.exists)
-        assert "opened again" in log.read_text()
+        eventually(lambda: log.exists() and "opened again" in log.read_text())
         assert client.job(job.id).state is JobState.RUNNING
         client.cancel(job.id)
 
@@ -117,7 +116,7 @@ def test_a_terminal_that_is_closed_ends_the_daemon_in_it(
         with TrialDaemon(tmp_path / "home") as daemon:
             os.kill(daemon.pid, signal.SIGHUP)
             assert daemon.process is not None
-            assert daemon.process.wait(10) == 0
+            assert daemon.process.wait(PATIENCE) == 0
     finally:
         os.dup2(kept, 0)
         for each in (kept, leader, terminal):

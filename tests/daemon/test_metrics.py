@@ -69,7 +69,7 @@ def test_the_figures_follow_what_happens(daemon: TrialDaemon, tmp_path: Path) ->
         client.wait(client.submit(trial(tmp_path / "one", 3)).id)
         failing = client.submit(trial(tmp_path / "two", 3, at={1: "refuse"}))
         eventually(lambda: client.job(failing.id).state is JobState.FAILED)
-        running = client.submit(trial(tmp_path / "three", 1000, pause=0.05))
+        running = client.submit(trial(tmp_path / "three", at={2: "hold"}))
         waiting = client.submit(trial(tmp_path / "four", 3))
         eventually(lambda: client.job(running.id).state is JobState.RUNNING)
         eventually(lambda: figure(client, "alloyd_children_resident_bytes") > 10**6)

@@ -9,10 +9,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from alloyd_daemon.service.notify import Notifier
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, trial
 
 
 class Listener:
@@ -45,7 +46,7 @@ def test_a_daemon_tells_its_life(tmp_path: Path, listener: Listener) -> None:
         eventually(lambda: "READY=1" in listener.hear())
         assert f"MAINPID={daemon.pid}" in listener.heard
         with daemon.client() as client:
-            job = client.submit(trial(tmp_path / "a", 900, pause=0.02))
+            job = client.submit(trial(tmp_path / "a", at={2: "hold"}))
             eventually(lambda: "STATUS=jobs: 1 running" in listener.hear())
             (child,) = daemon.children()
             assert "NOTIFY_SOCKET" not in child.environ()
@@ -62,13 +63,14 @@ def test_a_daemon_that_does_not_turn_does_not_feed_its_watchdog(tmp_path: Path, 
     with TrialDaemon(tmp_path / "home", **environ) as daemon:
         eventually(lambda: "WATCHDOG=1" in listener.hear())
         os.kill(daemon.pid, signal.SIGSTOP)
+        eventually(lambda: psutil.Process(daemon.pid).status() == psutil.STATUS_STOPPED)
+        listener.hear()
         listener.socket.settimeout(1.0)
         with contextlib.suppress(TimeoutError):
-            for _ in range(3):  # what may still be on its way
-                listener.socket.recv(4096)
+            listener.socket.recv(4096)
             pytest.fail("a stopped daemon went on feeding")
         os.kill(daemon.pid, signal.SIGCONT)
-        listener.socket.settimeout(5.0)
+        listener.socket.settimeout(PATIENCE)
         assert listener.socket.recv(4096)
 
 

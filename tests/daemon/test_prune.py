@@ -16,7 +16,7 @@ from alloyd import cli
 from alloyd.errors import DaemonUnreachable, JobNotFound, ServiceError, UsageError
 from alloyd.jobs import JobState, SearchSpec
 from alloyd.space_schema import Pruned
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, trial
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_what_takes_room_is_told_by_class(daemon: TrialDaemon, tmp_path: Path) -
     home = daemon.home.root
     with daemon.client() as client:
         job = client.submit(trial(tmp_path / "out", 3, at={1: "print"})).id
-        client.wait(job, timeout=20)
+        client.wait(job, timeout=PATIENCE)
         before = client.space()
         leave(daemon, job)
         leave(daemon, "merge-77")
@@ -90,9 +90,9 @@ def test_what_takes_room_is_told_by_class(daemon: TrialDaemon, tmp_path: Path) -
 def test_ended_jobs_go_with_all_they_left_and_others_stay(daemon: TrialDaemon, tmp_path: Path) -> None:
     with daemon.client() as client:
         done = client.submit(trial(tmp_path / "done", 2)).id
-        client.wait(done, timeout=20)
+        client.wait(done, timeout=PATIENCE)
         first = client.submit(trial(tmp_path / "first", 2)).id
-        client.wait(first, timeout=20)
+        client.wait(first, timeout=PATIENCE)
         failed = client.submit(trial(tmp_path / "failed", 2, at={1: "refuse"})).id
         eventually(lambda: client.job(failed).state is JobState.FAILED)
         running = client.submit(trial(tmp_path / "running", 2, at={1: "stick"})).id
@@ -131,15 +131,15 @@ def test_ended_jobs_go_with_all_they_left_and_others_stay(daemon: TrialDaemon, t
 def test_pruned_events_leave_a_gap_and_followers_go_on(daemon: TrialDaemon, tmp_path: Path) -> None:
     with daemon.client() as client, daemon.client() as other:
         first = client.submit(trial(tmp_path / "one", 2)).id
-        client.wait(first, timeout=20)
+        client.wait(first, timeout=PATIENCE)
         last = client.status().last_event
-        following = other.events(since=0, follow=True, timeout=20)
+        following = other.events(since=0, follow=True, timeout=PATIENCE)
         seen = [next(following).seq for _ in range(last)]
         assert seen == list(range(1, last + 1))
         client.prune(older_than=0.0)
         second = client.submit(trial(tmp_path / "two", 2)).id
         assert second == "merge-2"
-        client.wait(second, timeout=20)
+        client.wait(second, timeout=PATIENCE)
         end = client.status().last_event
         stored = list(client.events())
         assert (stored[0].seq, stored[0].kind) == (last, "gap")
@@ -161,14 +161,14 @@ def test_a_daemon_that_is_killed_while_it_prunes_leaves_nothing_half(tmp_path: P
         with daemon.client() as client:
             jobs = [client.submit(trial(tmp_path / f"{n}", 1)).id for n in range(3)]
             for each in jobs:
-                client.wait(each, timeout=20)
+                client.wait(each, timeout=PATIENCE)
                 leave(daemon, each)
         daemon.kill()
         daemon.start(ALLOYD_FAULT=point)
         with daemon.client() as client, pytest.raises(DaemonUnreachable):
             client.prune(older_than=0.0)
         assert daemon.process is not None
-        daemon.process.wait(10)
+        daemon.process.wait(PATIENCE)
         daemon.start()
         with daemon.client() as client:
             assert client.jobs() == []
@@ -186,7 +186,7 @@ def test_a_second_pruning_ends_what_a_killed_process_began(tmp_path: Path, point
     with TrialDaemon(tmp_path / "home", ALLOYD_FAULT=point) as daemon, daemon.client() as client:
         jobs = [client.submit(trial(tmp_path / f"{n}", 1)).id for n in range(3)]
         for each in jobs:
-            client.wait(each, timeout=20)
+            client.wait(each, timeout=PATIENCE)
             leave(daemon, each)
         with pytest.raises(ServiceError, match="ended with status -9"):
             client.prune(older_than=0.0)
@@ -208,7 +208,7 @@ def test_orphans_go_when_they_are_old_and_their_numbers_are_not_given(
     home = daemon.home.root
     with daemon.client() as client:
         job = client.submit(trial(tmp_path / "out", 1)).id
-        client.wait(job, timeout=20)
+        client.wait(job, timeout=PATIENCE)
         old, new = leave(daemon, "search-40"), leave(daemon, "merge-41")
         for each in home.rglob("*search-40*"):
             for path in (each, *each.rglob("*")):
@@ -242,7 +242,7 @@ def test_links_are_never_followed(daemon: TrialDaemon, tmp_path: Path) -> None:
     with daemon.client() as client:
         one, two = (client.submit(trial(tmp_path / f"{n}", 1)).id for n in range(2))
         for each in (one, two):
-            client.wait(each, timeout=20)
+            client.wait(each, timeout=PATIENCE)
         (home / "searches").mkdir()
         (home / "searches" / one).symlink_to(outside)
         (home / "searches" / two).mkdir()
@@ -260,7 +260,7 @@ def test_links_are_never_followed(daemon: TrialDaemon, tmp_path: Path) -> None:
 def test_what_lies_in_the_way_of_the_renaming_goes_too(daemon: TrialDaemon, tmp_path: Path) -> None:
     with daemon.client() as client:
         job = client.submit(trial(tmp_path / "out", 1)).id
-        client.wait(job, timeout=20)
+        client.wait(job, timeout=PATIENCE)
         blocked = daemon.home.root / "searches" / f".{job}.pruned"
         leave(daemon, job)
         blocked.write_text("in the way")
@@ -281,7 +281,7 @@ def test_a_hook_that_is_still_to_run_keeps_its_job(tmp_path: Path) -> None:
     ):
         jobs = [client.submit(trial(tmp_path / f"{n}", 1)).id for n in range(6)]
         for each in jobs:
-            client.wait(each, timeout=20)
+            client.wait(each, timeout=PATIENCE)
         told = client.prune(older_than=0.0)
         assert told.jobs == tuple(jobs[:4])  # so many hooks run at a time, and have been told
         assert {each.job for each in told.kept} == set(jobs[4:])
@@ -319,7 +319,7 @@ def test_a_daemon_that_is_told_to_stop_meanwhile_says_so(daemon: TrialDaemon, tm
         client.space()
         client.shutdown()
     assert daemon.process is not None
-    assert daemon.process.wait(20) == 0
+    assert daemon.process.wait(PATIENCE) == 0
 
 
 def test_the_command_asks_or_is_told(
@@ -330,7 +330,7 @@ def test_the_command_asks_or_is_told(
 ) -> None:
     monkeypatch.setenv("ALLOYD_HOME", str(daemon.home.root))
     with daemon.client() as client:
-        client.wait(client.submit(trial(tmp_path / "out", 1)).id, timeout=20)
+        client.wait(client.submit(trial(tmp_path / "out", 1)).id, timeout=PATIENCE)
         assert cli.main(["prune"]) == 2
         assert "--dry-run" in capsys.readouterr().err
         assert cli.main(["prune", "--older-than", "soon", "--yes"]) == 2
@@ -363,7 +363,7 @@ def test_the_command_asks_or_is_told(
 
 def test_a_search_that_is_still_named_stays(daemon: TrialDaemon, tmp_path: Path) -> None:
     with daemon.client() as client:
-        client.wait(client.submit(trial(tmp_path / "blocker", 1)).id, timeout=20)
+        client.wait(client.submit(trial(tmp_path / "blocker", 1)).id, timeout=PATIENCE)
         blocker = client.submit(trial(tmp_path / "long", 2, at={1: "stick"})).id
         eventually(lambda: client.job(blocker).state is JobState.RUNNING)
         client.submit(SearchSpec("previous: [merge-1]", str(tmp_path)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trial_daemon import TrialDaemon, trial
+from trial_daemon import PATIENCE, TrialDaemon, trial
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_what_jobs_left_makes_the_room_to_forget_them(small_disk: Path, tmp_path
     with TrialDaemon(small_disk / "home") as daemon, daemon.client() as client:
         for number in range(3):
             job = client.submit(trial(tmp_path / f"{number}", 1)).id
-            client.wait(job, timeout=20)
+            client.wait(job, timeout=PATIENCE)
             folder = daemon.home.root / "searches" / job
             folder.mkdir(parents=True)
             (folder / "history.db").write_bytes(bytes(1_000_000))

@@ -20,7 +20,7 @@ from alloyd.errors import (
 from alloyd.jobs import JobState
 from alloyd_daemon.service.store import Store
 from alloyd_daemon.service.store_schema import MIGRATIONS
-from trial_daemon import TrialDaemon, eventually, lines, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, let_go, lines, trial
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def daemon(tmp_path: Path) -> Iterator[TrialDaemon]:
 
 def test_the_higher_priority_goes_first_and_jobs_can_be_moved(daemon: TrialDaemon, tmp_path: Path) -> None:
     with daemon.client() as client:
-        blocker = client.submit(trial(tmp_path / "blocker", 200, pause=0.05))
+        blocker = client.submit(trial(tmp_path / "blocker", at={2: "hold"}))
         eventually(lambda: client.job(blocker.id).state is JobState.RUNNING)
         low, usual, high, last = (
             client.submit(trial(tmp_path / name, 1), priority=priority).id
@@ -42,7 +42,7 @@ def test_the_higher_priority_goes_first_and_jobs_can_be_moved(daemon: TrialDaemo
         eventually(lambda: client.job(last).reason == f"waits for {blocker.id}")
         client.cancel(blocker.id)
         for each in (low, usual, high, last):
-            client.wait(each, timeout=20)
+            client.wait(each, timeout=PATIENCE)
         started = {each: client.job(each).started for each in (low, usual, high, last)}
         assert sorted(started, key=lambda each: str(started[each])) == [low, high, last, usual]
         with pytest.raises(JobError, match="done"):
@@ -55,13 +55,13 @@ def test_a_job_follows_others_and_fails_with_them(daemon: TrialDaemon, tmp_path:
     with daemon.client() as client:
         first = client.submit(trial(tmp_path / "first", 10, pause=0.05))
         second = client.submit(trial(tmp_path / "second", 1), after=[first.id])
-        ended = client.wait(second.id, timeout=20)
+        ended = client.wait(second.id, timeout=PATIENCE)
         assert ended.started is not None
         assert ended.started >= (client.job(first.id).ended or ended.started)
         bad = client.submit(trial(tmp_path / "bad", 10, pause=0.05, at={5: "refuse"}))
         never = client.submit(trial(tmp_path / "never", 1), after=[first.id, bad.id])
         with pytest.raises(DependencyFailed, match=bad.id):
-            client.wait(never.id, timeout=20)
+            client.wait(never.id, timeout=PATIENCE)
         assert not (tmp_path / "never").exists()
         with pytest.raises(DependencyFailed, match=bad.id):
             client.submit(trial(tmp_path / "late", 1), after=[bad.id])
@@ -72,7 +72,7 @@ def test_a_job_follows_others_and_fails_with_them(daemon: TrialDaemon, tmp_path:
 def test_the_same_key_is_the_same_job_for_good(daemon: TrialDaemon, tmp_path: Path) -> None:
     with daemon.client() as client:
         job = client.submit(trial(tmp_path / "out", 1), key="nightly")
-        client.wait(job.id, timeout=20)
+        client.wait(job.id, timeout=PATIENCE)
         assert client.submit(trial(tmp_path / "out", 1), key="nightly").id == job.id
         with pytest.raises(UsageError, match="another job"):
             client.submit(trial(tmp_path / "other", 1), key="nightly")
@@ -91,7 +91,7 @@ def test_a_full_disk_is_waited_for_across_a_death_of_the_daemon(daemon: TrialDae
     daemon.start()
     with daemon.client() as client:
         full.unlink()
-        done = client.wait(job.id, timeout=30)
+        done = client.wait(job.id, timeout=PATIENCE)
         assert done.attempts >= 2
     assert out.read_text() == lines(6)
 
@@ -101,24 +101,25 @@ def test_what_crashes_too_often_is_refused_until_it_is_retried(daemon: TrialDaem
     with daemon.client() as client:
         job = client.submit(spec)
         with pytest.raises(ChildDied):
-            client.wait(job.id, timeout=30)
+            client.wait(job.id, timeout=PATIENCE)
         assert client.job(job.id).quarantined
         with pytest.raises(Quarantined, match=job.id) as caught:
             client.submit(spec)
         assert f"alloy retry {job.id}" in caught.value.hint
         assert client.retry(job.id).state is JobState.QUEUED
         with pytest.raises(ChildDied):
-            client.wait(job.id, timeout=30)
+            client.wait(job.id, timeout=PATIENCE)
 
 
 def test_a_cancelled_job_can_be_retried(daemon: TrialDaemon, tmp_path: Path) -> None:
     with daemon.client() as client:
-        job = client.submit(trial(tmp_path / "out", 60, pause=0.05))
+        job = client.submit(trial(tmp_path / "out", 60, at={20: "hold"}))
         eventually(lambda: client.job(job.id).state is JobState.RUNNING)
         client.cancel(job.id)
         eventually(lambda: client.job(job.id).state is JobState.CANCELLED)
+        let_go(tmp_path / "out")
         client.retry(job.id)
-        client.wait(job.id, timeout=30)
+        client.wait(job.id, timeout=PATIENCE)
         assert (tmp_path / "out").read_text() == lines(60)
 
 
@@ -126,7 +127,7 @@ def test_a_recipe_that_is_wrong_is_not_tried_again(daemon: TrialDaemon, tmp_path
     with daemon.client() as client:
         job = client.submit(trial(tmp_path / "out", 3, at={1: "refuse"}))
         with pytest.raises(RecipeError):
-            client.wait(job.id, timeout=20)
+            client.wait(job.id, timeout=PATIENCE)
         assert client.job(job.id).attempts == 1
 
 

@@ -11,7 +11,7 @@ import real_merges
 from alloyd.errors import OutputError
 from alloyd.jobs import JobState
 from mounted import remount, tmpfs
-from trial_daemon import TrialDaemon, eventually
+from trial_daemon import PATIENCE, TrialDaemon, eventually
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_it_is_refused_before_work_and_in_the_middle_and_goes_on_when_it_is_writ
         remount(disk, "ro")
         job = client.submit(real_merges.spec(models, out)).id
         with pytest.raises(OutputError, match=r"disk.*[Rr]ead-only") as caught:
-            client.wait(job, timeout=60)
+            client.wait(job, timeout=PATIENCE)
         assert caught.value.hint
         assert not list(disk.iterdir())
 
@@ -44,16 +44,16 @@ def test_it_is_refused_before_work_and_in_the_middle_and_goes_on_when_it_is_writ
         client.retry(job)
         with real_merges.held(daemon, out):
             client.pause(job)
-        eventually(lambda: client.job(job).state is JobState.PAUSED, seconds=60)
+        eventually(lambda: client.job(job).state is JobState.PAUSED)
         remount(disk, "ro")
         client.resume(job)
         with pytest.raises(OutputError, match=r"disk.*[Rr]ead-only"):
-            client.wait(job, timeout=60)
+            client.wait(job, timeout=PATIENCE)
         assert not out.exists()
 
         remount(disk, "rw")
         client.retry(job)
-        done = client.wait(job, timeout=60)
+        done = client.wait(job, timeout=PATIENCE)
         assert done.result is not None
         assert done.result["resumed_blocks"] > 0
     assert real_merges.digests(out) == real_merges.undisturbed(models)
@@ -82,4 +82,4 @@ def test_a_watched_folder_says_why_it_takes_nothing_and_takes_it_later(
         eventually(lambda: "ead-only" in client.watches()[0].waiting[0].why)
         assert client.jobs() == []
         remount(disk, "rw")
-        eventually(lambda: (disk / "failed" / "wrong.yaml.error.json").exists(), seconds=30)
+        eventually(lambda: (disk / "failed" / "wrong.yaml.error.json").exists())

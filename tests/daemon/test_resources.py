@@ -17,7 +17,7 @@ from alloyd.jobs import Job, JobState, Sample
 from alloyd.paths import Home
 from alloyd_daemon.service.processes import Usage, usage
 from alloyd_daemon.service.resources import MOST, Sampler, read_samples
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import TrialDaemon, eventually, let_go, trial
 
 
 class Ground:
@@ -146,11 +146,12 @@ def test_a_process_is_seen_with_what_it_started() -> None:
 
 def test_a_client_asks_for_samples_while_a_job_runs_and_after(tmp_path: Path) -> None:
     with TrialDaemon(tmp_path / "home") as daemon, daemon.client() as client:
-        job = client.submit(trial(tmp_path / "out", 30, pause=0.05))
+        job = client.submit(trial(tmp_path / "out", at={2: "hold"}))
         eventually(lambda: len(client.resources(job.id)) >= 2)
+        let_go(tmp_path / "out")
         client.wait(job.id)
         samples = client.resources(job.id)
-        assert 0 <= samples[0].t < 2
+        assert 0 <= samples[0].t < 60, "seconds since it began"
         assert max(each.resident for each in samples) > 5_000_000
         assert samples[-1].cpu >= samples[0].cpu
         with pytest.raises(JobNotFound):

@@ -20,7 +20,7 @@ from alloyd_daemon.service.housekeeping import Housekeeping
 from alloyd_daemon.service.store import Store
 from alloyd_daemon.service.store_prune import DAY, Removal
 from alloyd_daemon.settings import RetentionSettings, Settings
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, trial
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -367,7 +367,7 @@ def test_a_daemon_applies_it_at_its_start(tmp_path: Path) -> None:
         with daemon.client() as client:
             jobs = [client.submit(trial(tmp_path / f"{n}", 1)).id for n in range(3)]
             for each in jobs:
-                client.wait(each, timeout=20)
+                client.wait(each, timeout=PATIENCE)
         assert daemon.terminate() == 0
         daemon.start()
         with daemon.client() as client:

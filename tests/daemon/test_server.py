@@ -16,7 +16,7 @@ import zmq
 from alloyd import wire
 from alloyd.errors import ProtocolError, UsageError
 from alloyd.jobs import JobState
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, trial
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrialDaemon]:
     folder = tmp_path_factory.mktemp("lasting")
     with TrialDaemon(folder / "home") as running:
         with running.client() as client:
-            client.wait(client.submit(trial(folder / "out", 1)).id, timeout=20)
+            client.wait(client.submit(trial(folder / "out", 1)).id, timeout=PATIENCE)
         yield running
 
 
@@ -41,7 +41,7 @@ def speaking(daemon: TrialDaemon) -> Iterator[zmq.Socket[bytes]]:
     connection = msgspec.json.decode(daemon.home.connection.read_bytes(), type=wire.Connection)
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.LINGER, 0)
-        dealer.setsockopt(zmq.RCVTIMEO, 5000)
+        dealer.setsockopt(zmq.RCVTIMEO, int(PATIENCE * 1000))
         dealer.connect(connection.requests)
         yield dealer
 
@@ -143,7 +143,7 @@ def test_a_subscriber_that_does_not_read_does_not_hold_the_daemon(
         with daemon.client() as client:
             for number in range(12):
                 job = client.submit(trial(tmp_path / f"out{number}", 1, at={0: "note"}))
-            client.wait(job.id, timeout=60)
+            client.wait(job.id, timeout=PATIENCE)
             assert client.status().last_event >= 48
 
 
@@ -162,7 +162,7 @@ def test_a_daemon_whose_home_was_taken_away_ends(daemon: TrialDaemon) -> None:
         pid = client.hello().pid
     assert daemon.process is not None
     shutil.rmtree(daemon.home.root)
-    assert daemon.process.wait(20) == 0
+    assert daemon.process.wait(PATIENCE) == 0
     assert not Path(f"/proc/{pid}").exists()
 
 

@@ -19,7 +19,7 @@ from alloyd import AsyncClient, Client
 from alloyd.jobs import JobState
 from alloyd.paths import Home, lock_holder
 from alloyd_daemon.main import take_lock
-from trial_daemon import TrialDaemon, eventually, lines, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, lines, trial
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def alloyd(daemon: TrialDaemon, *words: str, **environ: str) -> subprocess.Popen
 
 def refused(process: subprocess.Popen[str]) -> list[str]:
     """The lines that a daemon said which did not start."""
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode not in (0, None)
     lines = said.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["error", "hint"], said
@@ -59,20 +59,20 @@ def test_a_second_one_refuses_and_the_first_goes_on(daemon: TrialDaemon, tmp_pat
             home.symlink_to(daemon.home.root)
         second = alloyd(daemon, "--home", str(home), *([how] if how.startswith("--") else []))
         if how == "--detach":
-            second.communicate(timeout=20)
+            second.communicate(timeout=PATIENCE)
             eventually(lambda: "belongs to a running daemon" in daemon.home.stray.read_text())
         else:
             assert f"belongs to a running daemon (process {daemon.pid})" in refused(second)[0]
             assert second.returncode == 9
         assert daemon.home.connection.read_bytes() == known
-        assert client.wait(job.id, timeout=20).attempts == 1
+        assert client.wait(job.id, timeout=PATIENCE).attempts == 1
     assert (tmp_path / "out").read_text() == lines(20)
 
 
 def test_of_many_that_start_at_once_one_lives(daemon: TrialDaemon) -> None:
     daemon.kill()
     others = [alloyd(daemon, "--home", str(daemon.home.root)) for _ in range(4)]
-    eventually(lambda: sum(each.poll() is not None for each in others) == 3, seconds=30)
+    eventually(lambda: sum(each.poll() is not None for each in others) == 3)
     (living,) = [each for each in others if each.poll() is None]
     try:
         for each in others:
@@ -83,7 +83,7 @@ def test_of_many_that_start_at_once_one_lives(daemon: TrialDaemon) -> None:
             assert client.status().pid == living.pid
     finally:
         living.terminate()
-        living.communicate(timeout=20)
+        living.communicate(timeout=PATIENCE)
     assert living.returncode == 0
 
 
@@ -100,7 +100,7 @@ def test_what_a_killed_one_left_stops_nobody(daemon: TrialDaemon, tmp_path: Path
     assert lock_holder(daemon.home) is None
     daemon.start()
     with daemon.client() as client:
-        assert client.wait("1", timeout=30).state is JobState.DONE
+        assert client.wait("1", timeout=PATIENCE).state is JobState.DONE
     assert not torn.exists()
     assert daemon.terminate() == 0
     assert not list(Path(daemon.runtime).rglob("*.*s"))

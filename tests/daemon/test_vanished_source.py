@@ -11,7 +11,7 @@ import pytest
 import real_merges
 from alloyd.errors import AlloydError
 from alloyd.jobs import JobState
-from trial_daemon import TrialDaemon, eventually
+from trial_daemon import PATIENCE, TrialDaemon, eventually
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_it_fails_by_name_and_goes_on_when_the_source_is_back(
             vanish(model)
         try:
             with pytest.raises(AlloydError) as caught:
-                client.wait(job.id, timeout=60)
+                client.wait(job.id, timeout=PATIENCE)
             assert caught.value.code in ("E_SOURCE_CHANGED", "E_SOURCE_NOT_FOUND")
             assert str(model) in caught.value.message
             assert caught.value.hint
@@ -71,7 +71,7 @@ def test_it_fails_by_name_and_goes_on_when_the_source_is_back(
             else:
                 file.write_bytes(kept)
         client.retry(job.id)
-        client.wait(job.id, timeout=60)
+        client.wait(job.id, timeout=PATIENCE)
     assert real_merges.digests(out) == real_merges.undisturbed(models)
 
 
@@ -83,4 +83,4 @@ def test_a_source_that_was_away_for_a_moment_is_not_missed(
         with real_merges.held(daemon, tmp_path / "out"):
             moved(models / "tune-1")
             (models / "elsewhere").rename(models / "tune-1")
-        assert client.wait(job.id, timeout=60).attempts == 1
+        assert client.wait(job.id, timeout=PATIENCE).attempts == 1

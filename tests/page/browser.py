@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from extras import absent, need
-from trial_daemon import eventually
+from trial_daemon import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, LocatorAssertions, Page, Request
 
 WIDE: Final = 1280
 NARROW: Final = 400
-SECONDS: Final = 20
+SECONDS: Final = PATIENCE
 THEMES: Final = ("light", "dark")
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 QUIET: Final = (

@@ -12,7 +12,7 @@ import pytest
 from alloyd.jobs import JobState
 from page.browser import WIDE, appearances, findings, focused, is_marked, picture, see, window
 from page.ui import Ui, serving
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import TrialDaemon, eventually, let_go, trial
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -63,15 +63,17 @@ def test_what_happens_is_seen_without_a_reload(
         page.goto(ui.entry)
         see(page.get_by_text("Nothing waits.")).to_be_visible()
         page.evaluate("window.still = true")
-        job = client.submit(trial(tmp_path / "soup", 60, pause=0.05))
+        job = client.submit(trial(tmp_path / "soup", 60, at={20: "hold", 40: "hold"}))
         waiting = client.submit(trial(tmp_path / "next", 3))
         row = page.locator("#running li", has_text=job.id)
         see(row).to_contain_text("running")
         see(page.locator("#waiting li", has_text=waiting.id)).to_contain_text(f"waits for {job.id}")
         bar = row.locator("progress")
         first = float(bar.evaluate("each => each.value"))
+        let_go(tmp_path / "soup", 20)
         eventually(lambda: bar.evaluate("each => each.value") > first)
         see(row).to_contain_text("B/s")
+        let_go(tmp_path / "soup")
         for name in (job.id, waiting.id):
             see(page.locator("#ended li", has_text=name)).to_contain_text("done")
         assert page.locator("#said").text_content() in (f"{job.id} is done", f"{waiting.id} is done")
@@ -82,10 +84,11 @@ def test_what_happens_is_seen_without_a_reload(
 def test_the_page_of_a_job_follows_it(browser: Browser, ui: Ui, daemon: TrialDaemon, tmp_path: Path) -> None:
     with window(browser) as seen, daemon.client() as client:
         page = seen.page
-        job = client.submit(trial(tmp_path / "soup", 30, pause=0.1))
+        job = client.submit(trial(tmp_path / "soup", 30, at={20: "hold"}))
         page.goto(f"{ui.url}jobs/{job.id}#token={ui.token}")
         see(page.locator("#top .state")).to_have_text("running")
         page.evaluate("window.still = true")
+        let_go(tmp_path / "soup")
         client.wait(job.id)
         see(page.locator("#top .state")).to_have_text("done")
         assert page.evaluate("window.still") is True
@@ -97,7 +100,7 @@ def test_daemon_and_server_may_go_and_come(browser: Browser, daemon: TrialDaemon
     with window(browser) as seen, daemon.client() as client:
         page = seen.page
         with serving(daemon, tmp_path) as ui:
-            job = client.submit(trial(tmp_path / "soup", 400, pause=0.05))
+            job = client.submit(trial(tmp_path / "soup", at={2: "hold"}))
             page.goto(ui.entry)
             row = page.locator("#running li", has_text=job.id)
             see(row).to_be_visible()
@@ -124,7 +127,7 @@ def test_names_from_outside_are_text(browser: Browser, ui: Ui, daemon: TrialDaem
         job = client.submit(trial(folder / HOSTILE, 3, at={1: "refuse"}))
         page.goto(ui.entry)
         see(page.locator("#ended li", has_text=job.id)).to_contain_text("failed")
-        running = client.submit(trial(folder / HOSTILE, 400, pause=0.05))
+        running = client.submit(trial(folder / HOSTILE, at={2: "hold"}))
         see(page.locator("#running .what")).to_contain_text("<img src=x onerror=alert(1)>'\"&amp;\\u202e")
         assert page.locator("main img, main b").count() == 0
         page.goto(f"{ui.url}jobs/{job.id}")
@@ -138,7 +141,7 @@ def test_everything_is_done_by_keyboard(
 ) -> None:
     with window(browser) as seen, daemon.client() as client:
         page = seen.page
-        job = client.submit(trial(tmp_path / "soup", 400, pause=0.05))
+        job = client.submit(trial(tmp_path / "soup", at={2: "hold"}))
         page.goto(ui.entry)
         see(page.locator("#running li")).to_contain_text("running")
         order = []
@@ -174,7 +177,7 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off(
     with daemon.client() as client:
         client.submit(trial(tmp_path / "refused", 3, at={1: "refuse"}))
         client.wait(client.submit(trial(tmp_path / "well")).id)
-        running = client.submit(trial(tmp_path / ("a-long-name-" * 8), 4000, pause=0.05))
+        running = client.submit(trial(tmp_path / ("a-long-name-" * 8), at={2: "hold"}))
         eventually(lambda: client.job(running.id).state is JobState.RUNNING)
         paused = client.submit(trial(tmp_path / "paused", 3))
         client.pause(paused.id)

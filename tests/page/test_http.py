@@ -11,6 +11,7 @@ import pytest
 
 from alloyd.page import http
 from alloyd.page.http import Answer, Request, Server
+from trial_daemon import PATIENCE as LONG
 
 GET = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 BIG = 32_000_000
@@ -27,11 +28,11 @@ class Peer:
         self.writer.write(data)
 
     async def head(self) -> bytes:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG):
             return await self.reader.readuntil(b"\r\n\r\n")
 
     async def rest(self) -> bytes:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG):
             with contextlib.suppress(ConnectionError):
                 return await self.reader.read()
         return b""
@@ -99,7 +100,7 @@ def with_server(test: Callable[[Ground], Awaitable[None]]) -> Ground:
 
 
 async def until(check: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG):
         while not check():
             await asyncio.sleep(0.01)
 
@@ -210,7 +211,7 @@ def test_a_request_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "PATIENCE", 0.5)
+    monkeypatch.setattr(http, "PATIENCE", 2.0)  # the other one's time, too
 
     async def test(ground: Ground) -> None:
         reader = await ground.peer()

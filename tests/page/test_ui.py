@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from alloyd.cli import main
+from alloyd.jobs import JobState
 from extras import need
 from page.ui import Ui, serving
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import PATIENCE, TrialDaemon, eventually, trial
 
 need("page", "plotly", "h11")
 
@@ -40,7 +41,8 @@ SEEN = (
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrialDaemon]:
     with TrialDaemon(tmp_path_factory.mktemp("ui") / "home") as found:
         with found.client() as client:
-            client.submit(trial(found.home.root / "out", 10_000, pause=0.05))
+            job = client.submit(trial(found.home.root / "out", 10_000, pause=0.05))
+            eventually(lambda: client.job(job.id).state is JobState.RUNNING)
         yield found
 
 
@@ -190,7 +192,7 @@ def test_scripts_are_packed_and_kept(ui: Ui) -> None:
     request = urllib.request.Request(f"{ui.url}assets/plotly.min.js")
     request.add_header("authorization", f"Bearer {ui.token}")
     request.add_header("accept-encoding", "gzip")
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         assert answer.headers["content-encoding"] == "gzip"
         mark = answer.headers["etag"]
         assert len(answer.read()) < 2_000_000
@@ -207,7 +209,7 @@ def test_the_token_is_in_no_argument_and_no_log(ui: Ui, daemon: TrialDaemon) -> 
 
 
 def test_a_stream_tells_how_things_are(ui: Ui) -> None:
-    with socket.create_connection(("127.0.0.1", ui.port), timeout=20) as peer:
+    with socket.create_connection(("127.0.0.1", ui.port), timeout=PATIENCE) as peer:
         peer.sendall(
             f"GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ui.token}\r\n\r\n".encode()
         )
@@ -246,7 +248,7 @@ def test_for_a_log_the_address_comes_without_its_token(daemon: TrialDaemon) -> N
         assert process.stdout is not None
         line = process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=20)
+        _, told = process.communicate(timeout=PATIENCE)
     token = (daemon.home.root / "page.token").read_text().strip()
     assert line.startswith("http://127.0.0.1:")
     assert "page.token" in told

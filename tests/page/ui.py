@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trial_daemon import TrialDaemon
+from trial_daemon import PATIENCE, TrialDaemon
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Ui:
 
     def ask(self, method: str, path: str, *, bearer: bool = True, **headers: str) -> Reply:
         """One request, whose path is sent as it is."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         connection.putrequest(method, path, skip_host="host" in headers, skip_accept_encoding=True)
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         sent |= {"authorization": f"Bearer {self.token}"} if bearer else {}
@@ -59,7 +59,7 @@ class Ui:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
 
 @contextmanager
@@ -86,6 +86,6 @@ def serving(daemon: TrialDaemon, folder: Path, *, port: int = 0) -> Iterator[Ui]
         yield Ui(process, said["url"], Path(said["token_file"]).read_text().strip(), printed)
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE)
         assert process.stdout is not None
         process.stdout.close()

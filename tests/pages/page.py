@@ -93,6 +93,10 @@ def _plain(line: str) -> str:
     return re.sub(r"#(?: #)+", "#", words)
 
 
+def _unfinished(_: str, names: list[str]) -> list[str]:
+    return [name for name in names if not name.endswith(".kernel")]
+
+
 class Clone:
     """A folder that looks like a clean clone, with a home of its own for the user; what it started ends with it."""
 
@@ -112,7 +116,8 @@ class Clone:
         # Compiling kernels takes seconds each; a copy of those that are there, for a page may remove its own.
         known = compiled._folder()
         if known is not None:
-            shutil.copytree(known, self.home / ".cache" / "alloyd" / known.name)
+            # Other processes are putting some there, under other names until they are whole.
+            shutil.copytree(known, self.home / ".cache" / "alloyd" / known.name, ignore=_unfinished)
         self.runtime = tempfile.mkdtemp(prefix="alloyd-")
         hidden = ("ALLOYD_", "XDG_", "PYTHON", "PYTEST_")
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)} | {

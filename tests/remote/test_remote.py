@@ -17,7 +17,7 @@ from alloyd.jobs import JobState, MergeSpec
 from alloyd.key_files import make
 from alloyd.roles import Role
 from remote.conftest import Far, free_ports
-from trial_daemon import eventually, lines, trial
+from trial_daemon import PATIENCE, eventually, lines, trial
 
 
 def far_trial(far: Far, name: str, steps: int = 3) -> MergeSpec:
@@ -28,7 +28,7 @@ def test_a_merge_is_ordered_from_another_home(far: Far) -> None:
     far.key("laptop", Role.SUBMIT)
     with far.client("laptop") as client:
         job = client.submit(far_trial(far, "out"))
-        assert client.wait(job.id, timeout=30).state is JobState.DONE
+        assert client.wait(job.id, timeout=PATIENCE).state is JobState.DONE
         seen = [event.body.get("state") for event in client.events(job.id) if event.kind == "state"]
     assert (far.root / "out").read_text() == lines(3)
     assert seen == ["queued", "running", "done"]
@@ -38,9 +38,9 @@ def test_the_client_for_asyncio_too(far: Far) -> None:
     far.key("laptop", Role.SUBMIT)
 
     async def go() -> JobState:
-        async with AsyncClient(connect="laptop", timeout=10.0) as client:
+        async with AsyncClient(connect="laptop", timeout=PATIENCE) as client:
             job = await client.submit(far_trial(far, "out"))
-            return (await client.wait(job.id, timeout=30)).state
+            return (await client.wait(job.id, timeout=PATIENCE)).state
 
     assert asyncio.run(go()) is JobState.DONE
 
@@ -49,7 +49,7 @@ def test_relative_paths_start_in_the_first_root(far: Far) -> None:
     far.key("laptop", Role.SUBMIT)
     spec = MergeSpec(recipe=far_trial(far, "x").recipe, base_dir="", out="deeper")
     with far.client("laptop") as client:
-        job = client.wait(client.submit(spec).id, timeout=30)
+        job = client.wait(client.submit(spec).id, timeout=PATIENCE)
     assert job.out == str(far.root / "deeper")
     assert job.spec["roots"] == [str(far.root)]
 
@@ -112,7 +112,7 @@ def test_a_changed_role_counts_at_once(far: Far) -> None:
         with pytest.raises(AccessDenied):
             client.submit(far_trial(far, "out"))
         far.keys.add("laptop", pair.public, Role.SUBMIT)
-        client.wait(client.submit(far_trial(far, "out")).id, timeout=30)
+        client.wait(client.submit(far_trial(far, "out")).id, timeout=PATIENCE)
 
 
 def test_a_revoked_key_hears_no_more_events(far: Far) -> None:
@@ -130,13 +130,17 @@ def test_a_revoked_key_hears_no_more_events(far: Far) -> None:
         socket.subscribe(b"")
         remote.dress(socket)
         socket.connect(remote.profile.events)
-        assert socket.poll(5000)
+        assert socket.poll(int(PATIENCE * 1000))
         far.keys.remove("screen")
         eventually(lambda: "every remote subscriber" in far.log)
-        time.sleep(0.3)
-        while socket.poll(0):
-            socket.recv_multipart()
-        assert not socket.poll(2500), "an event came to a revoked key"
+
+        def quiet() -> bool:
+            if not socket.poll(2500):
+                return True
+            socket.recv_multipart()  # it was on its way
+            return False
+
+        eventually(quiet)
     finally:
         context.destroy(0)
 
@@ -147,7 +151,7 @@ def test_events_go_on_for_others_when_a_key_is_revoked(far: Far) -> None:
     with far.client("laptop") as client:
         job = client.submit(trial(far.root / "out", 40, pause=0.1))
         seen = []
-        for event in client.events(job.id, follow=True, timeout=60):
+        for event in client.events(job.id, follow=True, timeout=PATIENCE):
             if not seen:
                 far.keys.remove("other")
             seen.append(event)
@@ -196,7 +200,7 @@ def test_a_key_that_asks_too_often_waits(far: Far) -> None:
         begun = time.monotonic()
         for _ in range(50):
             local.status()
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < 50 / 2 / 2, "half of what it takes at two a second"
 
 
 def test_without_server_keys_it_does_not_start(tmp_path: Path) -> None:
