@@ -44,7 +44,7 @@ class TrialDaemon:
     def __init__(self, root: Path, **environ: str) -> None:
         self.home = Home(Path(os.path.realpath(root)))
         # Sockets in a folder of its own with a short name, so that a killed daemon leaves nothing in the user's.
-        self.runtime = tempfile.mkdtemp(prefix="alloyd-")
+        self.runtime = tempfile.mkdtemp(prefix="alloyd-", dir="/tmp")
         self.environ = {"XDG_RUNTIME_DIR": self.runtime, **environ}
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -399,7 +399,7 @@ def _spent() -> float:
 
 
 def test_without_a_daemon_nothing_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = tempfile.mkdtemp(prefix="alloyd-")
+    runtime = tempfile.mkdtemp(prefix="alloyd-", dir="/tmp")
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     home = Home(tmp_path / "alloyd-home")
     (tmp_path / "not-a-model").mkdir()

@@ -45,7 +45,7 @@ def daemon(tmp_path: Path) -> Iterator[TrialDaemon]:
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Home]:
     """A home without a daemon; one that a test starts is stopped at the end."""
-    runtime = tempfile.mkdtemp(prefix="alloyd-")
+    runtime = tempfile.mkdtemp(prefix="alloyd-", dir="/tmp")
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(part for part in sys.path if part))
     home = Home(Path(os.path.realpath(tmp_path / "fresh")))

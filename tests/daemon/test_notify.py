@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Listener:
     """A notify socket that collects what it is told."""
 
     def __init__(self, place: str) -> None:
+        self.place = place
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(place)
         self.socket.setblocking(False)
@@ -34,14 +36,15 @@ class Listener:
 
 
 @pytest.fixture
-def listener(tmp_path: Path) -> Iterator[Listener]:
-    one = Listener(str(tmp_path / "notify"))
-    yield one
-    one.socket.close()
+def listener() -> Iterator[Listener]:
+    with tempfile.TemporaryDirectory(prefix="alloyd-", dir="/tmp") as short:
+        one = Listener(f"{short}/notify")
+        yield one
+        one.socket.close()
 
 
 def test_a_daemon_tells_its_life(tmp_path: Path, listener: Listener) -> None:
-    environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+    environ = {"NOTIFY_SOCKET": listener.place, "WATCHDOG_USEC": "400000"}
     with TrialDaemon(tmp_path / "home", **environ) as daemon:
         eventually(lambda: "READY=1" in listener.hear())
         assert f"MAINPID={daemon.pid}" in listener.heard
@@ -59,7 +62,7 @@ def test_a_daemon_tells_its_life(tmp_path: Path, listener: Listener) -> None:
 
 
 def test_a_daemon_that_does_not_turn_does_not_feed_its_watchdog(tmp_path: Path, listener: Listener) -> None:
-    environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+    environ = {"NOTIFY_SOCKET": listener.place, "WATCHDOG_USEC": "200000"}
     with TrialDaemon(tmp_path / "home", **environ) as daemon:
         eventually(lambda: "WATCHDOG=1" in listener.hear())
         os.kill(daemon.pid, signal.SIGSTOP)
@@ -74,11 +77,9 @@ def test_a_daemon_that_does_not_turn_does_not_feed_its_watchdog(tmp_path: Path, 
         assert listener.socket.recv(4096)
 
 
-def test_the_watchdog_is_fed_twice_in_its_time_and_a_status_told_once(
-    listener: Listener, tmp_path: Path
-) -> None:
+def test_the_watchdog_is_fed_twice_in_its_time_and_a_status_told_once(listener: Listener) -> None:
     time = 0.0
-    environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "30000000", "OTHER": "stays"}
+    environ = {"NOTIFY_SOCKET": listener.place, "WATCHDOG_USEC": "30000000", "OTHER": "stays"}
     notifier = Notifier(environ, clock=lambda: time)
     assert environ == {"OTHER": "stays"}
     for time in range(61):

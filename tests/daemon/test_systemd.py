@@ -68,7 +68,7 @@ class Service:
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """The installed service; its jobs are throw-away ones, and its watchdog waits for two seconds only."""
     name = f"alloyd-test-{os.getpid()}"
-    runtime = tempfile.mkdtemp(prefix="alloyd-")  # short, for the sockets in it
+    runtime = tempfile.mkdtemp(prefix="alloyd-", dir="/tmp")  # short, for the sockets in it
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)

@@ -118,7 +118,7 @@ class Clone:
         if known is not None:
             # Other processes are putting some there, under other names until they are whole.
             shutil.copytree(known, self.home / ".cache" / "alloyd" / known.name, ignore=_unfinished)
-        self.runtime = tempfile.mkdtemp(prefix="alloyd-")
+        self.runtime = tempfile.mkdtemp(prefix="alloyd-", dir="/tmp")
         hidden = ("ALLOYD_", "XDG_", "PYTHON", "PYTEST_")
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)} | {
             "HOME": str(self.home),
