@@ -71,7 +71,7 @@ def run_and_kill(final: Path, flavour: str, fault: str) -> bool:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     done = subprocess.run(
-        [sys.executable, str(DRIVER), str(final), flavour], env=environment, capture_output=True, timeout=60
+        [sys.executable, str(DRIVER), str(final), flavour], env=environment, capture_output=True, timeout=240
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
     return done.returncode != 0

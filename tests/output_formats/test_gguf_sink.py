@@ -229,7 +229,7 @@ def test_killed_at_a_named_moment(source: Path, expected: bytes, tmp_path: Path,
         [sys.executable, str(DRIVER), str(final), str(source)],
         env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     if final.exists():

@@ -10,7 +10,7 @@ from pages.page import Clone, alike, blocks
 
 
 def run(text: str, root: Path, *, soak: bool = False) -> None:
-    Clone(root).run(blocks(text), soak=soak, seconds=30)
+    Clone(root).run(blocks(text), soak=soak, seconds=240)
 
 
 def test_blocks_share_one_shell_and_files_are_written(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from alloyd.page.server import Site
 from alloyd.roles import Role
 from extras import need
 from remote.conftest import Far
-from trial_daemon import trial
+from trial_daemon import PATIENCE, trial
 
 need("page", "plotly", "h11")
 
@@ -25,7 +25,7 @@ Ask = Callable[[str, str], Awaitable[Answer]]
 
 def looking(far: Far, name: str, test: Callable[[Site, Ask], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with AsyncClient(connect=name, autostart=False, timeout=10.0) as client:
+        async with AsyncClient(connect=name, autostart=False, timeout=PATIENCE) as client:
             site = Site(GATE, client, lambda: far.client(name, autostart=False))
             watching = asyncio.ensure_future(site.news.watching.run())
 
@@ -51,7 +51,7 @@ def test_a_page_shows_and_orders_what_the_key_may(role: Role, far: Far) -> None:
 
     async def test(site: Site, ask: Ask) -> None:
         stream = site.news.of_queue()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             async for piece in stream:
                 if f'"{job.id}"'.encode() in piece:
                     news = json.loads(piece.removeprefix(b"data: "))

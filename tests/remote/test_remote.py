@@ -213,7 +213,7 @@ def test_without_server_keys_it_does_not_start(tmp_path: Path) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert done.returncode == 9
     assert "needs the server's own keys" in done.stderr

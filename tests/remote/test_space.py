@@ -10,7 +10,7 @@ from alloyd import AsyncClient
 from alloyd.errors import AccessDenied
 from alloyd.roles import Role
 from remote.conftest import Far
-from trial_daemon import trial
+from trial_daemon import PATIENCE, trial
 
 
 def test_who_may_look_and_who_may_prune(far: Far) -> None:
@@ -18,7 +18,7 @@ def test_who_may_look_and_who_may_prune(far: Far) -> None:
         far.key(name, role)
     with far.client("worker") as worker:
         job = worker.submit(trial(far.root / "out", 1)).id
-        worker.wait(job, timeout=30)
+        worker.wait(job, timeout=PATIENCE)
         with pytest.raises(
             AccessDenied, match="'prune' needs the role admin, and the key 'worker' has submit"
         ):
@@ -30,7 +30,7 @@ def test_who_may_look_and_who_may_prune(far: Far) -> None:
         assert reader.job(job).id == job
 
     async def go() -> tuple[str, ...]:
-        async with AsyncClient(connect="owner", timeout=10.0) as owner:
+        async with AsyncClient(connect="owner", timeout=PATIENCE) as owner:
             assert (await owner.space()).jobs == 1
             return (await owner.prune(older_than=0.0)).jobs
 
