@@ -168,3 +168,19 @@ def test_what_begins_fits(jobs: list[tuple[str, int]], parallel: int) -> None:
     assert len(heavy) == 1 or sum(each.memory or 0 for each in heavy) <= 16 * GB
     assert not queue or chosen  # somebody always goes on
     assert all(one.reason(each.id) for each in queue if each.id not in chosen)
+
+
+def test_a_big_one_that_no_job_keeps_from_beginning_does_not_keep_others_from_it() -> None:
+    machine = Made(available=2 * GB)  # other programs have the rest
+    one = admission(machine)
+    killed = waiting(1, memory=12 * GB, lacks=Lack("memory", 12 * GB, 2 * GB))
+    passed = [
+        name
+        for number in range(2, 20)
+        for name in one.choose([killed, waiting(number, memory=GB)], [], nothing)
+    ]
+    assert passed == [f"merge-{number}" for number in range(2, 20)]
+    running = [Running("merge-19", "merge", GB)]
+    assert one.choose([killed, waiting(20, memory=GB)], running, nothing) == [], "it is its turn"
+    machine.left = 16 * GB
+    assert one.choose([killed, waiting(20, memory=GB)], [], nothing) == ["merge-1", "merge-20"]

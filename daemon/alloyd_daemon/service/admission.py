@@ -85,7 +85,7 @@ class Admission:
                 reasons[job.id] = self._want_of_memory(job, at_work)
                 if reasons[job.id]:
                     big = big or job.id
-                elif big and self._passed.get(big, 0) >= MOST_PASSED:
+                elif big and self._passed.get(big, 0) >= MOST_PASSED and _heavy(at_work):
                     reasons[job.id] = f"waits for {big}, whose turn it is once there is memory"
                 elif big:
                     self._passed[big] = self._passed.get(big, 0) + 1
@@ -128,7 +128,7 @@ class Admission:
     def _want_of_memory(self, job: Waiting, at_work: Sequence[Running]) -> str:
         """What memory a job waits for. One that is alone begins in any case, unless it was killed for want of it."""
         need = self.memory_of(job.memory)
-        others = [each for each in at_work if each.kind not in LIGHT]
+        others = _heavy(at_work)
         killed = job.lacks is not None and job.lacks.what == "memory"
         if not others and not killed:
             return ""
@@ -150,6 +150,11 @@ class Admission:
             }
             self._disks[path] = (self._clock(), disk)
         return disk
+
+
+def _heavy(at_work: Sequence[Running]) -> list[Running]:
+    """Those that hold memory which others wait for. Where there are none, only other programs can give it back."""
+    return [each for each in at_work if each.kind not in LIGHT]
 
 
 def out_of_room(lack: Lack, free: int) -> str:
