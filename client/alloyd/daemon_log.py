@@ -73,5 +73,7 @@ def _plain(record: dict[str, Any]) -> str:
     usual = ("at", "level", "message", "job", "settings", "output", "traceback")
     more = ", ".join(f"{name}={value}" for name, value in record.items() if name not in usual)
     below = "\n".join(str(record[name]) for name in ("output", "traceback") if record.get(name))
-    words = f"{head} {record.get('message', '')}".strip() + (f" ({more})" if more else "")
-    return f"{words}\n{below}" if below else words
+    # Words of others may hold line breaks: what follows one is not to look like a record of its own.
+    words = f"{record.get('message', '')}{f' ({more})' if more else ''}".splitlines() or [""]
+    told = "\n".join(f"{head} {line}".strip() for line in words)
+    return f"{told}\n{below}" if below else told

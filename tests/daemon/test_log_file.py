@@ -146,3 +146,11 @@ def test_a_job_that_prints_for_ever_fills_no_disk(tmp_path: Path) -> None:
         assert seen.offset == 0, "a reader whose place was cut away begins again"
         assert client.wait(job.id).state is JobState.DONE
         assert log.stat().st_size + cut.stat().st_size < 150_000
+
+
+def test_words_of_others_look_like_no_record_and_reach_no_terminal() -> None:
+    forged = record("refused 'a\n2026-01-01 ERROR the disk is lost\x1b[2J'", path="b\n<0>c")
+    first, second, third = PlainLines(journal=True).format(forged).splitlines()
+    assert first == "<6>refused 'a"
+    assert second == "<6>2026-01-01 ERROR the disk is lost\\x1b[2J' (path=b"
+    assert third == "<6><0>c)"

@@ -17,6 +17,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final
 
+from alloyd.console import printable
 from alloyd.paths import Home
 from alloyd.units import parse_size
 
@@ -62,8 +63,9 @@ class PlainLines(logging.Formatter):
         more = [f"{name}={value}" for name, value in told.items()
                 if name not in _ELSEWHERE and value != ""]  # fmt: skip
         words = told["message"] + (f" ({', '.join(more)})" if more else "")
+        # Words of others may hold line breaks and what a terminal obeys: no line is without its head.
         lines = [
-            words,
+            *words.splitlines(),
             *str(told.get("output", "")).splitlines(),
             *str(told.get("traceback", "")).splitlines(),
         ]
@@ -71,7 +73,7 @@ class PlainLines(logging.Formatter):
             head = f"<{_PRIORITIES.get(record.levelname, 6)}>"
         else:
             head = f"{told['at'].replace('T', ' ')[:19]}Z {record.levelname} "
-        return "\n".join(f"{head}{line}" for line in lines if line)
+        return "\n".join(f"{head}{printable(line)}" for line in lines if line)
 
 
 class LogFile(RotatingFileHandler):
