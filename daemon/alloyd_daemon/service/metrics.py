@@ -61,7 +61,7 @@ class Metrics:
         self._waits = Histogram(WAITS)
         self.sources: list[Callable[[], Iterator[Family]]] = []
         # Of jobs that another daemon queued, only the wait under this one is known by a clock that does not jump.
-        self._queued = {job.id: self._begun for job in store.jobs((JobState.QUEUED,))}
+        self._queued = {each.id: self._begun for each in store.queue()}
 
     def hear(self, event: Event) -> None:
         """Take in one stored event."""
