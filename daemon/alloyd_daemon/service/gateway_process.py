@@ -24,6 +24,8 @@ from .pipe import write_all
 COMMAND = (sys.executable, "-P", "-m", "alloyd_daemon.service.gateway")
 READY = 20.0
 LONGEST_PAUSE = 30.0
+STEADY = 60.0
+"""Seconds after which one that ends is started again as soon as the first was."""
 
 log = logging.getLogger("alloyd")
 
@@ -62,6 +64,7 @@ class GatewayProcess:
         self._clock = clock
         self._pause = 1.0
         self._again: float | None = None
+        self._begun = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self.said = Said()
 
@@ -86,6 +89,8 @@ class GatewayProcess:
     def step(self) -> float:
         """Look after it; the seconds until it should be looked after again."""
         if self._process is not None and (status := self._process.poll()) is not None:
+            if self._clock() - self._begun > STEADY:
+                self._pause = 1.0
             log.error("the gateway ended with %d; it is started again in %g s", status, self._pause)
             self.close()
             self._again = self._clock() + self._pause
@@ -118,6 +123,7 @@ class GatewayProcess:
             self._process = None
 
     def _begin(self) -> None:
+        self._begun = self._clock()
         self._process = subprocess.Popen(
             COMMAND,
             stdin=subprocess.PIPE,
