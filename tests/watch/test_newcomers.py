@@ -447,3 +447,16 @@ def test_the_name_of_a_folder_is_never_read_as_a_recipe(desk: Desk, name: str) -
     (spec,) = desk.daemon.specs
     (read,) = recipe.load(spec.recipe)  # type: ignore[union-attr]
     assert [each.path for each in read.referenced_models()] == [str(model)]
+
+
+def test_another_folder_with_the_mark_of_the_first_is_listened_to_anew(desk: Desk) -> None:
+    left: list[str] = []
+    desk.watcher._bell.leave = left.append  # type: ignore[method-assign]
+    desk.look()
+    away = desk.folder.with_name("away")
+    desk.folder.rename(away)
+    shutil.copytree(away, desk.folder)  # as a mount gives the same folder other numbers
+    assert left == []
+    desk.look()
+    assert desk.status.state == "ok"
+    assert left == [desk.ledger.folders()[0].id]

@@ -52,8 +52,8 @@ def mark(folder: Folder, ledger: Ledger) -> Folder:
     return next(each for each in ledger.folders() if each.id == folder.id)
 
 
-def check(folder: Folder, ledger: Ledger) -> None:
-    """See that ``folder`` is the one that was added.
+def check(folder: Folder, ledger: Ledger) -> bool:
+    """See that ``folder`` is the one that was added; whether it has other numbers than before, as after a mount.
 
     Raises
     ------
@@ -76,13 +76,14 @@ def check(folder: Folder, ledger: Ledger) -> None:
     except OSError as wrong:
         raise Unknown(f"{folder.path} cannot be seen: {wrong.strerror}") from None
     if (facts.st_dev, facts.st_ino) == (folder.device, folder.inode):
-        return
+        return False
     if not folder.marked:
         raise Unknown(
             f"another folder or file system is at {folder.path};"
             f" 'alloy watch add {folder.path}' takes it as it is now"
         )
     ledger.recognise(folder.id, facts.st_dev, facts.st_ino, marked=True)
+    return True
 
 
 def unmark(folder: Folder) -> None:

@@ -109,7 +109,8 @@ class Watcher:
         try:
             if not folder.marked and not folder.removed:
                 folder = identity.mark(folder, self._ledger)
-            identity.check(folder, self._ledger)
+            if identity.check(folder, self._ledger):
+                self._bell.leave(folder.id)  # what it listens to is the folder that was there before
             if not eye.polled and not folder.removed:
                 why = self._bell.listen(folder.id, folder.path)
                 if why:
