@@ -142,6 +142,17 @@ def test_a_link_that_leads_out_is_refused(root: Path, what: str) -> None:
         confine(spec, [root], Settings(), root / "home")
 
 
+def test_a_link_that_leads_out_by_way_of_a_link_within_is_refused(root: Path) -> None:
+    (root / "other").mkdir()
+    (root / "other" / "round").symlink_to(root)
+    (root / "other" / "config.json").symlink_to(root.parent / "secret" / "model" / "config.json")
+    (root / "model" / "more").symlink_to(root / "other")
+    with pytest.raises(AccessDenied, match="holds a link that leads outside"):
+        confine(VerifySpec("model"), [root], Settings(), root / "home")
+    (root / "other" / "config.json").unlink()
+    confine(VerifySpec("model"), [root], Settings(), root / "home")
+
+
 def test_a_link_within_is_let_through(root: Path) -> None:
     (root / "model" / "tokenizer.json").symlink_to("config.json")
     confine(merge(root, "model"), [root], Settings(), root / "home")
@@ -238,6 +249,22 @@ def test_a_remote_admin_watches_folders_inside_the_roots_only(far: Far, tmp_path
     far.key("clerk", Role.SUBMIT)
     with far.client("clerk") as client, pytest.raises(AccessDenied, match="needs the role admin"):
         client.watch_add(inside)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of models that jobs may read."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setenv("ALLOYD_MODELS_ROOTS", str(folder))
+    return folder
+
+
+def test_a_folder_that_may_only_be_read_is_not_watched_for_a_remote_admin(shelf: Path, far: Far) -> None:
+    """What is taken from a watched folder is moved."""
+    far.key("boss", Role.ADMIN)
+    with far.client("boss") as client, pytest.raises(AccessDenied, match="outside the folders"):
+        client.watch_add(shelf, roots=(str(shelf),))
 
 
 def test_the_daemon_looks_through_a_limited_number_of_files(

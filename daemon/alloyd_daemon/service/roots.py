@@ -105,18 +105,26 @@ class Bounds:
         return any(real == root or real.startswith(root.rstrip("/") + "/") for root in held)
 
     def _link_out(self, real: str, most: int | None) -> tuple[str, int]:
-        """A link in the folder ``real``, or below, that leads out (empty without one), and how many files were seen."""
+        """A link in the folder ``real``, below it, or in a folder that such a link leads to, that leads out (empty
+        without one), and how many files were seen."""
         seen = 0
-        for folder, folders, files in os.walk(real):
-            for name in (*folders, *files):
-                if seen == most:
-                    return "", seen
-                path = os.path.join(folder, name)
-                seen += 1
-                if os.path.islink(path) and not self._holds(os.path.realpath(path)):
-                    return path, seen
-            if seen > MOST_FILES:
-                raise OSError(f"it holds more than {MOST_FILES} files")
+        places = [real]
+        for place in places:
+            for folder, folders, files in os.walk(place):
+                for name in (*folders, *files):
+                    if seen == most:
+                        return "", seen
+                    path = os.path.join(folder, name)
+                    seen += 1
+                    if not os.path.islink(path):
+                        continue
+                    target = os.path.realpath(path)
+                    if not self._holds(target):
+                        return path, seen
+                    if os.path.isdir(target) and target not in places:
+                        places.append(target)
+                if seen > MOST_FILES:
+                    raise OSError(f"it holds more than {MOST_FILES} files")
         return "", seen
 
 

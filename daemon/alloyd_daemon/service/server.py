@@ -440,10 +440,11 @@ class Server:
         if self._worker.stopping:
             raise ServiceError("the daemon is stopping", hint="Try again in a moment.")
         wanted = request.settings
-        for path in (request.path, wanted.out, *wanted.roots):
-            if path:
-                check_path(path, caller, self._loaded.settings, output=path not in wanted.roots)
         settings = self._loaded.settings
+        for path in filter(None, (request.path, wanted.out)):
+            check_path(path, caller, settings, output=True)
+        for path in wanted.roots:
+            check_path(path, caller, settings)
         return self._watch.add(
             request.path,
             wanted,
