@@ -154,3 +154,19 @@ def test_a_store_of_the_first_version_is_brought_to_this_one(tmp_path: Path) -> 
     assert store.last_event() == 3
     assert (store.job("1").owner, store.job("1").priority, store.job("1").after) == ("local", 0, ())
     store.close()
+
+
+def test_a_job_that_is_being_paused_goes_on_when_it_is_asked_for_again(
+    daemon: TrialDaemon, tmp_path: Path
+) -> None:
+    with daemon.client() as client:
+        spec = trial(tmp_path / "out", 12, pause=0.2)
+        job = client.submit(spec)
+        eventually(lambda: client.job(job.id).progress is not None)
+        assert client.pause(job.id).state is JobState.RUNNING
+        assert client.submit(spec, priority=3).id == job.id
+        assert client.wait(job.id, timeout=20).state is JobState.DONE
+        assert (tmp_path / "out").read_text() == lines(12)
+        told = [each.body for each in client.events(job.id) if each.kind == "state"]
+        assert "paused" not in [each["state"] for each in told]
+        assert {"state": "running", "reason": "has priority 3", "priority": 3} in told

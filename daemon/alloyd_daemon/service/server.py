@@ -360,6 +360,7 @@ class Server:
             after=request.after,
             owner=caller.name,
         )
+        self._worker.submitted(job.id)
         return self._paced(job)
 
     def _do_job(self, request: wire.GetJob) -> Job:

@@ -238,8 +238,13 @@ class Store:
             )
         if job.state is JobState.PAUSED:
             self._set(row, JobState.QUEUED, "submitted again")
+        elif row["wanted"] == "pause":
+            self._want(row, "", "submitted again")
         if priority > job.priority:
             self._db.execute(SET_PLACE, (priority, row["rank"], row["number"]))
+            now = self._db.execute(JOB_BY_NUMBER, (row["number"],)).fetchone()
+            told = {"state": now["state"], "reason": f"has priority {priority}", "priority": priority}
+            self._event(row["number"], "state", told)
         return job_of(self._db.execute(JOB_BY_NUMBER, (row["number"],)).fetchone())
 
     def job(self, name: str) -> Job:
@@ -352,9 +357,7 @@ class Store:
     def want(self, name: str, wanted: str, *, reason: str) -> None:
         """Remember, across a death of the daemon, that a running job was asked to ``pause`` or ``cancel``."""
         with self._writing("want"):
-            row = self._row(name)
-            self._db.execute(SET_WANTED, (wanted, reason, row["number"]))
-            self._event(row["number"], "state", {"state": row["state"], "reason": reason})
+            self._want(self._row(name), wanted, reason)
 
     def plan(self, name: str, summary: dict[str, Any]) -> None:
         """Keep what a job planned; the same summary again (after a resume) is no news."""
@@ -484,6 +487,10 @@ class Store:
         if failure is not None:
             body["error"] = failure
         self._event(row["number"], "state", body, at)
+
+    def _want(self, row: sqlite3.Row, wanted: str, reason: str) -> None:
+        self._db.execute(SET_WANTED, (wanted, reason, row["number"]))
+        self._event(row["number"], "state", {"state": row["state"], "reason": reason})
 
     def _event(self, job: int | None, kind: str, body: dict[str, Any], at: str | None = None) -> None:
         self._db.execute(INSERT_EVENT, (job, kind, at or self._time(), as_text(body)))

@@ -202,6 +202,12 @@ class Worker:
             raise not_now(job.id, job.state, "and cannot be resumed")
         return self._store.job(job.id)
 
+    def submitted(self, name: str) -> None:
+        """A job was asked for, perhaps again: one that was to pause goes on, if the store says so."""
+        child = self._running(name)
+        if child is not None and child.asked == "pause" and not self._store.wanted(name):
+            child.asked = "requeue"
+
     def retry(self, name: str) -> Job:
         """Begin a failed, quarantined or cancelled job anew; one that waits for room is tried at once.
 
