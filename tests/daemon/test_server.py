@@ -200,3 +200,23 @@ def test_an_output_that_would_lie_in_the_daemons_own_folder_is_refused(
         wire.read_answer(raw.recv_multipart(), dict)
     with lasting.client() as client:
         assert [Path(job.out).name for job in client.jobs()] == ["out"]
+
+
+def test_a_character_that_a_piece_of_log_would_cut_is_in_the_next_one(
+    daemon: TrialDaemon, tmp_path: Path
+) -> None:
+    with daemon.client() as client:
+        job = client.submit(trial(tmp_path / "out", 900, pause=0.05))
+        eventually(lambda: client.job(job.id).state is JobState.RUNNING)
+        said = "x" + 100_000 * "\u20ac"  # 300,001 bytes: no piece of 256 KiB ends between two characters
+        daemon.home.log(job.id).write_text(said + "\u20ac", encoding="utf-8")
+        with open(daemon.home.log(job.id), "r+b") as log:
+            log.truncate(len(said.encode()) + 2)  # the last one is being written
+        read, offset = "", 0
+        while (piece := client.log(job.id, offset=offset)).text:
+            read, offset = read + piece.text, piece.next
+        assert read == said
+        client.cancel(job.id)
+        eventually(lambda: client.job(job.id).state is JobState.CANCELLED)
+        last = client.log(job.id, offset=offset)
+        assert (last.text, last.end) == ("\ufffd", True)

@@ -184,3 +184,16 @@ def test_a_scoring_function_that_no_configuration_lists(far: Far) -> None:
     assert AlloydError.from_dict(job.error or {}).code == UsageError.code
     logged(far, f"{job.id} of the key 'laptop' failed", "lists no scoring function")
     assert not (far.root / "ran").exists()
+
+
+def test_the_daemons_own_log_is_for_admins(far: Far) -> None:
+    """It begins with the settings, which only an admin may read, and names every key."""
+    for name, role in (("screen", Role.READ), ("laptop", Role.SUBMIT)):
+        far.key(name, role)
+        with far.client(name) as client, pytest.raises(AccessDenied, match="own log needs the role admin"):
+            client.log("daemon")
+    far.key("boss", Role.ADMIN)
+    with far.client("boss") as client:
+        assert "serves" in client.log("daemon").text
+    with far.daemon.client() as client:
+        assert "serves" in client.log("daemon").text

@@ -57,10 +57,13 @@ class Access:
 
     def check(self, caller: Caller, kind: str) -> None:
         """AccessDenied unless ``caller`` may make a request of this kind."""
-        least = wire.ROLES.get(kind, Role.ADMIN)
+        self.require(caller, wire.ROLES.get(kind, Role.ADMIN), f"'{kind}'")
+
+    def require(self, caller: Caller, least: Role, what: str) -> None:
+        """AccessDenied unless ``caller`` has the role that ``what`` needs at the least."""
         if not caller.role.covers(least):
             raise AccessDenied(
-                f"'{kind}' needs the role {least.value}, and the key '{caller.name}' has {caller.role.value}",
+                f"{what} needs the role {least.value}, and the key '{caller.name}' has {caller.role.value}",
                 hint=f"On the daemon's machine: alloy keys authorize {caller.name} KEY --role {least.value}",
                 key=caller.name,
                 role=caller.role.value,

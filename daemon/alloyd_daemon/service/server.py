@@ -6,6 +6,7 @@ all, and every publication and heartbeat says how far it has got.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import logging
 import os
@@ -25,6 +26,7 @@ from alloyd.authorised_keys import AuthorisedKeys
 from alloyd.errors import AccessDenied, AlloydError, ProtocolError, ServiceError, UsageError
 from alloyd.jobs import Job, JobState, OpenTestSpec, Sample
 from alloyd.paths import Home
+from alloyd.roles import Role
 from alloyd.search_results import read_results
 from alloyd.space_schema import GetSpace, Prune
 from alloyd.watch_schema import Watch
@@ -48,7 +50,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOG_PIECE = 256 * 1024
 DAEMON_LOG = "daemon"
 LARGEST_SPEC = 900_000
-WHOSE = (wire.Submit, wire.WatchAdd, Prune)  # what may be done depends on who asks
+WHOSE = (wire.Submit, wire.ReadLog, wire.WatchAdd, Prune)  # what may be done depends on who asks
 
 log = logging.getLogger("alloyd")
 
@@ -388,9 +390,12 @@ class Server:
         self._store.place(request.job, request.to)
         return self._paced(self._store.job(request.job))
 
-    def _do_log(self, request: wire.ReadLog) -> wire.LogPiece:
+    def _do_log(self, request: wire.ReadLog, caller: Caller) -> wire.LogPiece:
         name, ended = DAEMON_LOG, False
-        if request.job != DAEMON_LOG:
+        if request.job == DAEMON_LOG:
+            # It begins with the settings, and names every key and peer.
+            self._access.require(caller, Role.ADMIN, "the daemon's own log")
+        else:
             job = self._store.job(request.job)
             name, ended = job.id, job.state.ended
         try:
@@ -403,8 +408,11 @@ class Server:
                 data = file.read(LOG_PIECE)
         except FileNotFoundError:
             offset, size, data = 0, 0, b""
-        after = offset + len(data)
-        return wire.LogPiece(data.decode("utf-8", "replace"), offset, after, ended and after >= size)
+        end = ended and offset + len(data) >= size
+        # A character that is cut by the end of the piece belongs to the next one.
+        reader = codecs.getincrementaldecoder("utf-8")("replace")
+        text = reader.decode(data, final=end)
+        return wire.LogPiece(text, offset, offset + len(data) - len(reader.getstate()[0]), end)
 
     def _do_results(self, request: wire.GetResults) -> dict[str, Any]:
         return read_results(str(self._home.root), self._store.job(request.job))
