@@ -8,7 +8,6 @@ import faulthandler
 import fcntl
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -33,10 +32,10 @@ from .service.server import SIGNALS, Server
 from .service.store import Store
 from .service.store_file import refuse_network
 from .service.worker import Worker
+from .ulimits import open_more_files
 
 LOOKS = 0.3
 """Seconds after which a home's lock that is still held is a daemon's."""
-MOST_FILES = 65536
 LARGEST_STRAY = 1_000_000
 """Bytes of what a daemon in the background wrote to stderr; more is removed when the next one starts."""
 
@@ -88,7 +87,7 @@ def main(
         if options.detach:
             _detach(home)
         refuse_network(home.root)
-        _open_more_files()
+        open_more_files()
         lock = take_lock(home)
         try:
             _serve(home, loaded, options.once, starter, child, spare)
@@ -246,15 +245,6 @@ def _detach(home: Home) -> None:
         if place == home.stray and os.fstat(handle).st_size > LARGEST_STRAY:
             os.ftruncate(handle, 0)
         os.close(handle)
-
-
-def _open_more_files() -> None:
-    """Let so many files be open as this user may have: each client is one, and ZeroMQ aborts where no more may be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if wanted > soft != resource.RLIM_INFINITY:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _hear_signals() -> int:
