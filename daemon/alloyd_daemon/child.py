@@ -29,7 +29,7 @@ from .job import JOBS, Context, JobKind
 from .plugins import Door
 from .service.pipe import Answer, Begin, Failed, Frames, Halt, Halted, Orders, frame, write_all
 from .settings import Settings
-from .ulimits import few_addresses
+from .ulimits import tight
 
 TICK = 0.1
 # What a job does between two reports may outlast the daemon's death by this; then it is cut off.
@@ -230,18 +230,18 @@ def _foreign(error: Exception, job: str, *, confined: bool = False) -> AlloydErr
     if isinstance(error, MemoryError):
         return AlloydError(
             "the job ran out of memory",
-            hint=f"Give it less to do at once with --memory.{few_addresses()}",
+            hint=f"Give it less to do at once with --memory.{tight()}",
             job=job,
         )
     if isinstance(error, OSError) and error.strerror:
         return AlloydError(
             f"{error.strerror}: {error.filename}",
-            hint=f"'alloy logs {job}' tells more.{few_addresses()}",
+            hint=f"'alloy logs {job}' tells more.{tight()}",
             job=job,
         )
     return AlloydError(
         f"internal error: {type(error).__name__}: {error}",
-        hint=f"'alloy logs {job}' shows where.{few_addresses()}",
+        hint=f"'alloy logs {job}' shows where.{tight()}",
         job=job,
     )
 

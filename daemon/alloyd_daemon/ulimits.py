@@ -11,6 +11,8 @@ from alloyd.units import format_size
 
 LEAST_FILES: Final = 128
 MOST_FILES: Final = 65536
+FEW_PROCESSES: Final = 1024
+"""Processes and threads of all programs of a user, below which they may have run out."""
 
 
 def open_more_files() -> None:
@@ -34,9 +36,13 @@ def open_more_files() -> None:
         )
 
 
-def few_addresses() -> str:
-    """A sentence where a process may have so many addresses only, which libraries seldom tell; else empty."""
-    most, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if most == resource.RLIM_INFINITY:
-        return ""
-    return f" A process may have {format_size(most)} of addresses (ulimit -v) here: is it that?"
+def tight() -> str:
+    """A sentence on what is so little that libraries die of it, which they seldom tell; else empty."""
+    addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    found = []
+    if addresses != resource.RLIM_INFINITY:
+        found.append(f"{format_size(addresses)} of addresses (ulimit -v)")
+    if processes != resource.RLIM_INFINITY and processes < FEW_PROCESSES:
+        found.append(f"{processes} processes and threads (ulimit -u)")
+    return f" Here it may have no more than {' and '.join(found)}: is it that?" if found else ""

@@ -34,12 +34,13 @@ def test_a_daemon_that_may_open_hardly_a_file_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("happening", ["bug", "exit"])
-def test_a_job_that_fails_where_addresses_are_limited_names_the_limit(tmp_path: Path, happening: str) -> None:
+def test_a_job_that_fails_where_little_is_allowed_names_the_limits(tmp_path: Path, happening: str) -> None:
     """Libraries that get no memory die of it in ways of their own."""
     with TrialDaemon(tmp_path / "home") as daemon, daemon.client() as client:
         resource.prlimit(daemon.pid, resource.RLIMIT_AS, (1_500_000_000, resource.RLIM_INFINITY))
+        resource.prlimit(daemon.pid, resource.RLIMIT_NPROC, (1000, 1000))
         job = client.submit(trial(tmp_path / "out", 3, at={1: happening}))
         eventually(lambda: client.job(job.id).state.ended, seconds=60)
         error = client.job(job.id).error
     assert error is not None
-    assert "1.5 GB of addresses (ulimit -v)" in error["hint"]
+    assert "1.5 GB of addresses (ulimit -v) and 1000 processes and threads (ulimit -u)" in error["hint"]

@@ -10,7 +10,7 @@ from alloyd.errors import AlloydError, ChildDied, OutOfMemory, SourceChanged
 from alloyd.jobs import Job
 from alloyd.units import format_size
 
-from ..ulimits import few_addresses
+from ..ulimits import tight
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ def cause(death: Death) -> AlloydError:
         how = known.get(-code, f"signal {-code}")
         return ChildDied(
             f"the process of {name} crashed ({how})",
-            hint=f"'alloy logs {name}' shows where.{few_addresses()}",
+            hint=f"'alloy logs {name}' shows where.{tight()}",
             job=name,
             signal=how,
         )
     return ChildDied(
         f"the process of {name} ended with status {code} and no result",
-        hint=f"'alloy logs {name}' shows why.{few_addresses()}",
+        hint=f"'alloy logs {name}' shows why.{tight()}",
         job=name,
         status=code,
     )
