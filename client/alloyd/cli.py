@@ -17,15 +17,19 @@ from .errors import AlloydError, Interrupted, UsageError, did_you_mean
 
 EPILOG = """\
 examples:
-  alloy merge ties.yaml merged          merge as the recipe says, into the folder merged
-  alloy merge ties.yaml merged --gguf Q4_K_M    as one quantised GGUF file
-  alloy plan ties.yaml                  what that would read, write and need
-  alloy score math lang ties.yaml --task sums.jsonl   models and a merge that is never written, item by item
-  alloy search search.yaml              find the weights, and hold the best against its parents
+  alloy plan ties.yaml merged           what it would read, write and need
+  alloy merge ties.yaml merged          merge into the folder merged
+  alloy merge ties.yaml merged --gguf Q4_K_M
+                                        as one quantised GGUF file
+  alloy score math lang ties.yaml --task sums.jsonl
+                                        models, and a merge that is not written
+  alloy search search.yaml              find the best weights, and test them
   alloy merge ties.yaml merged --detach; alloy ps; alloy wait 1
+                                        have it done, look, wait for job 1
 
-A daemon is started when none runs; --no-daemon does without. Ctrl-C stops work at its next block and keeps what
-it has written; the same command goes on there. Exit statuses: docs/errors.md.
+A daemon is started when none runs; --no-daemon does without. Ctrl-C stops work
+at its next block and keeps what is written; the same command goes on there.
+'alloy VERB --help' explains a command; exit statuses: docs/errors.md.
 """
 
 
@@ -108,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     """All verbs and options."""
     top = _Parser(
         prog="alloy",
-        description="Merge large language models out of core, score them, and search for the best recipe.",
+        description="Merge large language models out of core, score them, find the best recipe.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -156,6 +156,6 @@ def _schema(console: Console) -> int:
     from .search_reader import json_schema
 
     schema = json_schema()
-    console.show(json.dumps(schema, indent=2, ensure_ascii=False))
+    console.show(json.dumps(schema, indent=2, ensure_ascii=False), as_it_is=True)
     console.result(schema)
     return 0

@@ -146,7 +146,7 @@ def completion(options: argparse.Namespace, console: Console) -> int:
     from .completion import script
 
     text = script(options.shell, parser())
-    console.show(text)
+    console.show(text, as_it_is=True)
     console.result({"script": text})
     return 0
 
@@ -241,7 +241,7 @@ def _examine_libraries() -> Iterator[tuple[str, str, str]]:
             if name == "llama_cpp":
                 # A plain build for this processor crashes where the compiler gets AMX wrong.
                 cure = f"'make install-gguf' builds it with safe settings, or CMAKE_ARGS=-DGGML_NATIVE=OFF {cure}"
-            yield ("BAD" if vital else "note"), name, f"absent; {needed} needs it: {cure}"
+            yield ("BAD" if vital else "note"), name, f"absent; wanted for {needed}: {cure}"
             continue
         try:
             yield "ok", name, f"{importlib.metadata.version(_DISTRIBUTIONS.get(name, name))}, for {needed}"

@@ -19,7 +19,7 @@ def metrics(options: argparse.Namespace, console: Console) -> int:
     """Print the daemon's figures; one is not started for them."""
     with client_of(options, autostart=False) as client:
         text = client.metrics()
-    console.show(text.rstrip("\n"))
+    console.show(text.rstrip("\n"), as_it_is=True)
     console.result(text)
     return 0
 

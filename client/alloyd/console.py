@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import unicodedata
-from typing import Any
+from typing import Any, TextIO
 
 from .errors import AlloydError, Problems
+from .folding import fold
 
 
 def printable(text: str) -> str:
@@ -20,6 +22,20 @@ def printable(text: str) -> str:
     )
 
 
+def fitted(text: str, stream: TextIO) -> str:
+    """``text`` for ``stream``: printable, and folded to its width if that is a terminal."""
+    told = printable(text)
+    if not stream.isatty():
+        return told
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        width = 0
+    if width <= 0 or len(told) <= width:  # a terminal that does not know its width says 0
+        return told
+    return "\n".join(part for line in told.split("\n") for part in fold(line, width))
+
+
 class Console:
     """One command's output. With ``json`` stdout holds one JSON object a line and exactly one, last, is the result."""
 
@@ -29,12 +45,12 @@ class Console:
     def say(self, text: str) -> None:
         """A line for the person who waits, on stderr; nothing with ``--json``."""
         if not self.json:
-            print(printable(text), file=sys.stderr, flush=True)
+            print(fitted(text, sys.stderr), file=sys.stderr, flush=True)
 
-    def show(self, text: str) -> None:
-        """The answer as text, on stdout; nothing with ``--json``."""
+    def show(self, text: str, *, as_it_is: bool = False) -> None:
+        """The answer as text, on stdout; nothing with ``--json``. ``as_it_is`` is for what other programs read."""
         if not self.json:
-            print(printable(text), flush=True)
+            print(printable(text) if as_it_is else fitted(text, sys.stdout), flush=True)
 
     def line(self, kind: str, value: object) -> None:
         """One line of NDJSON; nothing without ``--json``."""
@@ -54,9 +70,9 @@ class Console:
     def fail(self, error: AlloydError) -> None:
         """The error on stderr, and as the one final line with ``--json``."""
         for one in error.problems if isinstance(error, Problems) else (error,):
-            print(f"error: {printable(one.message)}", file=sys.stderr)
+            print(fitted(f"error: {one.message}", sys.stderr), file=sys.stderr)
             if one.hint:
-                print(f"hint: {printable(one.hint)}", file=sys.stderr)
+                print(fitted(f"hint: {one.hint}", sys.stderr), file=sys.stderr)
         sys.stderr.flush()
         if self.json:
             self._write({"type": "result", "ok": False, "error": error.to_dict()})

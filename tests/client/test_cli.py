@@ -370,7 +370,7 @@ def test_doctor_tells_what_is_wrong(
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "llama_cpp" else real(name))
     assert main(["doctor"]) == 0
-    assert "writing and scoring GGUF needs it: 'make install-gguf'" in capfd.readouterr().out
+    assert "wanted for writing and scoring GGUF: 'make install-gguf'" in capfd.readouterr().out
     monkeypatch.setattr("alloyd.cli_service.network_file_system", lambda path: "NFS")
     assert main(["doctor", "--json"]) == 1
     findings = final(capfd.readouterr().out)["value"]
