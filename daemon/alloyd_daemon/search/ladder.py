@@ -7,6 +7,7 @@ whose order of them says nothing about the next rung's is switched off.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -37,9 +38,10 @@ class Level:
 
 @dataclass(slots=True)
 class _Seen:
-    """A trial that answered everything: its losses at the top, and its sheet on each level."""
+    """A trial that answered everything: its losses at the top, and its sheet on each level that was asked for."""
 
     losses: tuple[float, ...]
+    scores: Callable[[int], Scores]
     sheets: dict[int, Sheet] = field(default_factory=dict)
 
 
@@ -54,10 +56,10 @@ class Settled:
 
 
 class Ladder:
-    """The rungs of one search, and all that was seen on them; a function of spec, seed and what it is told in order.
+    """The rungs of one search, and what was seen on them; a function of spec, seed and what it is told in order.
 
     Which items a rung of fewer than all has is drawn by ``seed``, the same for every candidate, and each such set holds
-    the smaller ones.
+    the smaller ones. Of thousands of trials only those are held that others are held against.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Ladder:
         )
         self.off: set[int] = set()
         self._seen: dict[int, _Seen] = {}
+        self._leaders: list[int] = []
         self._settled = len(self.levels) == 1
 
     @property
@@ -91,19 +94,17 @@ class Ladder:
     @property
     def best(self) -> int | None:
         """The trial of the lowest loss that answered everything; of several objectives, the first of the front."""
-        leaders = self._leaders()
-        return leaders[0] if leaders else None
+        return self._leaders[0] if self._leaders else None
 
-    def take(self, trial: int, scores: Callable[[int], Scores]) -> tuple[float, ...]:
-        """Take in a trial that answered all items of the top; ``scores`` gives those of a level. Returns its losses."""
-        seen = _Seen(())
-        for each in self.levels:
-            kept = scores(each.number)
-            if all(place.item in kept.get(place.task, {}) for place in each.places):
-                seen.sheets[each.number] = self.goal.sheet(kept, each.places)
-        seen.losses = self.goal.losses(seen.sheets[self.top.number])
-        self._seen[trial] = seen
-        return seen.losses
+    def take(self, trial: int, losses: tuple[float, ...], scores: Callable[[int], Scores]) -> None:
+        """Take in a trial that answered all items of the top; ``scores`` gives those of a level when it is needed."""
+        self._seen[trial] = _Seen(losses, scores)
+        if all(map(math.isfinite, losses)):
+            ranked = sorted([*self._leaders, trial], key=lambda each: (self._seen[each].losses, each))
+            first = front([self._seen[each].losses for each in ranked]) if self.goal.several else (0,)
+            self._leaders = [ranked[place] for place in first]
+        held = {*self._leaders, *(() if self._settled else range(1, self.calibrating + 1))}
+        self._seen = {each: seen for each, seen in self._seen.items() if each in held}
 
     def order(self, at: Level) -> list[int]:
         """In which order the items of a level are asked: as they were drawn."""
@@ -118,7 +119,7 @@ class Ladder:
         if best is None or self.goal.several:
             return None
         sheet = self.goal.sheet(scores, [at.places[each] for each in columns])
-        gains: Array = self.goal.gains(sheet, self._seen[best].sheets[at.number], columns)[0]
+        gains: Array = self.goal.gains(sheet, self._sheet(best, at), columns)[0]
         return gains
 
     def behind(self, at: Level, members: Mapping[int, Scores], columns: Sequence[int], look: int) -> set[int]:
@@ -142,13 +143,12 @@ class Ladder:
         Of several objectives: worse than one trial of the front in each of them. A candidate that is not ``alone`` is
         held against the one :meth:`behind` which it may be, too.
         """
-        leaders = self._leaders()
-        if not leaders:
+        if not self._leaders:
             return False
         sheet = self.goal.sheet(scores, [at.places[each] for each in columns])
-        alpha = self._alpha(look, len(leaders) + (not alone))
-        for leader in leaders:
-            gains = self.goal.gains(sheet, self._seen[leader].sheets[at.number], columns)
+        alpha = self._alpha(look, len(self._leaders) + (not alone))
+        for leader in self._leaders:
+            gains = self.goal.gains(sheet, self._sheet(leader, at), columns)
             if all(surely_worse(row, alpha, self._population(at)) for row in gains):
                 return True
         return False
@@ -167,11 +167,11 @@ class Ladder:
         """The losses at the top that a dropped candidate is told to have, as :func:`racing.estimate` guesses them."""
         best = self.best
         assert best is not None
-        seen = self._seen[best]
         sheet = self.goal.sheet(scores, [at.places[each] for each in columns])
-        gains = self.goal.gains(sheet, seen.sheets[at.number], columns)
+        gains = self.goal.gains(sheet, self._sheet(best, at), columns)
         share = len(columns) / len(at.places)
-        return tuple(estimate(loss, row, share) for loss, row in zip(seen.losses, gains, strict=True))
+        losses = self._seen[best].losses
+        return tuple(estimate(loss, row, share) for loss, row in zip(losses, gains, strict=True))
 
     def settle(self, told: int) -> list[Settled]:
         """What the rungs predict, once: when the first trials, of which ``told`` are told, have climbed them all."""
@@ -180,33 +180,26 @@ class Ladder:
         self._settled = True
         found = []
         for lower, upper in zip(self.levels, self.levels[1:], strict=False):
-            seen = self.correlate(lower, upper, last=self.calibrating)
+            seen = self._correlate(lower, upper)
             kept = seen.kendall_low is None or seen.kendall_low > 0
             if not kept:
                 self.off.add(lower.number)
             found.append(Settled(lower.number, upper.number, seen, kept))
         return found
 
-    def correlate(self, lower: Level, upper: Level, *, last: int | None = None) -> Correlation:
-        """How alike two levels order the trials (up to number ``last``) that answered both.
-
-        Of several objectives, by their sum.
-        """
-        both = [
-            seen
-            for trial, seen in self._seen.items()
-            if lower.number in seen.sheets and upper.number in seen.sheets and trial <= (last or trial)
-        ]
+    def _correlate(self, lower: Level, upper: Level) -> Correlation:
+        """How alike two levels order the first trials; of several objectives, by their sum."""
+        both = [trial for trial in self._seen if trial <= self.calibrating]
         first, second = (
-            [sum(self.goal.losses(each.sheets[at.number])) for each in both] for at in (lower, upper)
+            [sum(self.goal.losses(self._sheet(trial, at))) for trial in both] for at in (lower, upper)
         )
         return correlation(first, second)
 
-    def _leaders(self) -> list[int]:
-        ranked = sorted(self._seen, key=lambda each: (self._seen[each].losses, each))
-        if not self.goal.several:
-            return ranked[:1]
-        return [ranked[place] for place in front([self._seen[each].losses for each in ranked])]
+    def _sheet(self, trial: int, at: Level) -> Sheet:
+        seen = self._seen[trial]
+        if at.number not in seen.sheets:
+            seen.sheets[at.number] = self.goal.sheet(seen.scores(at.number), at.places)
+        return seen.sheets[at.number]
 
 
 def _places(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Final
 
 from alloyd.errors import AlloydError, ChildDied, DiskFull, JobError, SourceChanged
@@ -101,8 +102,8 @@ class _Loop:
     def _remember(self, trial: Trial) -> None:
         """Take in what became of a trial, now or before a stop."""
         self._trials[trial.number] = trial
-        if trial.state == "scored":
-            self._ladder.take(trial.number, lambda rung: self._history.scores(trial.number, rung))
+        if trial.state == "scored" and trial.losses is not None:
+            self._ladder.take(trial.number, trial.losses, partial(self._history.scores, trial.number))
         if trial.identity and trial.state != "duplicate":
             self._known.setdefault(trial.identity, trial.number)
         if trial.origin == "optimiser":
@@ -159,14 +160,14 @@ class _Loop:
             each for each in self._trials.values() if each.origin != "optimiser" and each.phase == number
         ]
         asking.tell(earlier)
-        yield from self._repeat(number, asking, phase.space)
+        batch = yield from self._repeat(number, asking, phase.space)
         over = any(each.phase > number for each in self._trials.values())
         while not over and not self._spent(number, phase.until):
             left = self._left(number, phase.until)
             size = 1 if task.one_at_a_time else task.batch or asking.batch
             count = size if left is None else min(size, left)
             proposals = asking.ask(count)
-            batch = len(self._batches(number)) + 1
+            batch += 1
             trials = [
                 Trial(
                     number=len(self._trials) + place,
@@ -197,23 +198,21 @@ class _Loop:
         budget = entry.data["budget"]
         return max(1, budget) if isinstance(budget, int) else MANY
 
-    def _repeat(self, number: int, asking: Asking, space: Space) -> Said:
-        """Go through the asks that are on record; what was not told yet is scored now."""
-        for batch, count in enumerate(self._batches(number), start=1):
-            trials = [each for each in self._trials.values() if (each.phase, each.batch) == (number, batch)]
-            asking.ask_again(count, trials)
+    def _repeat(self, number: int, asking: Asking, space: Space) -> Generator[Progress | Note, None, int]:
+        """Go through the asks that are on record, and score what was not told yet; returns how many they are.
+
+        One that came back empty is asked again.
+        """
+        asked: dict[int, list[Trial]] = {}
+        for each in self._trials.values():
+            if each.phase == number and each.batch:
+                asked.setdefault(each.batch, []).append(each)
+        counts = {entry.key: int(str(entry.data["count"])) for entry in self._history.entries("ask")}
+        for batch, trials in sorted(asked.items()):
+            asking.ask_again(counts[f"{number}/{batch}"], trials)
             yield from self._score([each for each in trials if each.state == "asked"], space)
             asking.tell([self._trials[each.number] for each in trials])
-
-    def _batches(self, phase: int) -> list[int]:
-        """How many points each recorded ask of a phase wanted; one that came back empty is asked again."""
-        counts = {}
-        for entry in self._history.entries("ask"):
-            of, _, batch = entry.key.partition("/")
-            if int(of) == phase and batch != "0":
-                counts[int(batch)] = int(str(entry.data["count"]))
-        some = {each.batch for each in self._trials.values() if each.phase == phase}
-        return [counts[batch] for batch in sorted(counts) if batch in some]
+        return len(asked)
 
     def _asked(self, trials: Sequence[Trial], *, phase: int = 0, batch: int = 0, count: int = 0) -> None:
         self._history.ask(trials, phase=phase, batch=batch, count=count)
