@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alloyd.jobs import Note, PlanSpec, Progress
+from alloyd.recipe import ModelRef
 from alloyd.search_schema import Budget, Objective, Rung
 from alloyd_daemon import tasks
 from alloyd_daemon.candidate import Candidate, from_recipe
@@ -69,11 +70,13 @@ def task(folder: Path, *, optimiser: str = "cma-es", items: int = 60, **changes:
         spec = PlanSpec(recipe=json.dumps(recipe), base_dir="/")
         return from_recipe(spec, name=name, home=folder, settings=Settings())
 
-    models = {name: ZOO / "models" / name for name in ("math", "lang")}
+    models = {name: ModelRef(str(ZOO / "models" / name)) for name in ("math", "lang")}
     asked = posed("search", items)
     whole: dict[str, Any] = {
         "phases": [phase],
-        "baselines": baselines(models, ("base", ZOO / "models" / "base"), {"dtype": "float32"})[0],
+        "baselines": baselines(
+            models, ("base", ModelRef(str(ZOO / "models" / "base"))), {"dtype": "float32"}
+        )[0],
         "goal": goal_of([Objective(metric="greedy")], [each.task for each in asked], several=False),
         "search": asked,
         "validation": posed("validation", 40),

@@ -133,7 +133,7 @@ def kinship_spec(
         text = os.fspath(model)
         if far:
             return text
-        return os.path.abspath(text) if os.path.exists(text) or os.path.isabs(text) else text
+        return os.path.abspath(text) if os.path.exists(text) else text
 
     fields = {
         **options,
@@ -189,7 +189,7 @@ def subject_fields(model: PathLike | Mapping[str, Any], name: str, *, far: bool 
         return {"name": called, "recipe": fields["recipe"], "base_dir": fields["base_dir"]}
     if far:
         return {"name": name or text, "path": text, "base_dir": ""}
-    if os.path.exists(text) or os.path.isabs(text) or text.endswith(".gguf"):
+    if os.path.exists(text) or text.endswith(".gguf"):
         return {"name": name or text, "path": os.path.abspath(text)}
     return {"name": name or text, "path": text, "base_dir": os.getcwd()}
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
+from alloyd.recipe import ModelRef
+
 from .plugins import Door
 from .search.genome import Genome, Point, Value
 from .search.space import Space
@@ -33,14 +35,14 @@ class Told:
 class Sources:
     """The models of a search, for optimisers that know models and not only numbers.
 
-    ``models``: names that a recipe can have, the base left out. ``base``: the base's name, if there is one.
+    ``models``: where they lie, the base left out. ``base``: where that lies, if there is one.
     ``gram``: inner products of the models' task vectors over all weights, [models, models] in float64, measured in one
     streamed pass when it is first called (raises AlloydError where there is no base). ``common``: what stands in every
     recipe beside models and method, such as ``dtype``.
     """
 
-    models: tuple[str, ...]
-    base: str | None
+    models: tuple[ModelRef, ...]
+    base: ModelRef | None
     gram: Callable[[], Sequence[Sequence[float]]]
     common: Mapping[str, Any] = field(default_factory=dict)
 

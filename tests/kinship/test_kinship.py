@@ -17,6 +17,7 @@ import pytest
 
 from alloyd.errors import AlloydError, PlanError, SourceError, SourceNotFound, UsageError
 from alloyd.jobs import Finished, KinshipSpec, Note, Planned, Report
+from alloyd.recipe import ModelRef
 from alloyd_daemon.engine.findings import FindingCache
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.kinship.figures import SATURATED, figures
@@ -54,7 +55,7 @@ def context(tmp_path: Path) -> Context:
 
 
 def sitting_of(family: list[Path], tmp_path: Path, **how: Any) -> Any:
-    base, *models = (str(each) for each in family)
+    base, *models = (ModelRef(str(each)) for each in family)
     return sit(base, models, base_dir="/", home=tmp_path, settings=Settings(), **how)
 
 
@@ -215,8 +216,8 @@ def test_what_has_no_elements_or_no_fractions_is_passed_over(tmp_path: Path) -> 
 
 
 def test_the_gram_is_that_of_the_vectors(family: list[Path], tmp_path: Path) -> None:
-    base, *models = (str(each) for each in family)
-    found = finish(task_vector_gram(base, models, base_dir="/", home=tmp_path, settings=Settings()))
+    base, *models = (ModelRef(str(each)) for each in family)
+    found = finish(task_vector_gram(base, models, home=tmp_path, settings=Settings()))
     deltas = np.stack(deltas_of(family))
     np.testing.assert_allclose(np.array(found), deltas @ deltas.T, rtol=1e-11)
 

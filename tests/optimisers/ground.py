@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from alloyd.recipe import ModelRef
 from alloyd_daemon.optimiser import OPTIMISERS, Optimiser, OptimiserKind, Problem, Proposal, Sources, Told
 from alloyd_daemon.search.genome import Gene, Genome, Point, Value
 from alloyd_daemon.search.options import check_options
@@ -77,7 +78,11 @@ def sources() -> Sources:
         (0.1, 0.2, 2.0, 0.0),
         (-0.2, -0.1, 0.0, 1.5),
     )
-    return Sources(models=("math", "lang", "code", "talk"), base="base", gram=lambda: gram)
+    return Sources(
+        models=tuple(map(ModelRef, ("math", "lang", "code", "talk"))),
+        base=ModelRef("base"),
+        gram=lambda: gram,
+    )
 
 
 def problem_of(

@@ -13,6 +13,7 @@ import pytest
 
 from alloyd.errors import PlanError, RecipeError, UsageError
 from alloyd.jobs import PlanSpec
+from alloyd.recipe import ModelRef
 from alloyd.search_schema import Budget, OptimiserChoice, SearchFile, Splits
 from alloyd_daemon import candidate
 from alloyd_daemon.job import Context
@@ -32,8 +33,8 @@ WISH = np.array([1.4, 0.9, 0.0, 0.0])
 
 
 def sources(models: int = 4, directions: np.ndarray[Any, Any] = DIRECTIONS) -> Sources:
-    names = tuple(f"m{place}" for place in range(models))
-    return Sources(names, "base", lambda: (directions[:models] @ directions[:models].T).tolist())
+    names = tuple(ModelRef(f"m{place}") for place in range(models))
+    return Sources(names, ModelRef("base"), lambda: (directions[:models] @ directions[:models].T).tolist())
 
 
 def start(
@@ -231,7 +232,7 @@ def test_kinship_needs_a_base() -> None:
     def none() -> Sequence[Sequence[float]]:
         raise PlanError("no base_model")
 
-    optimiser, _ = start("kinship", given=Sources(("a", "b"), None, none))
+    optimiser, _ = start("kinship", given=Sources((ModelRef("a"), ModelRef("b")), None, none))
     optimiser.tell([Told(n, each.point, (1.0 + n,)) for n, each in enumerate(optimiser.ask(2))])
     with pytest.raises(PlanError, match="no base_model"):
         optimiser.ask(1)
@@ -285,11 +286,11 @@ def test_what_cannot_be_searched_is_refused() -> None:
     for name in ("evolver", "kinship"):
         kind = OPTIMISERS.get(name)
         with pytest.raises(UsageError, match="given none"):
-            kind.make(Problem(genome=DescentSpace(("a", "b")).genome, options={}))
+            kind.make(Problem(genome=DescentSpace((ModelRef("a"), ModelRef("b"))).genome, options={}))
 
 
 def test_a_soup_is_a_recipe() -> None:
-    space = SoupSpace(("org/a", "/models/b+c", "/models/d"))
+    space = SoupSpace(tuple(map(ModelRef, ("org/a", "/models/b+c", "/models/d"))))
     names = [gene.name for gene in space.genome]
     assert space.recipe(dict.fromkeys(names, 0.5)) == {
         "merge_method": "linear",
@@ -307,7 +308,7 @@ def test_a_soup_is_a_recipe() -> None:
 
 
 def test_a_descent_is_a_recipe_of_the_models_that_it_needs() -> None:
-    space = DescentSpace(("a", "b", "c"))
+    space = DescentSpace(tuple(map(ModelRef, "abc")))
     assert space.recipe({"descent": "m1"}) == {"merge_method": "passthrough", "models": [{"model": "a"}]}
     assert space.recipe({"descent": "m3<m2*0.5@0.9#4"}) == {
         "merge_method": "evolver",
@@ -324,7 +325,7 @@ def test_a_descent_is_a_recipe_of_the_models_that_it_needs() -> None:
 def test_what_stands_in_every_recipe_stands_in_these(name: str) -> None:
     kind = OPTIMISERS.get(name)
     assert kind.space is not None
-    space = kind.space(Sources(("a", "b"), None, list, {"dtype": "float32"}))
+    space = kind.space(Sources((ModelRef("a"), ModelRef("b")), None, list, {"dtype": "float32"}))
     optimiser = kind.make(Problem(genome=space.genome, options=_defaults(kind), sources=sources(2)))
     recipes = [space.recipe(each.point) for each, _ in drive(optimiser, loss_for(name, space), 3)]
     assert [each["dtype"] for each in recipes] == ["float32"] * 3
@@ -332,7 +333,7 @@ def test_what_stands_in_every_recipe_stands_in_these(name: str) -> None:
 
 
 def test_recipes_of_both_spaces_can_be_planned(tmp_path: Path) -> None:
-    family = [str(each) for each in write_family(tmp_path, Model(), tunes=2)]
+    family = [ModelRef(str(each)) for each in write_family(tmp_path, Model(), tunes=2)]
     soup, descent = SoupSpace(family), DescentSpace(family)
     points: list[tuple[Space, Any]] = [
         (soup, dict.fromkeys((gene.name for gene in soup.genome), 1.0)),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from alloyd.errors import AlloydError, Problems, SourceNotFound
+from alloyd.recipe import ModelRef
 from alloyd.search_reader import read
 from alloyd_daemon.search.filters import fits, rules
 from alloyd_daemon.search.model_shape import ModelShape, Part
@@ -23,7 +24,7 @@ SPEC = "\ntasks: {search: a, validation: b}\nbudget: {items: 1}\n"
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_tensor_of_every_family_is_of_a_component(name: str) -> None:
     checkpoint = family(name, layers=3)
-    shape = ModelShape.of({"a": checkpoint})
+    shape = ModelShape.of({ModelRef("a"): checkpoint})
     assert set(shape.tensors) == set(checkpoint.tensors)
     counts = Counter(part.component for part in shape.tensors.values())
     assert set(counts) == {"attention", "mlp", "norms", "embeddings"}
@@ -55,29 +56,29 @@ def _product(shape: tuple[int, ...]) -> int:
 )
 def test_names_tell_components(tensor: str, component: str) -> None:
     checkpoint = family(layers=1).plus(**{tensor.replace(".", "__"): (4, 4)})
-    shape = ModelShape.of({"a": checkpoint})
+    shape = ModelShape.of({ModelRef("a"): checkpoint})
     assert shape.tensors[tensor].component == component
 
 
 def test_an_output_head_counts_tokens_wherever_it_is_called() -> None:
-    shape = ModelShape.of({"a": family("llama")})
+    shape = ModelShape.of({ModelRef("a"): family("llama")})
     assert shape.tensors["lm_head.weight"].component == "embeddings"
     assert not shape.tensors["lm_head.weight"].before
 
 
 def test_several_models_are_one_shape_with_what_any_of_them_has() -> None:
     tied, deep = family("qwen2", layers=2, tied=True), family("qwen2", layers=4, tied=False)
-    shape = ModelShape.of({"a": tied, "b": deep})
+    shape = ModelShape.of({ModelRef("a"): tied, ModelRef("b"): deep})
     assert shape.layers == 4
     assert "lm_head.weight" in shape.tensors
-    assert list(shape.sources) == ["a", "b"]
+    assert list(shape.sources) == [ModelRef("a"), ModelRef("b")]
 
 
 def test_buffers_and_heads_beyond_the_layers_are_not_searched_as_such() -> None:
     checkpoint = LLAMA.plus(
         model__layers__0__self_attn__rotary_emb__inv_freq=(8,), model__layers__4__eh_proj__weight=(4, 4)
     ).saying(num_hidden_layers=4)
-    shape = ModelShape.of({"a": checkpoint})
+    shape = ModelShape.of({ModelRef("a"): checkpoint})
     assert set(shape.tensors) == set(LLAMA.tensors)
 
 
@@ -123,7 +124,7 @@ def test_models_of_a_template_are_opened_and_made_absolute(tmp_path: Path) -> No
     assert found["models"][1]["model"] == {"model": {"path": str(tmp_path / "a+b")}}
     assert found["models"][0]["parameters"] == template["models"][0]["parameters"]
     assert found["tokenizer_source"] == "base"
-    assert set(checkpoints) == {str(tmp_path / name) for name in ("base", "one", "a+b")}
+    assert set(checkpoints) == {ModelRef(str(tmp_path / name)) for name in ("base", "one", "a+b")}
     assert [each.path for each in at_start(found).referenced_models()] == [
         str(tmp_path / name) for name in ("one", "a+b", "base")
     ]

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alloyd.errors import AlloydError, Problems
+from alloyd.recipe import ModelRef
 from alloyd.search_reader import read
 from alloyd_daemon.recipes.outline import Outline
 from alloyd_daemon.search.genome import Gene, Value, first_point
@@ -43,7 +44,7 @@ def space(text: str, checkpoints: Mapping[str, Checkpoint] | None = None) -> Par
     found = template(text)
     names = dict.fromkeys(re.findall(r"(?:model|base_model): (\w+)", text))
     return ParameterSpace(
-        found, ModelShape.of({name: (checkpoints or {}).get(name, LLAMA) for name in names})
+        found, ModelShape.of({ModelRef(name): (checkpoints or {}).get(name, LLAMA) for name in names})
     )
 
 
@@ -233,7 +234,9 @@ def test_models_of_one_name_are_told_apart() -> None:
     text = text.replace("model: a,", "model: x/m,").replace(
         "model: b, parameters: {weight: 1}", f"model: y/m, parameters: {{weight: {KNOB}}}"
     )
-    found = ParameterSpace(template(text), ModelShape.of(dict.fromkeys(("base", "x/m", "y/m"), LLAMA)))
+    found = ParameterSpace(
+        template(text), ModelShape.of(dict.fromkeys(map(ModelRef, ("base", "x/m", "y/m")), LLAMA))
+    )
     assert [each.name for each in found.genome] == ["weight[x/m]", "weight[y/m]"]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from alloyd.recipe import ModelRef
 from alloyd_daemon.search.baselines import baselines
 from alloyd_daemon.search.placed import place_of, weights_of
 from search.test_parameter_space import space
@@ -19,15 +19,16 @@ models:
   - {{model: b, parameters: {{weight: {b}{more}}}}}
 """
 WIDE = "{low: 0, high: 1.5, layers: 2, components: [attention, mlp]}"
-SOURCES = {"a": 0, "b": 0}
+A, B, BASE = ModelRef("a"), ModelRef("b"), ModelRef("base")
+SOURCES = {A: 0, B: 0}
 
 
 def _found(a: str = WIDE, b: str = WIDE, method: str = "task_arithmetic", more: str = "") -> dict[str, Any]:
-    held, _ = baselines({"a": Path("a"), "b": Path("b")}, ("base", Path("base")), {})
+    held, _ = baselines({"a": A, "b": B}, ("base", BASE), {})
     here = space(TWO.format(method=method, a=a, b=b, more=more))
     found = {}
     for each in held:
-        weights = weights_of(each.recipe, SOURCES, "base")
+        weights = weights_of(each.recipe, SOURCES, BASE)
         found[each.name] = None if weights is None else place_of(here, weights)
     return found
 
@@ -71,6 +72,6 @@ def test_of_another_method_no_baseline_is_a_point() -> None:
 
 def test_only_sums_of_task_vectors_have_weights() -> None:
     entry = {"model": "a", "parameters": {"weight": [0.1, 0.2]}}
-    assert weights_of({"merge_method": "task_arithmetic", "models": [entry]}, SOURCES, "base") is None
+    assert weights_of({"merge_method": "task_arithmetic", "models": [entry]}, SOURCES, BASE) is None
     other = {"model": "c"}
-    assert weights_of({"merge_method": "passthrough", "models": [other]}, SOURCES, "base") is None
+    assert weights_of({"merge_method": "passthrough", "models": [other]}, SOURCES, BASE) is None

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 import search_driver
 from alloyd.errors import RecipeError, SourceChanged, SourceError
 from alloyd.jobs import MergeSpec, Note, PlanSpec, Progress
+from alloyd.recipe import ModelRef
 from alloyd.search_schema import Budget
 from alloyd_daemon.candidate import Candidate, from_recipe
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.kinship.gram import TensorGram, tensor_grams
+from alloyd_daemon.recipes.outline import Place
 from alloyd_daemon.runner import RUNNERS
 from alloyd_daemon.search.history import History
 from alloyd_daemon.search.run import search
@@ -54,7 +56,7 @@ def end(running: Generator[Any, None, Any]) -> Any:
 
 
 def measured(family: list[Path], home: Path) -> Measuring:
-    base, *models = (str(each) for each in family)
+    base, *models = (ModelRef(str(each)) for each in family)
     return tensor_grams(base, models, home=home, settings=Settings())
 
 
@@ -119,7 +121,7 @@ def test_the_distance_is_that_of_the_merged_weights(
     assert found is not None
     ratio = distance(found, end(measured(family, tmp_path)))
     assert ratio == pytest.approx(merged_ratio(family, one, tmp_path), rel=1e-5)
-    assert ratio <= reach(found, family[0]) * (1 + 1e-12)
+    assert ratio <= reach(found, (family[0], None)) * (1 + 1e-12)
 
 
 def test_of_what_adds_no_task_vectors_it_says_nothing(family: list[Path], tmp_path: Path) -> None:
@@ -150,8 +152,8 @@ def test_of_what_adds_no_task_vectors_it_says_nothing(family: list[Path], tmp_pa
 def test_reach_bounds_the_distance(deltas: list[list[float]], weights: list[float]) -> None:
     """Two tensors of three elements each, every model with weights of its own in each."""
     vectors = np.array(deltas).reshape(len(deltas), 2, 3)
-    base = Path("/base")
-    folders = [Path(f"/m{each}") for each in range(len(deltas))]
+    base: Place = Path("/base"), None
+    folders: list[Place] = [(Path(f"/m{each}"), None) for each in range(len(deltas))]
     used = {
         f"t{tensor}": {(folder, "t"): weights[2 * place + tensor] for place, folder in enumerate(folders)}
         for tensor in range(2)
@@ -191,9 +193,9 @@ class Measured:
     def __init__(self, home: Path, limit: float, fails: Exception | None = None) -> None:
         self.times = 0
         self._fails = fails
-        models = [str(BASE.with_name(each)) for each in ("math", "lang")]
-        self._measure = partial(tensor_grams, str(BASE), models, home=home, settings=Settings())
-        self.screen = Screen(limit, BASE, self.measure)
+        models = [ModelRef(str(BASE.with_name(each))) for each in ("math", "lang")]
+        self._measure = partial(tensor_grams, ModelRef(str(BASE)), models, home=home, settings=Settings())
+        self.screen = Screen(limit, (BASE, None), self.measure)
 
     def measure(self) -> Measuring:
         self.times += 1

@@ -18,9 +18,9 @@ from alloyd_daemon.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
-SPEC, SPACE, CHOICE = (
+SPEC, SPACE, ADAPTERS, CHOICE = (
     re.split(r"\n## ", re.split(rf"\n## {title}\n", PAGE)[1])[0]
-    for title in ("The spec", "Parameter space", "Operator choice")
+    for title in ("The spec", "Parameter space", "Adapters", "Operator choice")
 )
 
 
@@ -45,6 +45,14 @@ def test_the_example_is_a_search_over_the_zoo() -> None:
     assert not spec.warnings
     assert all((ROOT / each).is_file() for split in (spec.tasks.search, spec.tasks.test) for each in split)
     assert "weight[math].layers 0-1" in {gene.name for gene in _space(text).genome}
+
+
+def test_the_example_of_adapters_is_a_search_over_the_zoo() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", ADAPTERS, re.DOTALL)
+    space = _space(text + "tasks: {search: a, validation: b}\nbudget: {candidates: 1}\n")
+    assert [gene.name for gene in space.genome] == [
+        f"weight[{each}]" for each in ("base+math", "base+lang", "lang_wide")
+    ]
 
 
 def test_every_key_is_told_with_its_default() -> None:

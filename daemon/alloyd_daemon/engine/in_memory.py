@@ -136,7 +136,7 @@ class Population:
             readers: list[_Kept] = []
             one = candidate.prepared
             for checkpoint, seen, door in zip(one.checkpoints, one.fingerprints, one.doors, strict=True):
-                key = (checkpoint.path, seen, door)
+                key = (checkpoint.path, checkpoint.adapter, seen, door)
                 if key not in shared:
                     shared[key] = open_door.enter_context(open_reader(checkpoint, door))
                 readers.append(_Kept(shared[key]))

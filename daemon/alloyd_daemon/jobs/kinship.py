@@ -13,6 +13,7 @@ from ..engine.findings import open_findings
 from ..job import JOBS, Context, JobKind
 from ..kinship.figures import SATURATED, figures
 from ..kinship.measure import measure, sit
+from ..recipes.models import as_given
 
 
 def run(spec: KinshipSpec, context: Context) -> Generator[Report, None, None]:
@@ -20,8 +21,8 @@ def run(spec: KinshipSpec, context: Context) -> Generator[Report, None, None]:
     if len(spec.models) < 2:
         raise UsageError("kinship is between models: name two or more", hint="alloy kinship --base BASE A B")
     sitting = sit(
-        spec.base,
-        spec.models,
+        as_given(spec.base),
+        [as_given(each) for each in spec.models],
         base_dir=spec.base_dir,
         home=context.home,
         settings=context.settings,

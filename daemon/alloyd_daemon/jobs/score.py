@@ -30,7 +30,7 @@ from ..engine.findings import open_findings
 from ..evaluator import Choices
 from ..gguf.checkpoint import is_gguf, the_file
 from ..job import JOBS, Context, JobKind
-from ..recipes.models import resolve
+from ..recipes.models import as_given, resolve
 from ..runner import RUNNERS, RunOptions
 from ..scoring.choose import Group, group
 from ..scoring.records import Journal, write_items
@@ -160,7 +160,7 @@ def _subjects(spec: ScoreSpec, context: Context) -> tuple[Subject, ...]:
                 )
                 found.append(from_recipe(plan, name=each.name, home=home, settings=settings))
                 continue
-            ref = ModelRef(each.path) if os.path.isabs(each.path) else ModelRef.parse(each.path)
+            ref = as_given(each.path)
             if ref.lora is not None:
                 found.append(
                     from_adapter(
@@ -184,8 +184,8 @@ def _subjects(spec: ScoreSpec, context: Context) -> tuple[Subject, ...]:
 
 def _place(subject: ScoreSubject, ref: ModelRef, settings: Settings) -> Path:
     """The folder or file of a subject: its absolute path, or where its name leads as it would in a recipe."""
-    if os.path.isabs(subject.path):
-        return Path(subject.path)
+    if os.path.isabs(ref.path) and ref.revision is None:
+        return Path(ref.path)
     return resolve(ref, base_dir=Path(subject.base_dir), roots=settings.model_roots(), hf_home=settings.hub())
 
 

@@ -10,18 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from alloyd.jobs import Progress
+from alloyd.recipe import ModelRef
 
 from ..engine.findings import FindingCache, open_findings
+from ..recipes.outline import Place
 from ..settings import Settings
 from .figures import total
 from .measure import measure, sit
 
 
 def task_vector_gram(
-    base: str,
-    models: Sequence[str],
+    base: ModelRef,
+    models: Sequence[ModelRef],
     *,
-    base_dir: str,
     home: Path,
     settings: Settings,
     memory: int | None = None,
@@ -31,9 +32,7 @@ def task_vector_gram(
 
     Raises what :func:`kinship.measure.sit` and :func:`kinship.measure.measure` raise.
     """
-    sitting = sit(
-        base, models, base_dir=base_dir, home=home, settings=settings, memory=memory, threads=threads
-    )
+    sitting = sit(base, models, base_dir="/", home=home, settings=settings, memory=memory, threads=threads)
     with open_findings(home, settings.cache_bytes()) as findings:
         measured = yield from measure(sitting, findings)
     found = total(len(models), measured.tensors).products
@@ -44,17 +43,17 @@ def task_vector_gram(
 class TensorGram:
     """Of one output tensor: ``products`` float64 [n, n], the inner products of the task vectors of all models.
 
-    ``sources`` gives the model (``None``: the base) of each (folder, tensor's name there) that was read; a model
+    ``sources`` gives the model (``None``: the base) of each (model, tensor's name there) that was read; a model
     without the tensor has a row of zeros.
     """
 
-    sources: Mapping[tuple[Path, str], int | None]
+    sources: Mapping[tuple[Place, str], int | None]
     products: npt.NDArray[np.float64]
 
 
 def tensor_grams(
-    base: str,
-    models: Sequence[str],
+    base: ModelRef,
+    models: Sequence[ModelRef],
     *,
     home: Path,
     settings: Settings,
@@ -62,20 +61,20 @@ def tensor_grams(
     threads: int | None = None,
     findings: FindingCache | None = None,
 ) -> Generator[Progress, None, dict[str, TensorGram]]:
-    """The Gram matrix of every tensor that the base shares with one of ``models`` (paths), in one streamed pass.
+    """The Gram matrix of every tensor that the base shares with one of ``models``, in one streamed pass.
 
     What ``findings`` knows is not read. Raises what :func:`kinship.measure.sit` and :func:`kinship.measure.measure`
     raise.
     """
     sitting = sit(base, models, base_dir="/", home=home, settings=settings, memory=memory, threads=threads)
     measured = yield from measure(sitting, findings)
-    folders = [each.path for each in sitting.prepared.plan.outline.models]
+    places = [each.place for each in sitting.prepared.plan.outline.models]
     grams = {}
     for plan, each in zip(sitting.tensors, measured.tensors, strict=True):
         rows = iter(each.models)
         sources = {
-            (folders[model], tensor.name): None if place == plan.operands.base else next(rows)
-            for place, (model, tensor) in enumerate(plan.sources)
+            (places[model], tensor.name): None if number == plan.operands.base else next(rows)
+            for number, (model, tensor) in enumerate(plan.sources)
         }
         products = np.zeros((len(models), len(models)))
         products[np.ix_(each.models, each.models)] = each.values[:, 1:]

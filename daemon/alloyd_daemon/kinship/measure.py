@@ -8,10 +8,10 @@ import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from alloyd.errors import PlanError, SourceError, UsageError
 from alloyd.jobs import PlanSpec, Progress
@@ -75,8 +75,8 @@ class Sitting:
 
 
 def sit(
-    base: str,
-    models: Sequence[str],
+    base: ModelRef,
+    models: Sequence[ModelRef],
     *,
     base_dir: str,
     home: Path,
@@ -85,7 +85,7 @@ def sit(
     threads: int | None = None,
     reader: str = "auto",
 ) -> Sitting:
-    """Lay the models over their base: paths, or names that a recipe can have.
+    """Lay the models over their base; relative paths start in ``base_dir``.
 
     Raises
     ------
@@ -99,8 +99,8 @@ def sit(
         raise _twice()
     recipe = {
         "merge_method": "task_arithmetic",
-        "base_model": _reference(base),
-        "models": [{"model": _reference(each), "parameters": {"weight": 1.0}} for each in models],
+        "base_model": as_mapping(base),
+        "models": [{"model": as_mapping(each), "parameters": {"weight": 1.0}} for each in models],
     }
     spec = PlanSpec(
         recipe=json.dumps(recipe), base_dir=base_dir, memory=memory, threads=threads, reader=reader,
@@ -108,7 +108,7 @@ def sit(
     )  # fmt: skip
     prepared = prepare(spec, home=home, settings=settings)[-1]
     outline = prepared.plan.outline
-    if len({(each.path, each.adapter) for each in outline.models}) != len(models) + 1:
+    if len({each.place for each in outline.models}) != len(models) + 1:
         raise _twice()
     tensors = [
         _measured_only(each) for each in prepared.plan.tensors
@@ -204,11 +204,6 @@ def _measured_only(tensor: TensorPlan) -> TensorPlan:
     )
 
 
-def _reference(name: str) -> dict[str, Any]:
-    """A model as a recipe names it; what is a path is one, whatever it holds."""
-    return as_mapping(ModelRef(name) if name.startswith("/") else ModelRef.parse(name))
-
-
 def _gathered(sitting: Sitting, found: dict[str, npt.NDArray[np.float64]]) -> Measured:
     outline = sitting.prepared.plan.outline
     base = next(
@@ -227,7 +222,8 @@ def _gathered(sitting: Sitting, found: dict[str, npt.NDArray[np.float64]]) -> Me
                 each.name, layer, component(each.name, table), each.elements, models, found[each.name]
             )
         )
-    names = _short_names([outline.models[place].name for place in (base, *places)])
+    refs = sitting.prepared.recipe.referenced_models()
+    names = _short_names([refs[place] for place in (base, *places)])
     warnings = list(sitting.prepared.plan.outline.warnings)
     return Measured(names[0], tuple(names[1:]), tuple(tensors), tuple(warnings))
 
@@ -243,7 +239,12 @@ def _check_finite(tensor: str, values: npt.NDArray[np.float64], models: Sequence
             )
 
 
-def _short_names(names: Sequence[str]) -> list[str]:
+def _short_names(refs: Sequence[ModelRef]) -> list[str]:
     """The last part of each name that is a path, or the whole names where two would be called the same."""
-    short = [Path(each).name if each.startswith("/") else each for each in names]
-    return short if len(set(short)) == len(short) else list(names)
+    short = [_short(each) for each in refs]
+    return short if len(set(short)) == len(short) else [str(each) for each in refs]
+
+
+def _short(ref: ModelRef) -> str:
+    name = Path(ref.path).name if ref.path.startswith("/") else str(structs.replace(ref, lora=None))
+    return name if ref.lora is None else f"{name}+{_short(ref.lora)}"

@@ -64,6 +64,14 @@ def resolve(ref: ModelRef, *, base_dir: Path, roots: Sequence[Path], hf_home: Pa
     )
 
 
+def as_given(text: str) -> ModelRef:
+    """What ``text`` names outside of a recipe: an absolute path that is there is that path, whatever signs it holds.
+
+    Raises RecipeError as :meth:`ModelRef.parse` does.
+    """
+    return ModelRef(text) if os.path.isabs(text) and os.path.lexists(text) else ModelRef.parse(text)
+
+
 def as_mapping(ref: ModelRef) -> dict[str, Any]:
     """``ref`` as a recipe's mapping names it: paths are taken as they are, whatever they hold."""
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from ..merge_method import Scalar
 
+Place = tuple[Path, Path | None]
+"""The folders of a model and of the adapter that it is read with: equal for what is one model, by whatever name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -16,6 +19,10 @@ class Model:
     name: str
     path: Path
     adapter: Path | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.path, self.adapter
 
 
 @dataclass(frozen=True, slots=True)

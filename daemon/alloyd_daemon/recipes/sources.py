@@ -46,8 +46,8 @@ class Sources:
         self.models = tuple(models)
         self.names = tuple(names)
         self.configs = tuple(configs)
-        paths = [(each.path, each.adapter) for each in models]
-        self.index = {ref: paths.index(paths[place]) for place, ref in enumerate(refs)}
+        places = [each.place for each in models]
+        self.index = {ref: places.index(places[number]) for number, ref in enumerate(refs)}
         self.architectures = [
             named_in(config, ref.override_architecture) for ref, config in zip(refs, configs, strict=True)
         ]

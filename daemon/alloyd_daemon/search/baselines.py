@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
+from alloyd.recipe import ModelRef
+
 from .genome import Point
-from .slices import reference
+from .naming import reference
 from .space import PlainRecipe
 
 GRID: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -32,20 +33,20 @@ class Baseline:
 
 
 def baselines(
-    models: Mapping[str, Path], base: tuple[str, Path] | None, common: Mapping[str, Any]
+    models: Mapping[str, ModelRef], base: tuple[str, ModelRef] | None, common: Mapping[str, Any]
 ) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
-    """The baselines over ``models`` (names and folders, the base left out), and why some of them cannot be.
+    """The baselines over ``models`` (by name, the base left out), and why some of them cannot be.
 
     ``common``: what stands in each recipe beside models and method, such as ``dtype``.
     """
     found = [
-        Baseline(name, {"merge_method": "passthrough", "models": [{"model": reference(path)}], **common})
-        for name, path in [*models.items(), *([base] if base is not None else [])]
+        Baseline(name, {"merge_method": "passthrough", "models": [{"model": reference(ref)}], **common})
+        for name, ref in [*models.items(), *([base] if base is not None else [])]
     ]
     notes = []
-    paths = list(models.values())
-    if len(paths) > 1:
-        found.append(Baseline(SOUP, {"merge_method": "linear", "models": _weighted(paths, 1.0), **common}))
+    refs = list(models.values())
+    if len(refs) > 1:
+        found.append(Baseline(SOUP, {"merge_method": "linear", "models": _weighted(refs, 1.0), **common}))
     else:
         notes.append(f"there is one model beside the base, so there is no baseline '{SOUP}'")
     if base is None:
@@ -53,18 +54,18 @@ def baselines(
             "the recipe has no base_model, so there are no baselines by task_arithmetic, ties and dare_ties"
         )
     else:
-        found += _of_task_vectors(paths, {"base_model": reference(base[1]), **common})
+        found += _of_task_vectors(refs, {"base_model": reference(base[1]), **common})
     return tuple(found), tuple(notes)
 
 
-def _of_task_vectors(paths: Sequence[Path], common: Mapping[str, Any]) -> Iterator[Baseline]:
+def _of_task_vectors(refs: Sequence[ModelRef], common: Mapping[str, Any]) -> Iterator[Baseline]:
     for weight in GRID:
-        recipe = {"merge_method": "task_arithmetic", "models": _weighted(paths, weight), **common}
+        recipe = {"merge_method": "task_arithmetic", "models": _weighted(refs, weight), **common}
         yield Baseline(f"task_arithmetic {weight:g}", recipe)
     for method in UNTUNED:
-        recipe = {"merge_method": method, "models": _weighted(paths, 1.0, density=DENSITY), **common}
+        recipe = {"merge_method": method, "models": _weighted(refs, 1.0, density=DENSITY), **common}
         yield Baseline(method, recipe)
 
 
-def _weighted(paths: Sequence[Path], weight: float, **more: float) -> list[dict[str, Any]]:
-    return [{"model": reference(path), "parameters": {"weight": weight, **more}} for path in paths]
+def _weighted(refs: Sequence[ModelRef], weight: float, **more: float) -> list[dict[str, Any]]:
+    return [{"model": reference(ref), "parameters": {"weight": weight, **more}} for ref in refs]

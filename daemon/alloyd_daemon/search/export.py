@@ -22,13 +22,19 @@ MERGEKIT: Final = "winner.mergekit.yaml"
 _DTYPES: Final = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 """What recipes call the element types that checkpoints name."""
 
+_MASKS: Final = "mergekit draws other random masks: the result is alike, not the same."
+_ADAPTERS: Final = (
+    "mergekit merges adapters first: it needs --lora-merge-cache FOLDER, and --lora-merge-dtype float32 to do it "
+    "in this arithmetic."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Exported:
     """A recipe in both dialects, the ``candidate`` that it is, and what it comes to in each layer.
 
     ``mergekit`` is ``None`` where ``why_not`` says what mergekit has no words for; ``remark`` says in what way its
-    result is another, where it is.
+    result is another, or what it must be told beside it, where that is so.
     """
 
     alloyd: str
@@ -57,13 +63,19 @@ def export(recipe: PlainRecipe, *, head: Sequence[str], home: Path, settings: Se
         said = to_mergekit(recipe, out_dtype=_out_dtype(wanted))
     except CannotSay as why:
         return Exported(text, None, wanted, by_layer, f"{why}.")
-    random = recipe["merge_method"] in RANDOM
-    remark = "mergekit draws other random masks: the result is alike, not the same." if random else ""
-    theirs = write(said, head=(*head, *((remark,) if remark else ())))
+    remarks = [
+        each
+        for each, holds in (
+            (_MASKS, recipe["merge_method"] in RANDOM),
+            (_ADAPTERS, any(each.adapter is not None for each in wanted.prepared.plan.outline.models)),
+        )
+        if holds
+    ]
+    theirs = write(said, head=(*head, *remarks))
     # Read by alloyd, which promises mergekit's float32 arithmetic; a seed is not among mergekit's words.
     seeded = write({**said, **({"seed": recipe["seed"]} if "seed" in recipe else {})})
     _must_equal(_planned(seeded, home, settings), wanted, "its YAML for mergekit")
-    return Exported(text, theirs, wanted, by_layer, remark=remark)
+    return Exported(text, theirs, wanted, by_layer, remark=" ".join(remarks))
 
 
 def by_layer_of(recipe: PlainRecipe, home: Path, settings: Settings) -> Mapping[str, Any] | None:

@@ -71,6 +71,7 @@ def sources_of(candidate: Candidate, contents: Sequence[Content]) -> list[dict[s
         {
             "name": model.name,
             "path": str(model.path),
+            "adapter": None if model.adapter is None else str(model.adapter),
             **as_keys(content),
             "files": [{"name": file.name, "size": file.size, "header": file.header} for file in seen.files],
         }

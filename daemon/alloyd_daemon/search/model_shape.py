@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from alloyd.recipe import ModelRef
+
 from ..architecture import Architecture, named_in, table_for
 from ..recipes.layers import Layout, Stack, find_layout
 from ..recipes.sources import TensorLike
@@ -54,7 +56,7 @@ class ModelShape:
     that one of the models has).
     """
 
-    sources: Mapping[str, Headers]
+    sources: Mapping[ModelRef, Headers]
     tensors: Mapping[str, Part]
     stacks: Mapping[str, tuple[str, int]]
 
@@ -69,8 +71,8 @@ class ModelShape:
         return next((prefix for prefix, _ in self.stacks.values()), "")
 
     @staticmethod
-    def of(sources: Mapping[str, Headers]) -> ModelShape:
-        """The shape of ``sources``, given by the names that recipes call them; the first decides on modules."""
+    def of(sources: Mapping[ModelRef, Headers]) -> ModelShape:
+        """The shape of ``sources``, given by what recipes name; the first decides on modules."""
         tensors: dict[str, Part] = {}
         stacks: dict[str, tuple[str, int]] = {}
         for headers in sources.values():

@@ -16,15 +16,16 @@ from alloyd.jobs import MergeSpec, Note, Progress
 from alloyd.recipe import ModelRef
 from alloyd.search_schema import DataFlow, OptimiserChoice, SearchFile
 
+from ..adapters.opening import open_model
 from ..checkpoints.checkpoint import Checkpoint, open_checkpoint
 from ..job import JOBS, Context
 from ..kinship.gram import task_vector_gram
 from ..optimiser import OPTIMISERS, Sources
-from ..recipes.models import resolve
-from ..settings import Settings
+from ..recipes.models import as_given
 from .choose import Chosen, check_objectives, choose
 from .genome import Genome
 from .model_shape import ModelShape
+from .naming import bare, placed
 from .options import check_options
 from .search_task import MakePhase, Phase
 from .space import Space
@@ -37,16 +38,16 @@ from .trial import Trial
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The models of a search, opened, by path: those that are merged, in the recipe's order, and the base."""
+    """The models of a search, opened, by where they lie: those that are merged, in the recipe's order, and the base."""
 
-    sources: Mapping[str, Checkpoint]
-    base: str | None
+    sources: Mapping[ModelRef, Checkpoint]
+    base: ModelRef | None
     base_checkpoint: Checkpoint | None
     common: Mapping[str, Any]
     """What a recipe of them says beside models and method, such as ``dtype``."""
 
     @property
-    def all(self) -> dict[str, Checkpoint]:
+    def all(self) -> dict[ModelRef, Checkpoint]:
         """The sources, then the base."""
         if self.base is None or self.base_checkpoint is None:
             return dict(self.sources)
@@ -78,27 +79,27 @@ def phases_of(spec: SearchFile, *, base_dir: Path, folder: Path, context: Contex
     """
     settings = context.settings
     template: dict[str, Any] | None = None
-    merged: dict[str, Checkpoint] = {}
-    base: str | None = None
+    merged: dict[ModelRef, Checkpoint] = {}
+    base: ModelRef | None = None
     if spec.recipe is not None:
         template, merged = opened(spec.recipe, base_dir=base_dir, settings=settings)
         ref = at_start(template).base_model
-        base = None if ref is None else str(ref.path)
+        base = None if ref is None else bare(ref)
     flow = spec.path
     pool: list[Checkpoint] = []
     if flow is not None:
-        named = [_open(name, base_dir, settings) for name in flow.models]
-        pool = named or [each for path, each in merged.items() if path != base] or list(merged.values())
-    everything = merged or {str(each.path): each for each in pool}
+        named = [open_model(as_given(name), base_dir=base_dir, settings=settings) for name in flow.models]
+        pool = named or [each for place, each in merged.items() if place != base] or list(merged.values())
+    everything = merged or {placed(each): each for each in pool}
     models = Models(
-        {path: each for path, each in everything.items() if path != base},
+        {place: each for place, each in everything.items() if place != base},
         base,
         None if base is None else everything.get(base),
         {key: template[key] for key in _COMMON if template and template.get(key) is not None},
     )
     objectives = len(spec.objectives) if spec.goal == "pareto" else 1
     kinship: dict[str, Any] = {}
-    sources = _sources(models, base_dir, context, memory, kinship)
+    sources = _sources(models, context, memory, kinship)
     by_name = None if spec.optimiser.name == "auto" else OPTIMISERS.get(spec.optimiser.name)
     if by_name is not None and by_name.space is not None:
         if flow is not None:
@@ -203,11 +204,9 @@ def _after(
     return make
 
 
-def _sources(
-    models: Models, base_dir: Path, context: Context, memory: int, measured: dict[str, Any]
-) -> Sources:
+def _sources(models: Models, context: Context, memory: int, measured: dict[str, Any]) -> Sources:
     """The models as optimisers know them; how alike they are is kept in ``measured`` when it is asked for."""
-    names = tuple(models.sources)
+    places = tuple(models.sources)
 
     def gram() -> Sequence[Sequence[float]]:
         if models.base is None:
@@ -216,8 +215,7 @@ def _sources(
             )
         running = task_vector_gram(
             models.base,
-            names,
-            base_dir=str(base_dir),
+            places,
             home=context.home,
             settings=context.settings,
             memory=memory,
@@ -227,10 +225,10 @@ def _sources(
                 next(running)
         except StopIteration as end:
             found: Sequence[Sequence[float]] = end.value
-            measured.update(models=list(names), cosine=_cosines(found))
+            measured.update(models=[str(each) for each in places], cosine=_cosines(found))
             return found
 
-    return Sources(names, models.base, gram, models.common)
+    return Sources(places, models.base, gram, models.common)
 
 
 def _cosines(gram: Sequence[Sequence[float]]) -> list[list[float | None]]:
@@ -243,10 +241,3 @@ def _cosines(gram: Sequence[Sequence[float]]) -> list[list[float | None]]:
         ]
         for row, norm in zip(gram, norms, strict=True)
     ]
-
-
-def _open(name: str, base_dir: Path, settings: Settings) -> Checkpoint:
-    ref = ModelRef.parse(name)
-    return open_checkpoint(
-        resolve(ref, base_dir=base_dir, roots=settings.model_roots(), hf_home=settings.hub())
-    )

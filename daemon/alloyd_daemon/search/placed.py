@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from alloyd.recipe import ModelRef
+
 from .genome import Genome, Point, Value, first_point
+from .naming import referred
 from .space import PlainRecipe, Space
 
 METHOD: Final = "task_arithmetic"
 
 
-def weights_of(recipe: PlainRecipe, sources: Mapping[str, object], base: str) -> dict[str, float] | None:
+def weights_of(
+    recipe: PlainRecipe, sources: Mapping[ModelRef, object], base: ModelRef
+) -> dict[ModelRef, float] | None:
     """The weights of task vectors, by source, whose task arithmetic over ``base`` has the weights of ``recipe``.
 
     A source is its own task vector at weight 1, the base is all of them at 0, and an average is each at its share.
     ``None`` for whatever is no such sum.
     """
-    given: dict[str, float] = {}
+    given: dict[ModelRef, float] = {}
     for entry in recipe["models"]:
-        found = dict(entry.get("parameters", {}))
+        model, found = referred(entry["model"]), dict(entry.get("parameters", {}))
         weight = found.pop("weight", 1.0)
-        if found or not isinstance(weight, int | float) or entry["model"] in given:
+        if found or not isinstance(weight, int | float) or model in given:
             return None
-        given[entry["model"]] = float(weight)
+        given[model] = float(weight)
     if not set(given) <= {*sources, base}:
         return None
     method = recipe["merge_method"]
@@ -37,7 +42,7 @@ def weights_of(recipe: PlainRecipe, sources: Mapping[str, object], base: str) ->
     return {name: given.get(name, 0.0) for name in sources} if given else None
 
 
-def place_of(space: Space, weights: Mapping[str, float]) -> Point | None:
+def place_of(space: Space, weights: Mapping[ModelRef, float]) -> Point | None:
     """The point whose recipe is task arithmetic with ``weights`` in every tensor; ``None`` where there is none."""
     point = _with_method(space)
     if point is None:
@@ -75,12 +80,12 @@ def _with_method(space: Space) -> dict[str, Value] | None:
     return None
 
 
-def _weights(recipe: PlainRecipe) -> Iterator[tuple[str, tuple[float, ...]]]:
+def _weights(recipe: PlainRecipe) -> Iterator[tuple[ModelRef, tuple[float, ...]]]:
     """All weights that a recipe gives each of its models; nothing of a model with another parameter."""
     for entry in recipe.get("models", ()):
         parameters = entry.get("parameters", {})
-        if isinstance(entry["model"], str) and set(parameters) == {"weight"}:
-            yield entry["model"], tuple(_numbers(parameters["weight"]))
+        if set(parameters) == {"weight"}:
+            yield referred(entry["model"]), tuple(_numbers(parameters["weight"]))
 
 
 def _numbers(value: Any) -> Iterator[float]:

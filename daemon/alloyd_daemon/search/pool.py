@@ -12,6 +12,7 @@ from ..architecture import ARCHITECTURES, Architecture, Fold, named_in, table_fo
 from ..checkpoints.checkpoint import Checkpoint
 from ..recipes.layers import Layout, Stack, find_layout
 from .folding import is_whole
+from .naming import placed, short_name
 
 _MUST_AGREE: Final = (
     "num_attention_heads",
@@ -93,7 +94,8 @@ def open_pool(checkpoints: Sequence[Checkpoint], *, scaled: bool, labels: Sequen
         What does not fit, together.
     """
     table = table_for(named_in(checkpoints[0].config))
-    labels = _distinct([*labels, *(each.path.name for each in checkpoints[len(labels) :])])
+    names = [short_name(placed(each)) for each in checkpoints]
+    labels = _distinct([*labels, *names[len(labels) :]])
     problems: list[AlloydError] = []
     members: list[Member] = []
     for checkpoint, label in zip(checkpoints, labels, strict=True):

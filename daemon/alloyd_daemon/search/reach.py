@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from alloyd.recipe import ModelRef
+
 from .model_shape import ModelShape, Part
+from .naming import bare, short_names
 from .template import Template, merged, reference_of
 
 Path = tuple[str | int, ...]
@@ -43,7 +46,7 @@ class Spot:
 
 def spots(template: Template, shape: ModelShape) -> Iterator[Spot]:
     """Every place of ``template`` that has parameters, the whole recipe last."""
-    labels = _labels(template)
+    labels = short_names(bare(each) for each in merged(template))
     whole = _whole(shape, None)
     inputs, outputs = whole, whole
     if any(module.get("slices") for module in (template.get("modules") or {}).values()):
@@ -64,17 +67,12 @@ def spots(template: Template, shape: ModelShape) -> Iterator[Spot]:
         yield Spot(("parameters",), "", False, inputs, outputs)
 
 
-def _labels(template: Template) -> dict[str, str]:
-    """A short name for each model by its path; the whole path where two would be called the same."""
-    paths = list(dict.fromkeys(each.path for each in merged(template)))
-    short = {path: path.rstrip("/").rpartition("/")[2] or path for path in paths}
-    return {path: path if list(short.values()).count(name) > 1 else name for path, name in short.items()}
-
-
-def _listed(entries: Any, at: Path, before: str, reach: Reach, labels: Mapping[str, str]) -> Iterator[Spot]:
+def _listed(
+    entries: Any, at: Path, before: str, reach: Reach, labels: Mapping[ModelRef, str]
+) -> Iterator[Spot]:
     for number, each in enumerate(entries or ()):
         if each.get("parameters"):
-            owner = before + labels[reference_of(each["model"]).path]
+            owner = before + labels[bare(reference_of(each["model"]))]
             yield Spot((*at, number, "parameters"), owner, True, reach, reach)
 
 
@@ -84,14 +82,14 @@ def _sliced(
     before: str,
     shape: ModelShape,
     module: str | None,
-    labels: Mapping[str, str],
+    labels: Mapping[ModelRef, str],
 ) -> Iterator[Spot]:
     for number, each in enumerate(slices):
         ends = number == 0, number == len(slices) - 1
         for place, source in enumerate(each["sources"]):
             if source.get("parameters"):
                 start, end = source["layer_range"]
-                owner = f"{before}{labels[reference_of(source['model']).path]} {start}-{end - 1}"
+                owner = f"{before}{labels[bare(reference_of(source['model']))]} {start}-{end - 1}"
                 reach = _layers(shape, module, range(start, end), ends)
                 yield Spot((*at, number, "sources", place, "parameters"), owner, True, reach, reach)
         if each.get("parameters"):

@@ -32,6 +32,7 @@ from ..scoring.run import Posed, Questions
 from .baselines import NAMES, Baseline, baselines
 from .genome import first_point
 from .leakage import check as check_leaks
+from .naming import short_names
 from .objective import Goal, goal_of
 from .phases import Models, Phases, phases_of
 from .placed import place_of, weights_of
@@ -78,6 +79,7 @@ class Ready:
     def summary(self) -> dict[str, Any]:
         """The plan of the job, for people and scripts."""
         first = self.phases.chosen[0]
+        names = short_names(self.phases.models.all, taken=NAMES)
         budget = self.spec.budget
         limits = ((budget.candidates, "candidates"), (budget.items, "items"), (budget.seconds, "seconds"))
         return {
@@ -99,8 +101,13 @@ class Ready:
             "runner": self.spec.runner,
             "memory": self.task.options.memory,
             "models": [
-                {"name": Path(path).name, "path": path, "bytes": each.nbytes}
-                for path, each in self.phases.models.all.items()
+                {
+                    "name": names[ref],
+                    "path": ref.path,
+                    "adapter": None if ref.lora is None else ref.lora.path,
+                    "bytes": each.nbytes,
+                }
+                for ref, each in self.phases.models.all.items()
             ],
         }
 
@@ -169,7 +176,7 @@ def make_ready(spec: SearchSpec, context: Context, folder: Path, options: RunOpt
 
 def _screen(file: SearchFile, models: Models, context: Context, options: RunOptions) -> Screen | None:
     """The screen, where it is on and there is a base that distances can be from."""
-    if file.screen is None or models.base is None or not models.sources:
+    if file.screen is None or models.base is None or models.base_checkpoint is None or not models.sources:
         return None
     measure = partial(
         tensor_grams,
@@ -181,7 +188,8 @@ def _screen(file: SearchFile, models: Models, context: Context, options: RunOpti
         threads=options.threads,
         findings=options.findings,
     )
-    return Screen(file.screen.norm_ratio, Path(models.base), measure)
+    base = models.base_checkpoint
+    return Screen(file.screen.norm_ratio, (base.path, base.adapter), measure)
 
 
 def _check_splits(goal: Goal, splits: Mapping[str, tuple[Posed, ...]]) -> None:
@@ -279,9 +287,9 @@ def _baselines(
     held: list[Baseline] = []
     notes: list[str] = []
     if file.baselines:
-        names = _short_names(models.all)
-        base = None if models.base is None else (names[models.base], Path(models.base))
-        sources = {names[path]: Path(path) for path in models.sources}
+        names = short_names(models.all, taken=NAMES)
+        base = None if models.base is None else (names[models.base], models.base)
+        sources = {names[ref]: ref for ref in models.sources}
         found, said = baselines(sources, base, models.common)
         held, notes = list(found), list(said)
     for name in file.previous:
@@ -313,15 +321,6 @@ def _placed(held: tuple[Baseline, ...], phases: Phases) -> tuple[Baseline, ...]:
     return tuple(found)
 
 
-def _short_names(models: Mapping[str, object]) -> dict[str, str]:
-    """What people call each model: its folder's name, or its path where something else has that name."""
-    short = [Path(path).name for path in models]
-    return {
-        path: path if short.count(name) > 1 or name in NAMES else name
-        for path, name in zip(models, short, strict=True)
-    }
-
-
 def _identity(file: SearchFile, splits: Mapping[str, tuple[Posed, ...]], phases: Phases, goal: Goal) -> str:
     spec = msgspec.to_builtins(file)
     for key in ("budget", "finalists", "most_failed", "name", "previous"):
@@ -341,8 +340,8 @@ def _identity(file: SearchFile, splits: Mapping[str, tuple[Posed, ...]], phases:
             for each in posed
         ],
         [
-            [path, msgspec.to_builtins(fingerprint(each)), side_digest(each.folder)]
-            for path, each in phases.models.all.items()
+            [str(ref), msgspec.to_builtins(fingerprint(each)), side_digest(each.folder)]
+            for ref, each in phases.models.all.items()
         ],
         [each.kind.name for each in phases.chosen],
     ]

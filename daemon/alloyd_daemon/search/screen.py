@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +18,11 @@ from alloyd.jobs import Note, Progress
 
 from ..candidate import Candidate
 from ..kinship.gram import TensorGram
-from ..recipes.outline import Outline
+from ..recipes.outline import Outline, Place
 from .weighted_form import sum_of
 
-Weights = Mapping[str, Mapping[tuple[Path, str], float]]
-"""By output tensor, the weight of the task vector of each (folder, tensor's name there)."""
+Weights = Mapping[str, Mapping[tuple[Place, str], float]]
+"""By output tensor, the weight of the task vector of each (model, tensor's name there)."""
 Measuring = Generator[Progress, None, Mapping[str, TensorGram]]
 
 AFFINE: float = 1e-6
@@ -37,7 +36,7 @@ class Screen:
     doubt.
     """
 
-    def __init__(self, limit: float, base: Path, measure: Callable[[], Measuring]) -> None:
+    def __init__(self, limit: float, base: Place, measure: Callable[[], Measuring]) -> None:
         self.limit = limit
         self.base = base
         self._measure = measure
@@ -93,7 +92,7 @@ def task_vector_weights(outline: Outline) -> Weights | None:
 
     Those of a tensor add up to 1, for the base's is among them.
     """
-    found: dict[str, dict[tuple[Path, str], float]] = {}
+    found: dict[str, dict[tuple[Place, str], float]] = {}
     for each in outline.assignments:
         if len({one.model for one in each.inputs}) < len(each.inputs):
             return None
@@ -107,18 +106,18 @@ def task_vector_weights(outline: Outline) -> Weights | None:
         if not abs(math.fsum(whole.weights.values()) - 1.0) <= AFFINE * max(1.0, size):
             return None
         found[each.name] = {
-            (outline.models[one.model].path, one.tensor): whole.weights[one.model] for one in each.inputs
+            (outline.models[one.model].place, one.tensor): whole.weights[one.model] for one in each.inputs
         }
     return found
 
 
-def reach(weights: Weights, base: Path) -> float:
+def reach(weights: Weights, base: Place) -> float:
     """The most that :func:`distance` can be, whatever the sources are: the triangle inequality."""
-    largest: dict[Path, float] = {}
+    largest: dict[Place, float] = {}
     for tensor in weights.values():
-        for (folder, _), weight in tensor.items():
-            if folder != base:
-                largest[folder] = max(largest.get(folder, 0.0), abs(weight))
+        for (model, _), weight in tensor.items():
+            if model != base:
+                largest[model] = max(largest.get(model, 0.0), abs(weight))
     return math.fsum(largest.values())
 
 

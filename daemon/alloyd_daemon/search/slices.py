@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
+
+from alloyd.recipe import ModelRef
+
+from .naming import reference
 
 Plain = Mapping[str, Any]
 
@@ -14,17 +17,17 @@ Plain = Mapping[str, Any]
 class StepSource:
     """Layers ``first`` to ``last`` of a model, with the parameters written beside it."""
 
-    path: Path
+    model: ModelRef
     first: int
     last: int
     parameters: Plain = field(default_factory=dict)
 
     def continues(self, before: StepSource) -> bool:
         """Whether this is what comes next in the same model, under the same parameters."""
-        return (self.path, self.first, self.parameters) == (before.path, before.last + 1, before.parameters)
+        return (self.model, self.first, self.parameters) == (before.model, before.last + 1, before.parameters)
 
     def plain(self) -> dict[str, Any]:
-        source: dict[str, Any] = {"model": reference(self.path), "layer_range": [self.first, self.last + 1]}
+        source: dict[str, Any] = {"model": reference(self.model), "layer_range": [self.first, self.last + 1]}
         return source | ({"parameters": dict(self.parameters)} if self.parameters else {})
 
 
@@ -58,9 +61,3 @@ def as_slices(steps: Iterable[Step]) -> list[dict[str, Any]]:
             step = replace(step, sources=tuple(replace(old, last=new.last) for old, new in pairs))
         found.append(step)
     return [each.plain() for each in found]
-
-
-def reference(path: Path) -> str | dict[str, Any]:
-    """A model at ``path`` as a recipe names it."""
-    text = str(path)
-    return {"model": {"path": text}} if "+" in text or "@" in text else text

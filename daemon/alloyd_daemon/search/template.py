@@ -13,10 +13,11 @@ from alloyd.knob_reader import beginning
 from alloyd.recipe import ModelRef, Recipe
 from alloyd.search_schema import Knob
 
-from ..checkpoints.checkpoint import Checkpoint, open_checkpoint
-from ..recipes.models import resolve
+from ..adapters.opening import open_model
+from ..checkpoints.checkpoint import Checkpoint
+from ..recipes.models import as_mapping
 from ..settings import Settings
-from .slices import reference
+from .naming import placed, reference
 
 Template = Mapping[str, Any]
 """A recipe as plain data with a :class:`~alloyd.search_schema.Knob` wherever a value is searched."""
@@ -24,23 +25,22 @@ Template = Mapping[str, Any]
 
 def opened(
     template: Template, *, base_dir: Path, settings: Settings
-) -> tuple[dict[str, Any], dict[str, Checkpoint]]:
-    """``template`` with absolute paths of its models, and their checkpoints by that path, in the recipe's order.
+) -> tuple[dict[str, Any], dict[ModelRef, Checkpoint]]:
+    """``template`` with absolute paths of its models, and their checkpoints by where they lie, in the recipe's order.
 
     Raises
     ------
     SourceNotFound, SourceError, PlanError, Problems
         Models that are nowhere, or whose headers lie; all of them together.
     """
-    found: dict[ModelRef, str] = {}
-    checkpoints: dict[str, Checkpoint] = {}
+    found: dict[ModelRef, ModelRef] = {}
+    checkpoints: dict[ModelRef, Checkpoint] = {}
     problems: list[AlloydError] = []
     for ref in at_start(template).referenced_models():
         try:
-            path = resolve(ref, base_dir=base_dir, roots=settings.model_roots(), hf_home=settings.hub())
-            if str(path) not in checkpoints:
-                checkpoints[str(path)] = open_checkpoint(path)
-            found[ref] = str(path)
+            checkpoint = open_model(ref, base_dir=base_dir, settings=settings)
+            found[ref] = placed(checkpoint)
+            checkpoints.setdefault(found[ref], checkpoint)
         except AlloydError as problem:
             problems.append(problem)
     raise_all(problems)
@@ -80,17 +80,17 @@ def merged(template: Template) -> tuple[ModelRef, ...]:
     return tuple(dict.fromkeys(refs))
 
 
-def with_models(template: Template, place_of: Callable[[ModelRef], str | None]) -> dict[str, Any]:
-    """``template`` with each model at the path that ``place_of`` gives for it, or as it stands for ``None``."""
+def with_models(template: Template, place_of: Callable[[ModelRef], ModelRef | None]) -> dict[str, Any]:
+    """``template`` with each model where ``place_of`` says that it lies, or as it stands for ``None``."""
 
     def model(value: Any) -> Any:
         ref = reference_of(value)
-        path = place_of(ref)
-        if path is None:
+        place = place_of(ref)
+        if place is None:
             return value
         if ref.override_architecture is not None:
-            return {"model": {"path": path}, "override_architecture": ref.override_architecture}
-        return reference(Path(path))
+            return as_mapping(place) | {"override_architecture": ref.override_architecture}
+        return reference(place)
 
     def walk(value: Any) -> Any:
         if isinstance(value, list):

@@ -68,7 +68,7 @@ def weighted_form(merge: PlainRecipe, open_model: Callable[[ModelRef], Checkpoin
     opened = [open_model(ref) for ref in refs]
     outline = assign(
         recipe,
-        [Model(str(ref), each.path) for ref, each in zip(refs, opened, strict=True)],
+        [Model(str(ref), each.path, each.adapter) for ref, each in zip(refs, opened, strict=True)],
         [each.tensors for each in opened],
         [each.config for each in opened],
     )

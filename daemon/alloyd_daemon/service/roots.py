@@ -32,7 +32,7 @@ from alloyd.jobs import (
 from alloyd.paths import expanded
 from alloyd.recipe import ModelRef, Recipe
 
-from ..recipes.models import resolve
+from ..recipes.models import as_given, resolve
 from ..settings import Settings
 
 CONFINED: Final = (MergeSpec, PlanSpec, VerifySpec, ScoreSpec, SearchSpec, KinshipSpec, RebuildSpec)
@@ -293,11 +293,8 @@ def _in_search(spec: SearchSpec, settings: Settings, home: Path) -> Iterator[Nam
 
 def _models(names: Sequence[str], base: Path, settings: Settings) -> Iterator[Named]:
     for name in names:
-        if os.path.isabs(name):
-            yield Named("the model", name)
-            continue
         try:
-            ref = ModelRef.parse(name)
+            ref = as_given(name)
         except AlloydError:
             continue
         yield from _places([ref] if ref.lora is None else [ref, ref.lora], base, settings)

@@ -10,6 +10,7 @@ from alloyd.search_schema import DataFlow
 from ...checkpoints.checkpoint import Checkpoint
 from ..folding import as_settings, changes_of
 from ..genome import Genome, Point
+from ..naming import placed
 from ..pool import open_pool
 from ..row import Hop, Row
 from ..slices import Step, StepSource, as_slices
@@ -56,4 +57,4 @@ class DataFlowSpace:
         if fold is not None:
             names = (*member.stack.layers[hop.layer], *((fold.final,) if last else ()))
             settings = as_settings(changes_of(fold, hop.total, last=last), names)
-        return Step((StepSource(member.checkpoint.path, hop.layer, hop.layer, settings),))
+        return Step((StepSource(placed(member.checkpoint), hop.layer, hop.layer, settings),))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from alloyd.recipe import ModelRef
+
 from ...recipes.descent import read
 from ..genome import Gene, Genome, Point
+from ..naming import reference
 from ..space import PlainRecipe
-from .soups import named
 
 DESCENT: Final = "descent"
 
@@ -16,7 +18,7 @@ DESCENT: Final = "descent"
 class DescentSpace:
     """One text gene. A recipe lists only the models that its descent needs; ``common`` stands in every one."""
 
-    def __init__(self, models: Sequence[str], common: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, models: Sequence[ModelRef], common: Mapping[str, Any] | None = None) -> None:
         self._models = tuple(models)
         self._common = dict(common or {})
 
@@ -31,7 +33,7 @@ class DescentSpace:
         Raises RecipeError where the text is none over these models.
         """
         descent = read(str(point[DESCENT]), len(self._models))
-        models = [{"model": named(self._models[each])} for each in descent.models]
+        models = [{"model": reference(self._models[each])} for each in descent.models]
         if not descent.steps:
             return {"merge_method": "passthrough", "models": models, **self._common}
         return {

@@ -7,7 +7,7 @@ no merged model is written, and a point is scored like any other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from typing import Any
 from alloyd.recipe import ModelRef
 from alloyd.search_schema import DataFlow
 
-from ...checkpoints.checkpoint import Checkpoint, open_checkpoint
+from ...adapters.opening import open_model
+from ...checkpoints.checkpoint import Checkpoint
 from ...merge_method import METHODS
+from ...settings import Settings
 from ..folding import Change, change_of, changes_of
 from ..genome import Genome, Point, first_point
+from ..naming import placed, reference
 from ..pool import open_pool
 from ..row import Hop, Row
-from ..slices import Step, StepSource, as_slices, reference
+from ..slices import Step, StepSource, as_slices
 from ..space import PlainRecipe, Space
 from ..weighted_form import METHODS as SUMS
 from ..weighted_form import Sum, WeightedForm, not_a_sum, weighted_form
@@ -42,17 +45,10 @@ class HybridSpace:
         Models whose layers do not fit each other, or into which scales cannot be folded.
     """
 
-    def __init__(
-        self,
-        parameters: Space,
-        flow: DataFlow,
-        models: Sequence[Checkpoint],
-        open_model: Callable[[ModelRef], Checkpoint] | None = None,
-    ) -> None:
+    def __init__(self, parameters: Space, flow: DataFlow, models: Sequence[Checkpoint]) -> None:
         _check_choices(parameters.genome)
         self._parameters = parameters
         self._opened: dict[ModelRef, Checkpoint] = {}
-        self._door = open_model or (lambda ref: open_checkpoint(Path(ref.path)))
         form = self._form(first_point(parameters.genome))
         donor = form.sources[form.donor]
         self._pool = open_pool((donor, *models), scaled=flow.scale is not None, labels=("merge",))
@@ -81,7 +77,7 @@ class HybridSpace:
         return {
             "merge_method": "linear",
             **kept,
-            "base_model": reference(form.sources[form.donor].path),
+            "base_model": reference(placed(form.sources[form.donor])),
             "parameters": {"normalize": False},
             "slices": as_slices(steps),
         }
@@ -94,7 +90,7 @@ class HybridSpace:
 
     def _open(self, ref: ModelRef) -> Checkpoint:
         if ref not in self._opened:
-            self._opened[ref] = self._door(ref)
+            self._opened[ref] = open_model(ref, base_dir=Path("/"), settings=Settings())
         return self._opened[ref]
 
     def _step(self, form: WeightedForm, hop: Hop, hops: Sequence[Hop], place: int) -> Step:
@@ -103,11 +99,11 @@ class HybridSpace:
         changes = () if fold is None else changes_of(fold, hop.total, last=last)
         layer = f"{member.stack.prefix}.{hop.layer}."
         if hop.model:
-            paths: tuple[Path, ...] = (member.checkpoint.path,)
+            models: tuple[ModelRef, ...] = (placed(member.checkpoint),)
             rests = member.stack.layers[hop.layer]
             sums = {layer + rest: Sum({0: 1.0}) for rest in rests if not self._pool.table.is_buffer(rest)}
         else:
-            paths = tuple(each.path for each in form.sources)
+            models = tuple(placed(each) for each in form.sources)
             sums = {name: each for name, each in form.sums.items() if name.startswith(layer)}
         parts = [
             _Part("." + name.removeprefix(layer), each, change_of(name, changes))
@@ -120,7 +116,7 @@ class HybridSpace:
                 for name, each in form.sums.items()
                 if not member.stack.numbers(name) and (place == 0 if name in member.pre else last)
             ]
-        return _step_of(paths, hop.layer, parts)
+        return _step_of(models, hop.layer, parts)
 
 
 def _check_choices(genome: Genome) -> None:
@@ -150,13 +146,13 @@ class _Part:
         return self.sum.offset * self.change.factor + self.change.offset
 
 
-def _step_of(paths: Sequence[Path], layer: int, parts: Sequence[_Part]) -> Step:
-    """One layer of the sources at ``paths``, each with its weight for every tensor."""
+def _step_of(models: Sequence[ModelRef], layer: int, parts: Sequence[_Part]) -> Step:
+    """One layer of ``models``, each with its weight for every tensor."""
     sources = []
-    for place, path in enumerate(paths):
+    for place, model in enumerate(models):
         found = {part.filter: part.weight(place) for part in parts}
         weights = {name: weight for name, weight in found.items() if weight is not None}
-        sources.append(StepSource(path, layer, layer, {"weight": _setting(weights)}))
+        sources.append(StepSource(model, layer, layer, {"weight": _setting(weights)}))
     offsets = {part.filter: part.offset for part in parts}
     return Step(tuple(sources), {"offset": _setting(offsets)} if any(offsets.values()) else {})
 

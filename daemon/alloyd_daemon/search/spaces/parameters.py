@@ -17,6 +17,7 @@ from ...recipes.parameters import as_declared
 from ..drafts import Drafts, Ref, Rule
 from ..genome import Genome, Point, check, first_point
 from ..model_shape import ModelShape
+from ..naming import bare
 from ..reach import Path as Place
 from ..reach import Spot, spots
 from ..space import PlainRecipe
@@ -154,11 +155,14 @@ class ParameterSpace:
 
     def _laid_out(self, recipe: Recipe) -> tuple[str, ...]:
         refs = recipe.referenced_models()
-        sources = [self._shape.sources[each.path] for each in refs]
+        sources = [self._shape.sources[bare(each)] for each in refs]
         vocabularies = [None] * len(refs) if recipe.tokenizer or recipe.tokenizer_source else []
         return assign(
             recipe,
-            [Model(str(each), Path(each.path)) for each in refs],
+            [
+                Model(str(each), Path(each.path), None if each.lora is None else Path(each.lora.path))
+                for each in refs
+            ],
             [each.tensors for each in sources],
             [each.config for each in sources],
             vocabularies=vocabularies,

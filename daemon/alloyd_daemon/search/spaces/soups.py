@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from alloyd.errors import RecipeError
+from alloyd.recipe import ModelRef
 
 from ..genome import Gene, Genome, Point, Value
-from ..slices import reference
+from ..naming import reference, short_names
 from ..space import PlainRecipe
 
 Shares = tuple[float, ...]
@@ -23,16 +23,15 @@ class SoupSpace:
     ``common`` stands in every recipe.
     """
 
-    def __init__(self, models: Sequence[str], common: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, models: Sequence[ModelRef], common: Mapping[str, Any] | None = None) -> None:
         self._models = tuple(models)
         self._common = dict(common or {})
 
     @property
     def genome(self) -> Genome:
         """A weight for each model, in their order."""
-        short = [Path(each).name for each in self._models]
-        names = short if len(set(short)) == len(short) else self._models
-        return tuple(Gene(name=f"weight of {each}", start=1.0) for each in names)
+        names = short_names(self._models)
+        return tuple(Gene(name=f"weight of {names[each]}", start=1.0) for each in self._models)
 
     def recipe(self, point: Point) -> PlainRecipe:
         """The average that ``point`` stands for.
@@ -42,10 +41,16 @@ class SoupSpace:
         shares = shares_of(self.genome, point)
         taken = [(model, share) for model, share in zip(self._models, shares, strict=True) if share]
         if len(taken) == 1:
-            return {"merge_method": "passthrough", "models": [{"model": named(taken[0][0])}], **self._common}
+            return {
+                "merge_method": "passthrough",
+                "models": [{"model": reference(taken[0][0])}],
+                **self._common,
+            }
         # Relative to the largest, so that equal shares are written as people write them.
         most = max(shares)
-        models = [{"model": named(model), "parameters": {"weight": share / most}} for model, share in taken]
+        models = [
+            {"model": reference(model), "parameters": {"weight": share / most}} for model, share in taken
+        ]
         return {"merge_method": "linear", "models": models, "parameters": {"normalize": True}, **self._common}
 
 
@@ -64,8 +69,3 @@ def shares_of(genome: Sequence[Gene], point: Point) -> Shares:
 def point_of(genome: Sequence[Gene], shares: Sequence[float]) -> dict[str, Value]:
     """The point of a soup."""
     return {gene.name: share for gene, share in zip(genome, shares, strict=True)}
-
-
-def named(model: str) -> object:
-    """A model as a recipe names it; what is a path is one, whatever it holds."""
-    return reference(Path(model)) if model.startswith("/") else model

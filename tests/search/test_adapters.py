@@ -1,0 +1,143 @@
+"""Adapters in a search: every kind of it takes them as models, and scores them as it would their merged checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alloyd.jobs import Finished, MergeSpec, Planned, SearchSpec
+from alloyd_daemon.job import JOBS, Context
+from alloyd_daemon.runner import RUNNERS
+from alloyd_daemon.search.history import History
+from alloyd_daemon.search.trial import VALIDATION
+from alloyd_daemon.settings import Settings
+from search.toy import Toy
+
+ROOT = Path(__file__).parents[2]
+BASE = "zoo/models/base"
+MATH, LANG = (f"{BASE}+zoo/adapters/{each}" for each in ("math", "lang"))
+KNOB = "parameters: {weight: {low: 0, high: 2, start: 1}}"
+THREE = f"""
+  models:
+    - {{model: {MATH}, {KNOB}}}
+    - {{model: {{model: {{path: {BASE}}}, lora: {{path: zoo/adapters/lang}}}}, {KNOB}}}
+    - {{model: zoo/models/lang, {KNOB}}}
+"""
+MERGE = f"recipe:\n  merge_method: task_arithmetic\n  base_model: {BASE}\n  dtype: float32{THREE}"
+SOUP = f"recipe:\n  merge_method: linear\n  dtype: float32{THREE}"
+
+
+def split(folder: Path, name: str, items: int) -> Path:
+    """The first items of a split of the zoo's arithmetic in L2, each scored by how likely its answer is."""
+    lines = (ROOT / f"zoo/tasks/l2_arithmetic.{name}.jsonl").read_text(encoding="utf-8").splitlines()[:items]
+    plain = ({"context": each["prompt"], "answer": each["answer"]} for each in map(json.loads, lines))
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in plain))
+    return path
+
+
+def search(text: str, home: Path, items: int, *, base_dir: Path = ROOT, **more: Any) -> dict[str, Any]:
+    """The results of a search over the first items, with a word of ``more`` in the place of what the spec says."""
+    home.mkdir(parents=True, exist_ok=True)
+    spec = {"budget": {"candidates": 4}, "finalists": 2, "runner": "toy"} | more
+    tasks = {each: [str(split(home, each, items))] for each in ("search", "validation")}
+    whole = f"{text}\n" + "\n".join(
+        f"{key}: {json.dumps(each)}" for key, each in (spec | {"tasks": tasks}).items()
+    )
+    job = SearchSpec(whole, str(base_dir), threads=1, memory=6 << 30)
+    said = list(JOBS.get("search").run(job, Context(home, Settings(), "search-1")))
+    assert isinstance(said[0], Planned)
+    assert isinstance(said[-1], Finished)
+    found: dict[str, Any] = json.loads((home / "searches" / "search-1" / "results.json").read_bytes())
+    return found | {"planned": said[0].summary}
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    one = Toy()
+    RUNNERS.open()
+    monkeypatch.setitem(RUNNERS._found, "toy", one.runner())
+    return one
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize(
+    "what",
+    [
+        MERGE,
+        MERGE + "optimiser: {name: evolver}\n",
+        MERGE + "optimiser: {name: kinship}\n",
+        MERGE + "optimiser: {name: greedy-soup}\n",
+        MERGE + "path: {after: true}\n",
+        SOUP + "path: {scale: [0.5, 2]}\n",
+        f"path: {{models: [{MATH}, '{ROOT / BASE}+{ROOT}/zoo/adapters/lang', zoo/models/lang]}}\n",
+        MERGE + "goal: pareto\nobjectives: [{metric: greedy}, {metric: logprob}]\n",
+    ],
+    ids=["recipe", "evolver", "kinship", "soup", "after", "hybrid", "path", "pareto"],
+)
+def test_every_kind_of_search_takes_adapters_as_models(tmp_path: Path, what: str) -> None:
+    found = search(what, tmp_path, 30)
+    names = [each["name"] for each in found["baselines"]]
+    assert names[:3] == ["base+math", "base+lang", "lang"]
+    assert found["winner"]["figures"]
+    assert all(each["state"] != "failed" for each in found["trials"])
+    assert [each["name"] for each in found["planned"]["models"]][:3] == names[:3]
+    assert [each["adapter"] for each in found["planned"]["models"]][:3] == [
+        str(ROOT / "zoo/adapters/math"),
+        str(ROOT / "zoo/adapters/lang"),
+        None,
+    ]
+
+
+# What an adapter makes of a model scores as the checkpoint that it was merged to
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the zoo's base, and what its adapters make of it, in float32: no bit is lost on the way."""
+    folder = tmp_path_factory.mktemp("merged")
+    for name, source in (("base", BASE), ("base-math", MATH), ("base-lang", LANG)):
+        text = f"merge_method: passthrough\nmodels: [{{model: {source}}}]\nout_dtype: float32\n"
+        spec = MergeSpec(recipe=text, base_dir=str(ROOT), out=str(folder / name), threads=1)
+        list(JOBS.get("merge").run(spec, Context(folder / "home", Settings(), "merge-1")))
+    return folder
+
+
+def pair(base: str, math: str, lang: str, method: str = "task_arithmetic") -> str:
+    return f"""
+recipe:
+  merge_method: {method}
+  base_model: {base}
+  models:
+    - {{model: {math}, {KNOB}}}
+    - {{model: {lang}, {KNOB}}}
+  dtype: float32
+  out_dtype: bfloat16
+"""
+
+
+def table(home: Path) -> list[Any]:
+    """Every trial of a search, with what each of its items scored."""
+    history = History.read(home / "searches" / "search-1" / "history.db")
+    return [
+        (each.origin, each.losses, *(history.scores(each.number, rung) for rung in (0, VALIDATION)))
+        for each in history.trials()
+    ]
+
+
+@pytest.mark.parametrize("runner", ["resident", "stream", "gguf"])
+def test_scores_are_those_of_the_merged_checkpoints(tmp_path: Path, merged: Path, runner: str) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("llama_cpp" if runner == "gguf" else "torch")
+    how: dict[str, Any] = {"runner": runner, "budget": {"candidates": 2}}
+    search(pair(BASE, MATH, LANG), tmp_path / "adapters", 4, **how)
+    plain = pair(*(str(merged / each) for each in ("base", "base-math", "base-lang")))
+    search(plain, tmp_path / "merged", 4, **how)
+    found = table(tmp_path / "adapters")
+    assert found == table(tmp_path / "merged")
+    losses = [losses for _, losses, *_ in found]
+    assert None not in losses
+    assert len(set(losses)) > 8, "models that are not alike score differently"
