@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from adapter_factory import merged, write_adapter
 from alloyd.errors import AlloydError, PlanError, SourceError, SourceNotFound, UsageError
 from alloyd.jobs import Finished, KinshipSpec, Note, Planned, Report
 from alloyd.recipe import ModelRef
@@ -27,7 +28,14 @@ from alloyd_daemon.search.model_shape import COMPONENTS
 from alloyd_daemon.settings import Settings
 from alloyd_daemon.stages.moments import MomentSweep
 from alloyd_kernels.dtypes import LEAF
-from checkpoint_factory import Model, read_checkpoint, write_checkpoint, write_family, write_weights
+from checkpoint_factory import (
+    Model,
+    read_checkpoint,
+    read_safetensors,
+    write_checkpoint,
+    write_family,
+    write_weights,
+)
 
 LONG_AGO = 1_600_000_000 * 10**9
 SMALL = Model(hidden=32, intermediate=48, layers=2, heads=2, kv_heads=1, vocab=300)
@@ -272,6 +280,36 @@ def test_bad_input_is_told_before_work(family: list[Path], tmp_path: Path) -> No
             run(KinshipSpec(base, models), tmp_path)
     with pytest.raises(AlloydError, match="memory"):
         run(KinshipSpec(base, (one, two), memory=1000), tmp_path)
+
+
+def test_adapters_are_as_akin_as_what_they_make_of_their_base(family: list[Path], tmp_path: Path) -> None:
+    base = family[0]
+    weights = read_checkpoint(base)
+    adapters = [write_adapter(tmp_path / each, weights, rank=2, seed=seed) for seed, each in enumerate("xy")]
+    named = (f"{base}+{adapters[0]}", f"{base}+{adapters[1]}", str(family[1]))
+    plain = [family[1]]
+    for adapter in reversed(adapters):
+        made = merged(weights, read_safetensors(adapter / "adapter_model.safetensors"), 4.0)
+        whole = {name: each.astype(np.float32) for name, each in made.items()}
+        plain.insert(0, write_checkpoint(tmp_path / f"made-{adapter.name}", SMALL, weights=whole))
+    for folder in (*adapters, *plain):
+        for file in folder.iterdir():
+            os.utime(file, ns=(LONG_AGO, LONG_AGO))
+    for _ in range(2):  # the second time from what is known
+        (found, wanted) = (
+            figures_of(run(KinshipSpec(str(base), models, str(tmp_path)), tmp_path))
+            for models in (named, tuple(map(str, plain)))
+        )
+        assert [each["name"] for each in found["models"]] == ["base+x", "base+y", family[1].name]
+        for one, other in zip(found["pairs"], wanted["pairs"], strict=True):
+            assert one["cosine"] == pytest.approx(other["cosine"], abs=1e-5)
+            assert one["euclidean"] == pytest.approx(other["euclidean"], rel=1e-5)
+        assert abs(found["pairs"][0]["cosine"]) < 0.3
+
+
+def figures_of(reports: list[Report]) -> dict[str, Any]:
+    assert isinstance(reports[-1], Finished)
+    return reports[-1].result
 
 
 def test_the_page_names_every_key(family: list[Path], tmp_path: Path) -> None:

@@ -52,16 +52,17 @@ def outside(root: Path) -> dict[str, Spec]:
     """A spec of each kind that names what lies outside ``root``."""
     secret = str(root.parent / "secret" / "model")
     task = f"{secret}/task.jsonl"
-    search = json.dumps(
-        {
-            "recipe": {
-                "merge_method": "linear",
-                "models": [{"model": "model", "parameters": {"weight": {"low": 0, "high": 1}}}],
-            },
-            "tasks": {"search": [task], "validation": [str(root / "model" / "task.jsonl")]},
+    own = str(root / "model" / "task.jsonl")
+
+    def search(model: str, searched: str, **more: object) -> SearchSpec:
+        models = [{"model": model, "parameters": {"weight": {"low": 0, "high": 1}}}]
+        spec = {
+            "recipe": {"merge_method": "linear", "models": models},
+            "tasks": {"search": [searched], "validation": [f"{own}.2"]},
             "budget": {"candidates": 2},
         }
-    )
+        return SearchSpec(json.dumps(spec | more), str(root))
+
     return {
         "a model of a merge": merge(root, secret),
         "a model by ..": merge(root, "../secret/model"),
@@ -98,11 +99,15 @@ def outside(root: Path) -> dict[str, Spec]:
             (str(root / "model/task.jsonl"),),
             options={"tokenizer": secret},
         ),
-        "a search's task": SearchSpec(search, str(root)),
+        "a search's task": search("model", task),
+        "a search's adapter": search(f"model+{secret}", own),
+        "an adapter of a path": search("model", own, path={"models": [f"{root}/model+{secret}"]}),
         "a subject's adapter": ScoreSpec(
             (Subject("m", f"model+{secret}", base_dir=str(root)),), (str(root / "model/task.jsonl"),)
         ),
+        "a subject's adapter by its whole path": ScoreSpec((Subject("m", f"{root}/model+{secret}"),), (own,)),
         "a kin's adapter": KinshipSpec("model", ("model", f"model+{secret}"), str(root)),
+        "a kin's adapter by its whole path": KinshipSpec("model", ("model", f"{root}/model+{secret}")),
         "a kin": KinshipSpec("model", ("model", secret), str(root)),
     }
 

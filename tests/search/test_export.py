@@ -9,7 +9,9 @@ import pytest
 
 from alloyd import recipe
 from alloyd.errors import AlloydError
+from alloyd_daemon.engine.contents import Content
 from alloyd_daemon.search.export import MERGEKIT, WINNER, export, write_files
+from alloyd_daemon.search.lineage import sources_of
 from alloyd_daemon.settings import Settings
 
 MODELS = Path(__file__).parents[2] / "zoo" / "models"
@@ -68,3 +70,34 @@ def test_what_mergekit_cannot_say_leaves_no_older_file(tmp_path: Path) -> None:
 def test_a_recipe_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AlloydError, match="tie"):
         export(ARITHMETIC | {"merge_method": "tie"}, head=[], home=tmp_path, settings=Settings())
+
+
+def test_adapters_are_named_with_their_models_in_both_dialects(tmp_path: Path) -> None:
+    adapters = MODELS.parent / "adapters"
+    math, lang = f"{MODELS / 'base'}+{adapters / 'math'}", f"{MODELS / 'base'}+{adapters / 'lang'}"
+    odd = tmp_path / "lang+more"
+    odd.symlink_to(adapters / "lang")
+    long = {"model": {"path": str(MODELS / "base")}, "lora": {"path": str(odd)}}
+    models = [
+        {"model": each, "parameters": {"weight": 0.5}} for each in (math, lang, long, str(MODELS / "lang"))
+    ]
+    found = export(ARITHMETIC | {"models": models}, head=["a head"], home=tmp_path, settings=Settings())
+    assert found.mergekit is not None
+    for text in (found.alloyd, found.mergekit):
+        (said,) = recipe.load(text)
+        refs = [each.model for each in said.models]
+        assert [str(each) for each in refs[:2]] == [math, lang]
+        assert refs[2].lora == recipe.ModelRef(str(odd))
+        assert refs[3].lora is None
+    assert "--lora-merge-cache" in found.remark
+    assert found.mergekit.splitlines()[:2] == ["# a head", f"# {found.remark}"]
+    assert found.remark not in found.alloyd
+    rows = sources_of(found.candidate, [Content()] * 5)
+    assert [each["adapter"] for each in rows[:3]] == [
+        str(adapters / "math"),
+        str(adapters / "lang"),
+        str(odd),
+    ]
+    assert [each["adapter"] for each in rows[3:]] == [None, None]
+    assert {each["path"] for each in rows} == {str(MODELS / "base"), str(MODELS / "lang")}
+    assert "adapter_config.json" in {each["name"] for each in rows[0]["files"]}

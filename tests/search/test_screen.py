@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import search_driver
+from adapter_factory import write_adapter
 from alloyd.errors import RecipeError, SourceChanged, SourceError
 from alloyd.jobs import MergeSpec, Note, PlanSpec, Progress
 from alloyd.recipe import ModelRef
@@ -122,6 +123,35 @@ def test_the_distance_is_that_of_the_merged_weights(
     ratio = distance(found, end(measured(family, tmp_path)))
     assert ratio == pytest.approx(merged_ratio(family, one, tmp_path), rel=1e-5)
     assert ratio <= reach(found, (family[0], None)) * (1 + 1e-12)
+
+
+def test_adapters_of_one_base_are_sources_of_their_own(family: list[Path], tmp_path: Path) -> None:
+    base = family[0]
+    adapters = [
+        write_adapter(tmp_path / each, read_checkpoint(base), seed=seed) for seed, each in enumerate("xy")
+    ]
+    refs = [ModelRef(str(base), lora=ModelRef(str(each))) for each in adapters]
+    plain = []
+    for ref, adapter in zip(refs, adapters, strict=True):
+        alone = {"merge_method": "passthrough", "models": [{"model": str(ref)}], "out_dtype": "float32"}
+        plain.append(tmp_path / f"merged-{adapter.name}")
+        spec = MergeSpec(json.dumps(alone), "/", str(plain[-1]))
+        list(JOBS.get("merge").run(spec, Context(tmp_path, Settings(), "m")))
+    entries = [
+        {"model": model, "parameters": {"weight": weight}}
+        for model, weight in zip((*map(str, refs), str(family[1])), (3.0, -2.0, 0.5), strict=True)
+    ]
+    one = recipe(family, [1.0, 1.0]) | {"models": entries}
+    found = task_vector_weights(candidate(one, tmp_path).prepared.plan.outline)
+    assert found is not None
+    models = [*refs, ModelRef(str(family[1]))]
+    ratio = distance(
+        found, end(tensor_grams(ModelRef(str(base)), models, home=tmp_path, settings=Settings()))
+    )
+    for entry, folder in zip(entries, plain, strict=False):
+        entry["model"] = str(folder)
+    assert ratio == pytest.approx(merged_ratio([base, *plain, family[1]], one, tmp_path), rel=1e-5)
+    assert reach(found, (base, None)) == pytest.approx(5.5)
 
 
 def test_of_what_adds_no_task_vectors_it_says_nothing(family: list[Path], tmp_path: Path) -> None:
