@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from alloyd_daemon.search.export import export
+from alloyd_daemon.settings import Settings
 from checkpoint_factory import Model, read_checkpoint, read_safetensors, write_checkpoint
 from parity import other_tool
 from parity.comparison import excess
@@ -130,3 +133,29 @@ def test_two_adapters_are_merged_by_ties_as_mergekit_does(
     }
     # An element at the edge of the k largest may fall on the other side where the two products differ in a rounding.
     assert sum(beyond.values()) <= 4
+
+
+def test_the_winner_of_a_search_over_adapters_is_the_same_to_mergekit(
+    made: Path, tmp_path: Path, alloyd_merge: Callable[[str], Path]
+) -> None:
+    python = other_tool.needed("mergekit")
+    models = (f"{made / 'llama'}+{made / '0-adapter'}", f"{made / 'llama'}+{made / '1-adapter'}")
+    winner = {
+        "merge_method": "task_arithmetic",
+        "base_model": str(made / "llama"),
+        "models": [
+            {"model": model, "parameters": {"weight": [{"filter": "mlp", "value": weight}, {"value": 0.3}]}}
+            for model, weight in zip(models, (1.2, -0.4), strict=True)
+        ],
+        "dtype": "float32",
+        "out_dtype": "bfloat16",
+    }
+    found = export(winner, head=[], home=tmp_path / "exported", settings=Settings())
+    assert found.mergekit is not None
+    options = re.findall(r"--\S+ \w+", found.remark)
+    given = " ".join(options).replace("FOLDER", str(tmp_path / "cache")).split()
+    out = tmp_path / "theirs"
+    assert other_tool.run(python, {out: found.mergekit}, tmp_path, options=given) == {out: None}
+    ours, theirs = read_checkpoint(alloyd_merge(found.alloyd)), read_checkpoint(out)
+    assert sorted(ours) == sorted(theirs)
+    assert not {tensor: each for tensor in ours if (each := excess(ours[tensor], theirs[tensor]).max()) > 1}
