@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from adapter_factory import write_adapter
-from alloyd.jobs import MergeSpec, Progress
+from alloyd.jobs import MergeSpec, PlanSpec, Progress
 from alloyd_daemon.adapters.apply import with_adapter
+from alloyd_daemon.candidate import from_recipe
 from alloyd_daemon.checkpoints import digest
 from alloyd_daemon.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from alloyd_daemon.checkpoints.digest import model_digest, piece_digests, tensor_digest
@@ -22,6 +23,7 @@ from alloyd_daemon.engine import contents
 from alloyd_daemon.engine.contents import Content, known_content, read_contents
 from alloyd_daemon.engine.document import make_all
 from alloyd_daemon.engine.findings import FindingCache, open_findings
+from alloyd_daemon.engine.in_memory import population
 from alloyd_daemon.settings import Settings
 from checkpoint_factory import Model, read_checkpoint, write_checkpoint, write_weights
 
@@ -194,8 +196,8 @@ def test_with_an_adapter_a_model_has_another_digest_that_is_not_taken_for_its_ow
             assert [digest_of(each, findings) for each in (alone, adapted)] == expected
 
 
-def merged(tmp_path: Path) -> tuple[list[Path], Path]:
-    """Three sources and what a merge of them published; they were read for it by a home in ``tmp_path``."""
+def sources(tmp_path: Path) -> tuple[list[Path], str]:
+    """Three models from long ago, and a recipe that reads all of them."""
     paths = [write_checkpoint(tmp_path / name, Model(), seed=place) for place, name in enumerate("abc")]
     grow_old(*paths)
     recipe = (
@@ -203,6 +205,12 @@ def merged(tmp_path: Path) -> tuple[list[Path], Path]:
         + "".join(f"  - {{model: {each}, parameters: {{weight: 0.5, density: 0.4}}}}\n" for each in paths[1:])
         + "dtype: float32\n"
     )
+    return paths, recipe
+
+
+def merged(tmp_path: Path) -> tuple[list[Path], Path]:
+    """Three sources and what a merge of them published; they were read for it by a home in ``tmp_path``."""
+    paths, recipe = sources(tmp_path)
     spec = MergeSpec(recipe, str(tmp_path), out=str(tmp_path / "out"))
     for _ in make_all(spec, home=tmp_path / "home", settings=Settings()):
         pass
@@ -215,6 +223,22 @@ def test_a_merge_digests_what_it_reads_and_nothing_is_read_for_it_again(tmp_path
         for each in paths:
             checkpoint = open_checkpoint(each)
             assert known_content(checkpoint, findings) == Content(digest_of(checkpoint))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_candidates_in_memory_digest_what_they_read_where_that_is_wanted(
+    tmp_path: Path, wanted: bool
+) -> None:
+    paths, recipe = sources(tmp_path)
+    plan = PlanSpec(recipe, str(tmp_path))
+    one = from_recipe(plan, name="one", home=tmp_path / "home", settings=Settings())
+    with FindingCache(contents=wanted) as findings:
+        with population([one], findings) as together:
+            unchanged = {name: each.data.tobytes() for name, each in together.members[0].each()}
+        with population([one], findings) as together:
+            assert {name: each.data.tobytes() for name, each in together.members[0].each()} == unchanged
+        found = [known_content(open_checkpoint(each), findings).digest for each in paths]
+    assert found == [digest_of(open_checkpoint(each)) if wanted else None for each in paths]
 
 
 def test_a_manifest_is_believed_until_a_file_of_weights_is_younger(tmp_path: Path) -> None:

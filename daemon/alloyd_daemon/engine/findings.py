@@ -25,9 +25,11 @@ class FindingCache:
     """Numbers by key; of those in memory the least recently used go first. Every method may be called from any thread.
 
     ``folder`` keeps them for later jobs in at most ``limit`` bytes; without one they last as long as this object.
+    ``contents``: whether those who merge digest whatever they read of a source whose digest is not here.
     """
 
-    def __init__(self, folder: Path | None = None, limit: int = 0) -> None:
+    def __init__(self, folder: Path | None = None, limit: int = 0, *, contents: bool = False) -> None:
+        self.contents = contents
         self._known: OrderedDict[bytes, Numbers] = OrderedDict()
         self._lock = threading.Lock()
         self._store = FindingStore(folder, limit) if folder is not None and limit > 0 else None
@@ -70,9 +72,9 @@ class FindingCache:
                 self._known.popitem(last=False)
 
 
-def open_findings(home: Path, limit: int) -> FindingCache:
+def open_findings(home: Path, limit: int, *, contents: bool = False) -> FindingCache:
     """The cache that the jobs of one home share, in at most ``limit`` bytes; 0 forgets with the job."""
-    return FindingCache(home / "cache" / "findings", limit)
+    return FindingCache(home / "cache" / "findings", limit, contents=contents)
 
 
 def tensor_mark(file_marks: Sequence[bytes | None], tensor: Tensor) -> bytes | None:

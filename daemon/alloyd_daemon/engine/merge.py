@@ -69,8 +69,8 @@ def merge(
 
     ``readers`` has one open reader per model of the plan. Blocks that ``sink`` already holds are not computed again.
     What ``findings`` knows of the sources is not measured again, and what is measured is kept there.
-    Without ``digests`` nothing is digested for the sink's sake, because its blocks never outlive the process; a source
-    whose content ``findings`` do not know is, since it is read anyway.
+    Without ``digests`` what is written is not digested: for a sink whose blocks never outlive the process; and of what
+    is read only what ``findings`` want.
 
     Raises
     ------
@@ -89,7 +89,8 @@ def merge(
         tensor.slot
         for tensor in plan.tensors
         if findings is not None
-        and any(lacks_digest(findings, files[of], each) for of, each in tensor.sources)
+        and (digests or findings.contents)
+        and any(lacks_digest(findings, files[model], each) for model, each in tensor.sources)
     }
     runs = [
         TensorRun(
@@ -102,7 +103,8 @@ def merge(
             marks=[tensor_mark(files[model], each) for model, each in tensor.sources]
             if findings is not None
             else (),
-            digests=digests or tensor.slot in unknown,
+            digests=digests,
+            contents=digests or tensor.slot in unknown,
         )
         for tensor in plan.tensors
     ]

@@ -97,7 +97,9 @@ class TensorRun:
         findings: FindingCache | None,
         marks: Sequence[bytes | None],
         digests: bool,
+        contents: bool,
     ) -> None:
+        """``contents``: take the digests of what is read; ``digests``: of what is written, too."""
         self.plan = plan
         self.pending: deque[int] = deque()
         self.outstanding = 0
@@ -108,6 +110,7 @@ class TensorRun:
         self._findings = findings
         self._marks = marks
         self._digests = digests
+        self._contents = contents
         self._done = {
             first
             for block in done
@@ -225,8 +228,9 @@ class TensorRun:
                 self._check_equal(views)
             data = worker.out(count * plan.width).data
             data[:] = views[source]
-            pieces = piece_digests(data) if self._digests else ()
-            inputs = tuple((position, pieces) for position in views) if self._digests else ()
+            copied = piece_digests(data) if self._contents else ()
+            pieces = copied if self._digests else ()
+            inputs = tuple((position, copied) for position in views) if self._contents else ()
             facts: dict[str, int] = {}
         else:
             assert self._blend is not None
@@ -234,7 +238,7 @@ class TensorRun:
             out = worker.out(count * plan.width)
             block = self._block(first, count, views, out.__array_interface__["data"][0])
             data = out.data
-            if self._digests:
+            if self._contents:
                 strange, pieces, inputs = self._blend_and_digest(block, views, data, worker)
             else:
                 strange, pieces, inputs = self._blend.write(block, worker.scratch), (), ()
@@ -259,7 +263,8 @@ class TensorRun:
             for position, view in views.items():
                 width = self._widths[position]
                 read[position].add(view[begin * width : (begin + count) * width])
-            written.add(out[begin * self.plan.width : (begin + count) * self.plan.width])
+            if self._digests:
+                written.add(out[begin * self.plan.width : (begin + count) * self.plan.width])
         return strange, written.finish(), tuple((each, pieces.finish()) for each, pieces in read.items())
 
     def _copied(self) -> int | None:

@@ -50,7 +50,7 @@ def run(spec: SearchSpec, context: Context) -> Generator[Report, None, None]:
     memory = spec.memory if spec.memory is not None else context.settings.memory_bytes()
     threads = spec.threads or context.settings.thread_count()
     with (
-        open_findings(context.home, context.settings.cache_bytes()) as findings,
+        open_findings(context.home, context.settings.cache_bytes(), contents=True) as findings,
         Warm() as warm,
     ):
         options = RunOptions(
