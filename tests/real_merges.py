@@ -59,7 +59,7 @@ def undisturbed(models: Path) -> dict[str, str]:
 def held(daemon: TrialDaemon, out: Path) -> Iterator[psutil.Process]:
     """The process that merges into ``out``, asleep after its first blocks; it goes on when the block is left."""
     journal = out.with_name(f".{out.name}.partial") / ".alloyd" / "journal"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while True:
         with contextlib.suppress(OSError):
             if len(read_journal(journal)[1]) > 0:

@@ -29,7 +29,7 @@ def test_a_merge_waits_for_room_and_goes_on(tmp_path: Path) -> None:
             assert str(small_disk / "out") in waiting.reason
             assert not (small_disk / "out").exists()
             ballast.unlink()
-            assert client.wait(job.id, timeout=120).state is JobState.DONE
+            assert client.wait(job.id, timeout=240).state is JobState.DONE
             assert client.verify(small_disk / "out")["manifest"]
         finally:
             client.shutdown(now=True)

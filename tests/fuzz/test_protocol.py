@@ -182,7 +182,7 @@ class Attack:
             self.clear(client)
             for watch in client.watches():
                 client.watch_remove(watch.path)
-            eventually(lambda: not client.jobs(["queued", "running"]), seconds=60)
+            eventually(lambda: not client.jobs(["queued", "running"]), seconds=240)
             held = [_lasting(each) for each in client.jobs(limit=100_000)]
         self.context.destroy(0)
         assert self.far.daemon.terminate() == 0

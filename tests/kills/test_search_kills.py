@@ -47,7 +47,7 @@ def table(folder: Path) -> Table:
 
 def finish(folder: Path) -> str:
     process = start(folder)
-    said, _ = process.communicate(timeout=280)
+    said, _ = process.communicate(timeout=840)
     assert process.returncode == 0
     return said
 

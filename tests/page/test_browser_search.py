@@ -47,7 +47,7 @@ def in_time(page: Page, check: Callable[[], object]) -> None:
         page.wait_for_timeout(100)
         return check()
 
-    eventually(now, seconds=120)
+    eventually(now, seconds=240)
 
 
 def says(page: Page, section: str, words: str) -> Callable[[], bool]:

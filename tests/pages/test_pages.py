@@ -29,7 +29,7 @@ def runs(page: Path, *, soak: bool) -> bool:
     "page", [each for each in PAGES if runs(each, soak=False)], ids=lambda page: page.name
 )
 def test_the_commands_of_a_page_run_as_printed(page: Path, tmp_path: Path) -> None:
-    Clone(tmp_path).run(blocks(page.read_text("utf-8")), soak=False, seconds=280)
+    Clone(tmp_path).run(blocks(page.read_text("utf-8")), soak=False, seconds=840)
 
 
 @pytest.mark.soak

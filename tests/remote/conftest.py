@@ -21,14 +21,12 @@ from alloyd.profiles import make as make_profile
 from alloyd.roles import Role
 from trial_daemon import TrialDaemon
 
-TAKEN: list[socket.socket] = []
-"""Each has a name that says to the tests of other processes that a port is this one's until it ends."""
-
 
 def free_ports() -> int:
     """A port that is free, as is the one after it, and stays so while a daemon is away.
 
-    They lie below those that the kernel gives to whoever asks for any.
+    They lie below those that the kernel gives to whoever asks for any, and a name on this machine says to the tests of
+    other processes that they are this one's until it ends.
     """
     chance = random.SystemRandom()
     while True:
@@ -38,7 +36,7 @@ def free_ports() -> int:
             mine.bind(f"\0alloyd-test-port-{port}")
             one.bind(("127.0.0.1", port))
             other.bind(("127.0.0.1", port + 1))
-            TAKEN.append(mine)
+            mine.detach()
             return port
         mine.close()
 

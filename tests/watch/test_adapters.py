@@ -51,7 +51,7 @@ def test_an_adapter_that_arrives_is_merged_into_its_base(daemon: TrialDaemon, tm
         for name, mother in (("new+it-lora", str(base)), ("other-lora", "org/another")):
             write_adapter(tmp_path / "made" / name, weights, base_model_name_or_path=mother)
             (tmp_path / "made" / name).rename(folder / name)
-        eventually(lambda: client.watches()[0].claims == {"done": 1}, seconds=120)
+        eventually(lambda: client.watches()[0].claims == {"done": 1}, seconds=240)
         (job,) = client.jobs()
         assert Path(str(job.out)).parent == folder / "out"
         factors = read_safetensors(folder / "new+it-lora" / "adapter_model.safetensors")

@@ -40,10 +40,10 @@ def test_what_a_dropped_file_may_not_name(daemon: TrialDaemon, tmp_path: Path) -
         (folder / "linked.yaml").symlink_to(outside / "linked.yaml")
         dropped["linked.yaml"] = ("", "is a link")
         failed = folder / "failed"
-        eventually(lambda: len(list(failed.glob("*.error.json"))) == len(dropped), seconds=30)
+        eventually(lambda: len(list(failed.glob("*.error.json"))) == len(dropped), seconds=240)
         dropped["task.yaml"] = (SEARCH.format("lm_eval:./code.yaml"), "can hold code")
         drop(folder, "task.yaml", dropped["task.yaml"][0])
-        eventually((failed / "task.yaml.error.json").exists, seconds=30)
+        eventually((failed / "task.yaml.error.json").exists, seconds=240)
         assert client.jobs() == []
     log = daemon.home.log("watch").read_text().splitlines()
     messages = [json.loads(line)["message"] for line in log]

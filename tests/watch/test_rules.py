@@ -33,7 +33,7 @@ def test_a_new_fine_tune_is_merged_by_the_rule(daemon: TrialDaemon, tmp_path: Pa
         write_model(folder / "stranger")
         shutil.copytree(base, folder / "the-base")
         shutil.copytree(tunes[1], folder / "tune-1")
-        eventually((folder / "out" / "tune-1-plain" / "model.safetensors").exists, seconds=60)
+        eventually((folder / "out" / "tune-1-plain" / "model.safetensors").exists, seconds=240)
         eventually(lambda: client.watches()[0].claims == {"done": 1, "known": 1})
         (job,) = client.jobs()
         assert job.state is JobState.DONE
@@ -66,7 +66,7 @@ def test_a_running_soup_takes_in_what_is_better_one_at_a_time(daemon: TrialDaemo
         )
         for name in names:
             (tmp_path / "new" / name).rename(folder / name)
-        eventually(lambda: client.watches()[0].claims == {"done": 4, "failed": 1}, seconds=60)
+        eventually(lambda: client.watches()[0].claims == {"done": 4, "failed": 1}, seconds=240)
         (running,) = client.watches()[0].soups
         assert (running.kept, running.rejected) == (2, 2)
         assert running.current == str(soup / "0005-e-good")
@@ -130,7 +130,7 @@ def test_killed_at_any_moment_every_model_is_taken_exactly_once(
         for each in watchers(daemon):
             each.kill()
     with daemon.client() as client:
-        eventually(lambda: client.watches()[0].claims == {"done": 2 * models}, seconds=60 + 20 * models)
+        eventually(lambda: client.watches()[0].claims == {"done": 2 * models}, seconds=240 + 20 * models)
         (soup,) = client.watches()[0].soups
         jobs = client.jobs()
     good = [name for name in names if name.endswith("good")]

@@ -45,7 +45,7 @@ def test_a_dropped_recipe_becomes_a_model(daemon: TrialDaemon, tmp_path: Path) -
     with daemon.client() as client:
         client.watch_add(folder, settle=0.1)
         drop(folder, "mean.yaml", f"merge_method: linear\ndtype: bfloat16\nmodels:\n{models}")
-        eventually(lambda: put_away(folder, "done") | put_away(folder, "failed"), seconds=60)
+        eventually(lambda: put_away(folder, "done") | put_away(folder, "failed"), seconds=240)
         told = json.loads(next((folder / "done").rglob("*.result.json")).read_text())
         assert told["out"] == str(folder / "out" / "mean")
         assert (folder / "out" / "mean" / "model.safetensors").exists()
@@ -147,7 +147,7 @@ def test_two_daemons_on_one_folder_share_the_work(daemon: TrialDaemon, tmp_path:
         other.watch_add(folder, settle=0.1)
         for number in range(30):
             drop(folder, f"{number}.yaml", recipe(number))
-        eventually(lambda: len(put_away(folder, "done")) == 30, seconds=90)
+        eventually(lambda: len(put_away(folder, "done")) == 30, seconds=240)
         assert len(one.jobs()) + len(other.jobs()) == 30
     assert len((folder / "out" / "ran").read_text().splitlines()) == 30
 
@@ -174,9 +174,9 @@ def test_killed_at_any_moment_every_file_is_done_exactly_once(
             continue
         for each in _watchers(daemon):
             each.kill()
-    eventually(lambda: len(put_away(folder, "done")) == files, seconds=60 + 5 * files)
+    eventually(lambda: len(put_away(folder, "done")) == files, seconds=240 + 5 * files)
     with daemon.client() as client:
-        eventually(lambda: client.watches()[0].claims == {"done": files}, seconds=60)
+        eventually(lambda: client.watches()[0].claims == {"done": files}, seconds=240)
         assert len(client.jobs()) == files
         assert {job.out for job in client.jobs()} == {
             str(folder / "out" / str(each)) for each in range(files)
