@@ -47,7 +47,9 @@ def browsing() -> Iterator[Browser]:
         absent("browser", f"none of {', '.join(NAMES)} is installed; Debian's package 'chromium' brings one")
     expect.set_options(timeout=SECONDS * 1000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
+        browser = playwright.chromium.launch(
+            executable_path=program, args=list(QUIET), timeout=4 * SECONDS * 1000
+        )
         try:
             yield browser
         finally:
