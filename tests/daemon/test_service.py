@@ -60,9 +60,13 @@ def test_following_yields_every_stored_event_once_and_progress_between(
     daemon: TrialDaemon, tmp_path: Path
 ) -> None:
     with daemon.client() as client:
-        job = client.submit(trial(tmp_path / "out", 30, pause=0.03))
+        job = client.submit(trial(tmp_path / "out", 30, pause=0.05, at={5: "hold"}))
         begun = time.monotonic()
-        events = list(client.events(job.id, follow=True))
+        events = []
+        for event in client.events(job.id, follow=True):
+            events.append(event)
+            if event.kind == "progress":
+                let_go(tmp_path / "out")
         least = 30 / (time.monotonic() - begun)  # a second; the job waits before it begins
     stored = [event.seq for event in events if event.seq]
     assert stored == sorted(set(stored))
