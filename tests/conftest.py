@@ -35,6 +35,10 @@ for name in tuple(os.environ):
     if name in SURROUNDINGS or (name.startswith(("ALLOYD_", "HF_", "XDG_")) and name not in KEPT):
         del os.environ[name]
 
+# Two processes of tests share two cores. Threads of a library that wait for each other by turning make the work of
+# seconds take minutes there.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 HAS_GPU = Path("/dev/nvidiactl").exists() or Path("/dev/nvidia0").exists()
 
 
