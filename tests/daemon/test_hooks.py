@@ -9,6 +9,11 @@ import psutil
 import pytest
 
 from alloyd.jobs import JobState
+from alloyd.paths import Home
+from alloyd_daemon.service.hooks import Hooks
+from alloyd_daemon.service.store import Store
+from alloyd_daemon.service.store_prune import Removal
+from alloyd_daemon.settings import HookSettings
 from trial_daemon import PATIENCE, TrialDaemon, eventually, trial
 
 
@@ -167,3 +172,21 @@ def test_a_hook_without_a_place_for_what_it_says_is_not_run(tmp_path: Path) -> N
         scratch.mkdir()
         client.wait(client.submit(trial(tmp_path / "c", 2)).id)
         eventually(lambda: len(told(tmp_path)) == 2)
+
+
+def test_an_end_whose_job_is_known_no_more_stops_nothing(tmp_path: Path) -> None:
+    command = script(tmp_path, "")
+    (tmp_path / "home").mkdir()
+    store = Store(tmp_path / "jobs.sqlite")
+    hooks = Hooks(store, Home(tmp_path / "home"), HookSettings(on_cancelled=(command,)))
+    for number in (1, 2):
+        name = store.submit(trial(tmp_path / f"out{number}", 1), f"t{number}", at_most=9).id
+        store.move(name, JobState.CANCELLED)
+    for event in store.events(0):
+        hooks.hear(event)
+    store.pruning.forget([Removal("merge-1")], reason="asked")
+    hooks.step()
+    eventually(lambda: (hooks.step(), len(told(tmp_path)))[1] == 1)
+    assert told(tmp_path)[0].startswith("merge-2 ")
+    hooks.kill()
+    store.close()

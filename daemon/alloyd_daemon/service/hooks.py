@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
+from alloyd.errors import JobNotFound
 from alloyd.jobs import Event, JobState
 from alloyd.paths import Home
 
@@ -149,13 +150,14 @@ class Hooks:
         reach("hook")
         command = [*SUPERVISOR, str(self._settings.time_limit), *self._commands[state]]
         try:
+            environ = self._environment(event)
             said = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the hook has ended)
-        except OSError as wrong:
+        except (OSError, JobNotFound) as wrong:  # retried, ended again and pruned before its turn came
             self._not_started(event, wrong)
             return
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=self._environment(event),
+                command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=environ,
                 process_group=0,
             )  # fmt: skip
         except OSError as wrong:
@@ -164,7 +166,7 @@ class Hooks:
             return
         self._running.append(_Running(event, process, said, self._clock()))
 
-    def _not_started(self, event: Event, wrong: OSError) -> None:
+    def _not_started(self, event: Event, wrong: OSError | JobNotFound) -> None:
         log.error("no hook could be started for %s: %s", event.job, wrong, extra={"job": event.job})
         self._count(JobState(event.body["state"]), "not started")
 
