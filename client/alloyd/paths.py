@@ -192,16 +192,21 @@ def write_private(file: Path, data: bytes, *, surely: bool = False) -> None:
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(handle, data)
-        if surely:
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-    try:
+        with open(handle, "wb") as fresh:
+            fresh.write(data)  # all of it: a full disk takes a part and says nothing at first
+            fresh.flush()
+            if surely:
+                os.fsync(fresh.fileno())
         os.replace(beside, file)
     except OSError:
         beside.unlink(missing_ok=True)
         raise
+    if surely:
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def lock_holder(home: Home) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from alloyd.paths import (
     lock_holder,
     private_folder,
     runtime_folder,
+    write_private,
 )
 
 
@@ -100,3 +102,20 @@ def test_a_home_that_no_message_could_name_is_refused() -> None:
     assert find_home("/x/é\n🙂").root == Path("/x/é\n🙂")
     with pytest.raises(ServiceError, match="the home is not text in UTF-8"):
         find_home(os.fsdecode(b"/x/\xff"))
+
+
+def test_a_private_file_is_the_old_one_or_the_new_one_whole(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    write_private(file, b"old", surely=True)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))  # as a full disk: it takes a part
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_private(file, b"new" * 1000, surely=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert file.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["keys.json"]
+    write_private(file, b"new" * 1000)
+    assert file.read_bytes() == b"new" * 1000
+    assert file.stat().st_mode & 0o777 == 0o600
