@@ -43,7 +43,7 @@ def test_the_protocol_page_lists_the_fields_of(page: str, kind: type) -> None:
 
 
 def test_the_protocol_page_lists_states_and_where_they_lead(page: str) -> None:
-    from alloyd_daemon.service.store import MOVES
+    from alloyd_daemon.service.job_moves import MOVES
 
     for state, targets in MOVES.items():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{state.value}` |"))

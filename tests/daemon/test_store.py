@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from alloyd import file_systems
 from alloyd.errors import JobError, JobNotFound, RecipeError, ServiceError, StoreError
 from alloyd.jobs import JobState, MergeSpec, VerifySpec
-from alloyd_daemon.service.store import MOVES, Store
+from alloyd_daemon.service.job_moves import MOVES
+from alloyd_daemon.service.store import Store
 from alloyd_daemon.service.store_schema import MIGRATIONS
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

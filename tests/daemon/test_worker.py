@@ -10,10 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloyd.jobs import Note, Progress
+from alloyd.jobs import JobState, Note, Progress
+from alloyd.paths import Home
 from alloyd_daemon.service.deaths import _changed
 from alloyd_daemon.service.pace import PaceMeter
 from alloyd_daemon.service.pipe import LARGEST, Begin, Frames, Halt, Halted, frame
+from alloyd_daemon.service.store import Store
+from alloyd_daemon.service.store_rows import Waiting
+from alloyd_daemon.service.worker import LOOK, REST, Worker
+from alloyd_daemon.settings import Settings
+from trial_daemon import trial
 
 
 def test_speed_is_that_of_the_last_seconds() -> None:
@@ -77,3 +83,39 @@ def test_frames_are_cut_wherever_the_pipe_splits_them(cuts: list[int]) -> None:
 def test_a_length_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="a message of"):
         list(Frames().feed((LARGEST + 1).to_bytes(4, "big")))
+
+
+def test_the_queue_is_looked_at_when_something_has_happened_and_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, takes, looks = 100.0, 0.0, 0
+    store = Store(tmp_path / "jobs.sqlite")
+    first = store.submit(trial(tmp_path / "first", 1), "t0", at_most=9).id
+    store.move(first, JobState.PAUSED)
+    read = store.queue
+
+    def queue() -> list[Waiting]:
+        nonlocal now, looks
+        now, looks = now + takes, looks + 1
+        return read()
+
+    def submit(token: str) -> None:
+        store.submit(trial(tmp_path / token, 1), token, at_most=9, after=[first])
+
+    monkeypatch.setattr(store, "queue", queue)
+    worker = Worker(store, Home(tmp_path), Settings(), clock=lambda: now)
+    submit("t1")
+    for _ in range(5):
+        wait = worker.step()
+    assert (looks, wait) == (1, LOOK)
+    submit("t2")
+    assert (worker.step(), looks) == (LOOK, 2)
+    now += LOOK
+    takes = 0.1  # a long queue
+    assert (worker.step(), looks) == (LOOK, 3)
+    submit("t3")
+    assert (worker.step(), looks) == (pytest.approx(REST * takes), 3), "it leaves the loop its time"
+    now += REST * takes
+    assert (worker.step(), looks) == (LOOK, 4)
+    assert worker.waits_for(store.job("4")) == f"waits for {first}"
+    store.close()

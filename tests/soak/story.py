@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from alloyd.jobs import JobState
-from alloyd_daemon.service.store import MOVES
+from alloyd_daemon.service.job_moves import MOVES
 
 
 class Told(NamedTuple):

@@ -24,6 +24,7 @@ from alloyd.wire import KEY
 
 from ..faults import reach
 from ..transaction import transaction
+from .job_moves import MOVES
 from .refusals import (
     cancelled,
     cannot_follow,
@@ -96,18 +97,6 @@ SET_WANTED = "UPDATE jobs SET wanted = ?, reason = ? WHERE number = ?"
 SET_SUMMARY = "UPDATE jobs SET summary = ? WHERE number = ?"
 SET_DEATHS = "UPDATE jobs SET deaths = ?, furthest = ? WHERE number = ?"
 CLEAR_DISCARD = "UPDATE jobs SET discard = 0 WHERE number = ?"
-
-# From each state, the states a job may go to.
-MOVES: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.FAILED, JobState.CANCELLED}),
-    JobState.RUNNING: frozenset(
-        {JobState.QUEUED, JobState.PAUSED, JobState.DONE, JobState.FAILED, JobState.CANCELLED}
-    ),
-    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
-    JobState.FAILED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
-    JobState.DONE: frozenset(),
-    JobState.CANCELLED: frozenset({JobState.QUEUED}),
-}
 
 
 class Store:
@@ -265,6 +254,11 @@ class Store:
         else:
             rows = self._db.execute(NEWEST_JOBS, (limit,)).fetchall()
         return [job_of(row) for row in reversed(rows)]
+
+    @property
+    def changes(self) -> int:
+        """A number that grows with every change of what is stored."""
+        return self._db.total_changes
 
     def queue(self) -> list[Waiting]:
         """The queued jobs, in the order in which they are to be begun."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -26,8 +25,7 @@ class Lack(Struct, frozen=True):
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """A queued job, as far as it matters for when it is begun.
 
     ``memory`` is what its spec asks for, ``after`` are the numbers of the jobs that come first, ``discarding`` tells
@@ -84,12 +82,15 @@ def waiting_of(row: sqlite3.Row) -> Waiting:
         id=f"{row['kind']}-{row['number']}",
         kind=row["kind"],
         memory=row["memory"],
-        after=tuple(
-            int(name.rpartition("-")[2]) for name in msgspec.json.decode(row["after"], type=list[str])
-        ),
+        after=() if row["after"] == "[]" else _numbers(row["after"]),
         lacks=None if row["lacks"] is None else msgspec.json.decode(row["lacks"], type=Lack),
         discarding=bool(row["discard"]),
     )
+
+
+def _numbers(names: str) -> tuple[int, ...]:
+    """The numbers of the jobs that a list of ids names."""
+    return tuple(int(name.rpartition("-")[2]) for name in msgspec.json.decode(names, type=list[str]))
 
 
 def event_of(row: sqlite3.Row) -> Event:

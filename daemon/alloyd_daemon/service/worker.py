@@ -40,6 +40,11 @@ LOG_CHECK = 1.0
 TRY_AGAIN = 1.0
 """Seconds until what this machine refused, a process or a write to the store, is tried again."""
 
+LOOK = 1.0
+"""Seconds until the queue is looked at though nothing has happened: room may have come from elsewhere."""
+REST = 4.0
+"""For so many times as long as a look took it is not looked at again, so that a long queue leaves the loop its time."""
+
 log = logging.getLogger("alloyd")
 
 
@@ -78,6 +83,8 @@ class Worker:
         self._spare: subprocess.Popen[bytes] | None = None
         self._trouble = ""  # what this machine refuses at this moment, so that no job begins
         self._try_at = 0.0
+        self._seen = -1  # the store's changes at the last look at the queue
+        self._look_at = self._rest_until = 0.0
         self.stopping = False
         self.resources = Sampler(home, clock=clock)
         self._logs_due = 0.0
@@ -134,8 +141,10 @@ class Worker:
         living = [child for child in self._children if not child.dead]
         if any(child.reports < 0 for child in living):
             return 0.02
-        deadlines = [child.deadline - now for child in living if child.deadline is not None]
-        return max(0.0, min([1.0, *deadlines]))
+        waits = [child.deadline - now for child in living if child.deadline is not None]
+        if not self.stopping and self._store.changes != self._seen:
+            waits.append(max(self._rest_until, self._try_at) - now)
+        return max(0.0, min([LOOK, *waits]))
 
     def hear(self, pipe: int) -> None:
         """Take in what a child has written to ``pipe``."""
@@ -259,9 +268,9 @@ class Worker:
             for child in [each for each in self._children if each.dead]:
                 self._bury(child)
                 self._children.remove(child)
+                self._look_at = 0.0
             if not self.stopping:
-                self._start_discards()
-                self._start_queued()
+                self._look_at_queue()
         except StoreError as wrong:
             trouble = wrong.message
         except _NoProcess as wrong:
@@ -271,6 +280,17 @@ class Worker:
             if not self._trouble:
                 log.error("no job begins or ends: %s", trouble)
         self._trouble = trouble
+
+    def _look_at_queue(self) -> None:
+        """Begin what can begin, if anything has happened since the last look or that was long ago."""
+        begun, changes = self._clock(), self._store.changes
+        if begun < self._look_at and (changes == self._seen or begun < self._rest_until):
+            return
+        self._start_discards()
+        self._start_queued()
+        ended = self._clock()
+        self._seen, self._look_at = changes, ended + LOOK
+        self._rest_until = ended + REST * (ended - begun)
 
     def _start_discards(self) -> None:
         busy = {child.job.id for child in self._children}
