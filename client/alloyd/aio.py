@@ -182,7 +182,7 @@ class AsyncClient:
                     follower.rung = False
                     try:
                         over = not follow or (bool(name) and (await self.job(name)).state.ended)
-                        events = await self._stored(follower)
+                        page, more = await self._page(follower)
                     except DaemonUnreachable:
                         if subscriber is None:
                             raise
@@ -190,10 +190,11 @@ class AsyncClient:
                         await self._look_after(follower)
                         subscriber = await self._subscribe(follower)
                         continue
-                    for event in events:
+                    for event in page:
                         yield event
-                    if over:
+                    if over and not more:
                         return
+                    follower.rung |= more
                     continue
                 if deadline is not None and time.monotonic() >= deadline:
                     raise timed_out(name, timeout or 0.0)
@@ -290,15 +291,10 @@ class AsyncClient:
     async def _result(self, job: Job) -> dict[str, Any]:
         return (await self.wait(job.id)).result or {}
 
-    async def _stored(self, follower: _follow.Follower) -> list[Event]:
-        events: list[Event] = []
-        more = True
-        while more:
-            request = wire.ListEvents(follower.cursor, follower.job, _follow.PAGE)
-            page = await self._ask(request, list[Event])
-            more = follower.take(page)
-            events += page
-        return events
+    async def _page(self, follower: _follow.Follower) -> tuple[list[Event], bool]:
+        """See :meth:`alloyd.Client._page`."""
+        page = await self._ask(wire.ListEvents(follower.cursor, follower.job, _follow.PAGE), list[Event])
+        return page, follower.take(page)
 
     async def _connect(self) -> wire.Connection:
         async with self._connecting:

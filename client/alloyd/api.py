@@ -238,9 +238,11 @@ class Client:
         if since < 0:
             since = self.status().last_event
         follower = _follow.Follower(name, since)
-        if not follow:
-            yield from self._stored(follower)
-            return
+        while not follow:
+            page, more = self._page(follower)
+            yield from page
+            if not more:
+                return
         deadline = None if timeout is None else time.monotonic() + timeout
         subscriber = self._subscribe(follower)
         try:
@@ -250,15 +252,16 @@ class Client:
                     try:
                         # Asked before the events are read: what ends after this is found at the next ring.
                         over = bool(name) and self.job(name).state.ended
-                        events = self._stored(follower)
+                        page, more = self._page(follower)
                     except DaemonUnreachable:
                         subscriber.close()
                         self._look_after(follower)
                         subscriber = self._subscribe(follower)
                         continue
-                    yield from events
-                    if over:
+                    yield from page
+                    if over and not more:
                         return
+                    follower.rung |= more
                     continue
                 if deadline is not None and time.monotonic() >= deadline:
                     raise timed_out(name, timeout or 0.0)
@@ -362,15 +365,10 @@ class Client:
     def _result(self, job: Job) -> dict[str, Any]:
         return self.wait(job.id).result or {}
 
-    def _stored(self, follower: _follow.Follower) -> list[Event]:
-        events: list[Event] = []
-        more = True
-        while more:
-            request = wire.ListEvents(follower.cursor, follower.job, _follow.PAGE)
-            page = self._ask(request, list[Event])
-            more = follower.take(page)
-            events += page
-        return events
+    def _page(self, follower: _follow.Follower) -> tuple[list[Event], bool]:
+        """The next stored events, to be passed on before anything else can fail; whether there may be more."""
+        page = self._ask(wire.ListEvents(follower.cursor, follower.job, _follow.PAGE), list[Event])
+        return page, follower.take(page)
 
     def _connect(self) -> wire.Connection:
         # A socket finds the next daemon by itself: what is sent through the last one's may be done by this one, and be
