@@ -6,6 +6,7 @@ The file is ``--config``, else ``$ALLOYD_CONFIG``, else ``$XDG_CONFIG_HOME/alloy
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -312,6 +313,10 @@ def _keys() -> list[tuple[str, str]]:
 
 def _check(section: str, key: str, value: Any) -> None:
     """Refuse a value of the right kind that makes no sense."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()  # as jobs and clients are told it
+    except UnicodeEncodeError:
+        raise UsageError("expected text in UTF-8") from None
     if key == "memory":
         parse_size(value, total=total_memory())
     elif key == "cache" and "%" in value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -124,3 +125,9 @@ def test_the_cache_lies_where_hugging_face_has_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HF_HOME", "/x")
     assert Settings().hub() == Path("/x")
     assert load(environ={"ALLOYD_MODELS_HF_HOME": "/z"}).settings.hub() == Path("/z")
+
+
+def test_a_variable_that_is_no_text_is_refused() -> None:
+    """Neither a job nor a client could be told it."""
+    with pytest.raises(UsageError, match=r"models\.roots from \$ALLOYD_MODELS_ROOTS: expected text in UTF-8"):
+        load(environ={"ALLOYD_MODELS_ROOTS": os.fsdecode(b"/\xff"), "HOME": "/nowhere"})
