@@ -28,7 +28,7 @@ from alloyd_daemon.confinement import available
 from alloyd_daemon.service.roots import CONFINED, check, confine
 from alloyd_daemon.settings import ScoringSettings, Settings
 from remote.conftest import Far
-from trial_daemon import eventually
+from trial_daemon import eventually, trial
 
 LINEAR = "merge_method: linear\nmodels:\n  - {{model: {}, parameters: {{weight: 1}}}}\n"
 
@@ -200,6 +200,20 @@ def test_a_local_submission_may_be_confined_too(far: Far) -> None:
 
 
 @pytest.mark.skipif(not available(), reason="this kernel has no Landlock")
+def test_a_remote_submission_may_be_confined_further_and_no_wider(far: Far) -> None:
+    far.key("laptop", Role.SUBMIT)
+    (far.root / "mine").mkdir()
+    (far.root / "out").symlink_to(far.root.parent)
+    with far.client("laptop") as client:
+        inside = client.submit(trial(far.root / "mine" / "a", 1), confined=[str(far.root / "mine")])
+        assert inside.spec["roots"] == [str(far.root / "mine")]
+        with pytest.raises(AccessDenied, match="outside the folders"):
+            client.submit(trial(far.root / "b", 1), confined=[str(far.root / "mine")])
+        for wider in (str(far.root.parent), str(far.root / "out"), "models", "/", str(far.root / "a\0b")):
+            with pytest.raises(AccessDenied, match="outside the folders"):
+                client.submit(trial(far.root / "c", 1), confined=[wider])
+
+
 def test_the_kernel_holds_a_confined_process_to_its_roots(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "home" / "keys").mkdir(parents=True)

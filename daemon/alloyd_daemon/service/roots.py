@@ -100,6 +100,10 @@ class Bounds:
             )
         return seen
 
+    def writable(self, path: str) -> bool:
+        """Whether ``path``, links resolved, lies in a folder that may be written."""
+        return "\0" not in path and self._holds(os.path.realpath(path), writing=True)
+
     def _holds(self, real: str, *, writing: bool = False) -> bool:
         held = self.roots if writing else (*self.roots, *self.models)
         return any(real == root or real.startswith(root.rstrip("/") + "/") for root in held)
@@ -144,6 +148,18 @@ def confine(spec: Spec, roots: Sequence[str | Path], settings: Settings, home: P
     held = _anchored(spec, Path(os.path.abspath(roots[0])), tuple(os.path.abspath(each) for each in roots))
     check(held, settings, home, most=READ_AT_ONCE)
     return held
+
+
+def narrowed(wanted: Sequence[str], roots: Sequence[Path], settings: Settings) -> Sequence[str | Path]:
+    """The folders that a caller with these ``roots`` wants a job held to; the roots themselves where it names none.
+
+    Raises AccessDenied for one outside of them.
+    """
+    bounds = Bounds.of(roots, settings)
+    for each in wanted:
+        if not os.path.isabs(each) or not bounds.writable(each):
+            raise _denied(f"the folder {each} is outside the folders that this job may use", each)
+    return wanted or roots
 
 
 def check(spec: Spec, settings: Settings, home: Path, *, most: int | None = None) -> None:

@@ -39,7 +39,7 @@ from .housekeeping import Housekeeping, Task
 from .metrics import Metrics
 from .notify import Notifier
 from .processes import resident_memory
-from .roots import confine
+from .roots import confine, narrowed
 from .sockets import connect, refuse_taken
 from .store import Store
 from .watch_process import WatchProcess
@@ -342,7 +342,7 @@ class Server:
         settings = self._loaded.settings
         roots: Sequence[str | Path] = request.confined
         if not caller.local:
-            roots = settings.remote_roots()
+            roots = narrowed(request.confined, settings.remote_roots(), settings)
         elif isinstance(spec, OpenTestSpec) and not roots:
             roots = self._store.job(spec.search).spec.get("roots", ())  # as its search was
         if roots or not caller.local:
