@@ -14,11 +14,13 @@ JOBS: Final = "$(alloy ps --all --quiet 2>/dev/null)"
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """What follows a verb: its long options, each with its explanation, and those of them that take a job."""
+    """What follows a verb: its long options, each with its explanation, those of them that take a job, and the words
+    of which one must come first, if there are such."""
 
     text: str
     options: tuple[tuple[str, str], ...]
     of_jobs: frozenset[str] = frozenset()
+    words: tuple[str, ...] = ()
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:
@@ -33,16 +35,22 @@ def _verbs(parser: argparse.ArgumentParser) -> dict[str, Verb]:
         if not isinstance(action, argparse._SubParsersAction):
             continue
         for choice in action._choices_actions:
-            options = [
-                (name, option)
-                for option in action.choices[choice.dest]._actions
+            one = action.choices[choice.dest]
+            first = next((each for each in one._actions if not each.option_strings), None)
+            words = tuple(map(str, (first and first.choices) or ()))
+            inner = list(first.choices.values()) if isinstance(first, argparse._SubParsersAction) else []
+            options = {
+                name: option
+                for each in (one, *inner)
+                for option in each._actions
                 for name in option.option_strings
                 if name.startswith("--")
-            ]
+            }
             found[choice.dest] = Verb(
                 choice.help or "",
-                tuple((name, (option.help or "").replace("%%", "%")) for name, option in options),
-                frozenset(name for name, option in options if option.metavar == "JOB"),
+                tuple((name, (option.help or "").replace("%%", "%")) for name, option in options.items()),
+                frozenset(name for name, option in options.items() if option.metavar == "JOB"),
+                words,
             )
     return found
 
@@ -54,6 +62,11 @@ def _bash(verbs: dict[str, Verb]) -> str:
     )
     of_jobs = "|".join(
         f'"{name} {option}"' for name, verb in verbs.items() for option in sorted(verb.of_jobs)
+    )
+    words = "\n".join(
+        f"""    "{name} 2") COMPREPLY=($(compgen -W '{" ".join(verb.words)}' -- "$word")); return ;;"""
+        for name, verb in verbs.items()
+        if verb.words
     )
     return f"""\
 _alloy() {{
@@ -72,9 +85,11 @@ _alloy() {{
   if [[ $word == -* ]]; then
     COMPREPLY=($(compgen -W "$options" -- "$word")); return
   fi
+  case "$verb $COMP_CWORD" in
+{words}
+  esac
   case $verb in
     {"|".join(JOB_VERBS)}) COMPREPLY=($(compgen -W "{JOBS}" -- "$word")) ;;
-    completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- "$word")) ;;
     *) COMPREPLY=($(compgen -f -- "$word")) ;;
   esac
 }}
@@ -93,8 +108,13 @@ def _fish(verbs: dict[str, Verb]) -> str:
         seen = f"-n '__fish_seen_subcommand_from {name}'"
         if name in JOB_VERBS:
             lines.append(f"complete -c alloy -f {seen} {jobs}")
-        elif name == "completion":
-            lines.append(f"complete -c alloy -f {seen} -a 'bash zsh fish'")
+        elif verb.words:
+            words = " ".join(verb.words)
+            said = f"__fish_seen_subcommand_from {words}"
+            lines.append(
+                f"complete -c alloy -f -n '__fish_seen_subcommand_from {name}; and not {said}' -a '{words}'"
+            )
+            lines.append(f"complete -c alloy -F -n '__fish_seen_subcommand_from {name}; and {said}'")
         else:
             lines.append(f"complete -c alloy -F {seen}")
         for option, text in verb.options:

@@ -29,6 +29,12 @@ def test_completion_knows_every_verb_and_option(shell: str) -> None:
         ("show s", ["search-2"]),
         ("search --res", ["--results"]),
         ("search --items s", ["spec.yaml"]),
+        ("watch a", ["add"]),
+        ("watch add s", ["spec.yaml"]),
+        ("watch add --sett", ["--settle"]),
+        ("keys re", ["revoke"]),
+        ("service ''", ["install", "remove", "status"]),
+        ("completion f", ["fish"]),
     ],
 )
 def test_completion_knows_where_a_job_is_meant(tmp_path: Path, words: str, found: list[str]) -> None:
@@ -52,6 +58,12 @@ def test_completion_for_fish_knows_where_a_job_is_meant() -> None:
     (line,) = [each for each in lines if "from search'" in each and "-l results" in each]
     assert "-l results -x -a '(alloy ps --all --quiet 2>/dev/null)'" in line
     assert sum(" -x " in each for each in lines) >= 4
+
+
+def test_completion_for_fish_knows_what_must_come_first() -> None:
+    text = script("fish", parser())
+    first = "-n '__fish_seen_subcommand_from watch; and not __fish_seen_subcommand_from add list rm' -a 'add list rm'"
+    assert f"complete -c alloy -f {first}\n" in text
 
 
 def test_completion_for_bash_completes(tmp_path: Path) -> None:
