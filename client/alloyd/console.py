@@ -16,6 +16,8 @@ def printable(text: str) -> str:
 
     Names of tensors, models and files come from elsewhere, and a terminal obeys what they hold.
     """
+    if text.isprintable():  # nearly every line, told a hundred thousand times
+        return text
     return "".join(
         each if each in "\n\t" or not unicodedata.category(each).startswith("C") else ascii(each)[1:-1]
         for each in text
