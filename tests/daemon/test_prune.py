@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -369,3 +370,19 @@ def test_a_search_that_is_still_named_stays(daemon: TrialDaemon, tmp_path: Path)
         client.submit(SearchSpec("previous: [merge-1]", str(tmp_path)))
         assert client.prune(older_than=0.0).jobs == ()
         client.cancel(blocker)
+
+
+def test_a_moment_is_the_same_in_every_time_zone_and_none_without_one(
+    daemon: TrialDaemon, tmp_path: Path
+) -> None:
+    with daemon.client() as client:
+        job = client.wait(client.submit(trial(tmp_path / "out", 1)).id)
+        assert job.ended is not None
+        for hours in (-12, 5, 14):
+            there = timezone(timedelta(hours=hours))
+            earlier, later = ((job.ended + timedelta(minutes=each)).astimezone(there) for each in (-1, 1))
+            assert client.prune(before=earlier, dry_run=True).jobs == ()
+            assert client.prune(before=later, dry_run=True).jobs == (job.id,)
+        for moment in (datetime(2026, 1, 1), datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))):
+            with pytest.raises(UsageError, match="is no moment"):
+                client.prune(before=moment)

@@ -10,9 +10,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Final, Protocol
+
+import msgspec
 
 from alloyd.errors import AlloydError, ServiceError, StoreError, UsageError
 from alloyd.jobs import SPECS
@@ -140,6 +142,8 @@ class Housekeeping:
             raise UsageError(
                 f"jobs cannot be {order.older_than:g} seconds old", hint="Give an age such as 30d."
             )
+        if order.before is not None:
+            order = msgspec.structs.replace(order, before=_in_utc(order.before))
         if order.keep is not None and order.keep < 0:
             raise UsageError(f"{order.keep} jobs cannot be kept", hint="Give 0 or more.")
         return self._begin(self._prune(order, None if roots is None else tuple(roots)))
@@ -362,3 +366,16 @@ class Housekeeping:
         while self._rows.shrink():
             yield 0.0
         self._rows.settle()
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """``moment`` as the store has it, where moments are compared as text. UsageError for one of no time zone."""
+    try:
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except OverflowError:
+        pass
+    raise UsageError(
+        f"'{moment.isoformat()}' is no moment before which jobs end",
+        hint="Give one with its time zone, such as 2026-01-31T12:00:00+00:00.",
+    )
