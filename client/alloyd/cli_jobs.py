@@ -8,14 +8,13 @@ import time
 
 from . import render
 from .api import Client
+from .board import LIVING
 from .connecting import client_of, is_far
 from .console import Console
 from .daemon_log import daemon_log
 from .errors import AlloydError, UsageError, WaitTimedOut
 from .jobs import Job, JobState
 from .verdicts import timed_out
-
-LIVING = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 
 
 def _client(options: argparse.Namespace) -> Client:
@@ -29,7 +28,8 @@ def ps(options: argparse.Namespace, console: Console) -> int:
 
         return watch(options, console)
     with _client(options) as client:
-        jobs = client.jobs(() if options.all else LIVING, limit=options.limit)
+        jobs = client.jobs(limit=options.limit) if options.all else _living(client, options.limit)
+        left_out = _left_out(client, options, len(jobs))
     if options.quiet:
         for job in jobs:
             console.show(job.id)
@@ -40,8 +40,27 @@ def ps(options: argparse.Namespace, console: Console) -> int:
         console.say(
             "no jobs" if options.all else "no jobs wait, run or are paused; 'alloy ps --all' lists ended ones"
         )
+    if left_out:
+        console.say(f"and {left_out:,} more; 'alloy ps --limit N' shows N")
     console.result(jobs)
     return 0
+
+
+def _living(client: Client, most: int) -> list[Job]:
+    """Jobs that have not ended, by age; those that wait do not push out the others."""
+    found: dict[str, Job] = {}
+    for state in LIVING:
+        found |= {job.id: job for job in client.jobs((state,), limit=most - len(found))}
+    return sorted(found.values(), key=lambda job: int(job.id.rpartition("-")[2]))
+
+
+def _left_out(client: Client, options: argparse.Namespace, shown: int) -> int:
+    """How many jobs a list of so many does not show."""
+    if shown < options.limit:
+        return 0
+    counts = client.status().jobs
+    states = JobState if options.all else LIVING
+    return max(0, sum(counts.get(state, 0) for state in states) - shown)
 
 
 def show(options: argparse.Namespace, console: Console) -> int:
