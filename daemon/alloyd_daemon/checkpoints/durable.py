@@ -7,8 +7,17 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from alloyd.errors import DiskFull, OutputError
+
+_FOR_A_MOMENT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+def see_if_passing(wrong: OSError) -> None:
+    """Raise ``wrong`` again if it tells of this moment only: the file is there, and must not count as gone."""
+    if wrong.errno in _FOR_A_MOMENT:
+        raise wrong
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -64,8 +73,11 @@ def errors_of(path: Path) -> Iterator[None]:
                 hint="Free some space, then resume: finished work is kept.",
                 path=str(path),
             ) from wrong
+        hint = "Check the rights and the state of that file system."
+        if wrong.errno in (errno.EMFILE, errno.ENFILE):
+            hint = "Start the daemon where 'ulimit -n' allows more; finished work is kept."
         raise OutputError(
             f"{path} cannot be written ({wrong.strerror})",
-            hint="Check the rights and the state of that file system.",
+            hint=hint,
             path=str(path),
         ) from wrong

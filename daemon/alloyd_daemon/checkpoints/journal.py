@@ -16,6 +16,7 @@ import msgspec
 from blake3 import blake3
 
 from ..faults import reach
+from .durable import see_if_passing
 
 VERSION: Final = 1
 _CHECK: Final = 16
@@ -92,11 +93,13 @@ def start_journal(path: Path, owner: Owner, blocks: Iterable[Block] = ()) -> Jou
 def read_journal(path: Path) -> tuple[Owner | None, tuple[Block, ...]]:
     """The owner and the blocks of a journal, up to the first record that does not prove itself.
 
-    ``None`` as owner means that there is no journal, or none that can be believed.
+    ``None`` as owner means that there is no journal, or none that can be believed. Raises OSError where it cannot be
+    opened at this moment.
     """
     try:
         data = path.read_bytes()
-    except OSError:
+    except OSError as wrong:
+        see_if_passing(wrong)
         return None, ()
     payloads = _payloads(data)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from blake3 import blake3
 
 from ..faults import reach
 from .digest import PIECE
-from .durable import errors_of
+from .durable import errors_of, see_if_passing
 from .header import ALIGNMENT
 from .layout import Run, Shard
 from .libc import address_of, allocate, start_writeback
@@ -38,14 +39,15 @@ class StagedFiles:
 
     @property
     def begun(self) -> bool:
-        """Whether every file is there with its size and its header."""
+        """Whether every file is there with its size and its header; raises OSError if that cannot be seen now."""
         for shard in self._shards:
             try:
                 with open(self._folder / shard.filename, "rb") as file:
                     known = file.read(len(shard.header)) == shard.header
                     if not known or os.fstat(file.fileno()).st_size != shard.size:
                         return False
-            except OSError:
+            except OSError as wrong:
+                see_if_passing(wrong)
                 return False
         return True
 
@@ -103,6 +105,9 @@ class StagedFiles:
 
     def _digest(self, run: Run, buffer: memoryview) -> bytes | None:
         digest, done = blake3(), 0
+        # After a failed fsync the page cache may hold what the disk does not.
+        with contextlib.suppress(OSError, AttributeError):
+            os.posix_fadvise(self._handles[run.shard], run.offset, run.size, os.POSIX_FADV_DONTNEED)
         while done < run.size:
             part = buffer[: min(len(buffer), PIECE, run.size - done)]
             count = os.preadv(self._handles[run.shard], [part], run.offset + done)

@@ -25,7 +25,7 @@ from blake3 import blake3
 from alloyd.errors import OutputError, OutputExists
 
 from ..faults import reach
-from .durable import errors_of, sync_folder, write_file
+from .durable import errors_of, see_if_passing, sync_folder, write_file
 from .libc import exchange
 from .place import STATE, Place, check_occupants, check_output, exists, occupants
 
@@ -196,10 +196,13 @@ def recover(place: Place, *, force: bool) -> str | None:
 
 
 def read_sealed(state: Path) -> Sealed | None:
-    """The seal in a state folder, or ``None``."""
+    """The seal in a state folder, or ``None``. Raises OSError where it cannot be opened at this moment."""
     try:
         return msgspec.msgpack.decode((state / "sealed").read_bytes(), type=Sealed)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except OSError as wrong:
+        see_if_passing(wrong)
+        return None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
