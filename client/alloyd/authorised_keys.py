@@ -5,6 +5,7 @@ Like ssh's ``authorized_keys`` it is changed on the daemon's machine only: no me
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -107,7 +108,7 @@ class AuthorisedKeys:
                 data = file.read(MOST_BYTES + 1)
             if len(data) > MOST_BYTES:
                 raise self._unreadable("it is too large")
-            names = msgspec.json.decode(data, type=dict[str, Authorised])
+            names = msgspec.json.decode(data.removeprefix(codecs.BOM_UTF8), type=dict[str, Authorised])
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
             raise self._unreadable(str(wrong)) from None
         keys = [each.key for each in names.values()]
@@ -120,7 +121,7 @@ class AuthorisedKeys:
     def _unreadable(self, why: str) -> ServiceError:
         return ServiceError(
             f"the list of keys {self._file} cannot be read, so no remote key is let in: {why}",
-            hint="Move it away and authorize the keys again.",
+            hint="Put it right, or move it away and authorize the keys again.",
             path=str(self._file),
         )
 

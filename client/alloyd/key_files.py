@@ -89,6 +89,14 @@ def make(where: Path, name: str) -> Pair:
     return read_pair(secret)
 
 
+def see_small(file: str | os.PathLike[str]) -> os.stat_result:
+    """The facts of a file that may be a key's. Raises OSError, and ValueError for a pipe or what is large."""
+    facts = os.stat(file)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > MOST_BYTES:
+        raise ValueError("it is no small file")
+    return facts
+
+
 def read_pair(secret: Path) -> Pair:
     """The pair in a private key's file.
 
@@ -101,9 +109,7 @@ def read_pair(secret: Path) -> Pair:
 
     hint = "'alloy keys new' makes one."
     try:
-        facts = os.stat(secret)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size > MOST_BYTES:
-            raise ValueError("it is no small file")
+        facts = see_small(secret)
         if stat.S_IMODE(facts.st_mode) & 0o077 or facts.st_uid != os.getuid():
             raise ServiceError(
                 f"the private key {secret} may be read by others",
@@ -111,10 +117,14 @@ def read_pair(secret: Path) -> Pair:
                 path=str(secret),
             )
         public, private = zmq.auth.load_certificate(secret)
-        pair = Pair(check_public(public.decode()), check_public((private or b"").decode()))
+        pair = Pair(check_public(public.decode()), (private or b"").decode())
+        if not PUBLIC.fullmatch(pair.secret):
+            raise ValueError("it is cut off, or holds no private key")  # of which nothing is told
+        if zmq.curve_public(pair.secret.encode()).decode() != pair.public:
+            raise ValueError("its public and its private key are no pair")
     except FileNotFoundError:
         raise ServiceError(f"there is no private key {secret}", hint=hint, path=str(secret)) from None
-    except (OSError, ValueError, UsageError) as wrong:
+    except (OSError, ValueError, UsageError, zmq.ZMQError) as wrong:
         raise ServiceError(
             f"the private key {secret} cannot be read: {wrong}", hint=hint, path=str(secret)
         ) from None

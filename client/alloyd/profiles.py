@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from .errors import UsageError, did_you_mean
-from .key_files import check_name, check_public, config_folder, read_pair
+from .key_files import check_name, check_public, config_folder, read_pair, see_small
 from .key_files import folder as key_folder
 from .paths import private_folder, write_private
 
@@ -103,6 +103,7 @@ def _server_key(text: str) -> str:
     import zmq.auth
 
     try:
+        see_small(text)
         public, _ = zmq.auth.load_certificate(text)
         return check_public(public.decode())
     except (OSError, ValueError) as wrong:
