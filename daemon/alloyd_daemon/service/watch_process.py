@@ -186,6 +186,9 @@ class WatchProcess:
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0
                 )
+                assert self._process.stdin is not None
+                # A watcher that hangs on a dead mount reads nothing for long; the daemon never waits for it.
+                os.set_blocking(self._process.stdin.fileno(), False)
             except OSError as wrong:
                 log.error("the watcher cannot be started: %s", wrong)
                 self._not_before = self._clock() + SLOWEST
