@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Any
 
 from alloyd.errors import UsageError
@@ -18,8 +18,20 @@ def library(name: str, *, user: str, extra: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as missing:
-        raise UsageError(
-            f"{user} needs the library '{missing.name}', which is not installed",
-            hint=f"pip install 'alloyd[{extra}]'",
-            library=missing.name,
-        ) from None
+        raise _absent(str(missing.name), user, extra) from None
+
+
+def version(name: str, *, user: str, extra: str) -> str:
+    """The version of the library called ``name``, which is not loaded. Raises UsageError where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        raise _absent(name, user, extra) from None
+
+
+def _absent(name: str, user: str, extra: str) -> UsageError:
+    return UsageError(
+        f"{user} needs the library '{name}', which is not installed",
+        hint=f"pip install 'alloyd[{extra}]'",
+        library=name,
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from alloyd.errors import AlloydError, DigestMismatch, HeaderError, RecipeError
+from alloyd.errors import AlloydError, DigestMismatch, HeaderError, RecipeError, UsageError
 from alloyd.jobs import Finished, MergeSpec, PlanSpec
 from alloyd.recipe import Form
 from alloyd_daemon.candidate import from_recipe
@@ -87,6 +88,19 @@ def test_what_cannot_be_is_refused_before_work(folder: Path, form: Form, said: s
     assert hint in caught.value.hint
     assert not (folder / "out").exists()
     assert not (folder / ".out.partial").exists()
+
+
+def test_a_library_that_is_absent_is_told_before_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("alloyd_daemon.late.metadata.version", absent)
+    with pytest.raises(
+        UsageError, match="writing nf4 needs the library 'bitsandbytes', which is not"
+    ) as refused:
+        run(folder, document(), Form("bitsandbytes", "nf4"))
+    assert refused.value.hint == "pip install 'alloyd[bitsandbytes]'"
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.parametrize("form", [Form("gguf", "Q8_0"), Form("bitsandbytes", "nf4")], ids=str)

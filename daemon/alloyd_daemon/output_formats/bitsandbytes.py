@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..checkpoints.journal import Block
 from ..checkpoints.layout import Layout, MergedTensor, Run, Shard, Slot, merged_tensors
 from ..checkpoints.safetensors_layout import SafetensorsLayout, lay_out, pieces_of
 from ..checkpoints.sink import StagedSink
+from ..late import version
 from ..output_format import OUTPUT_FORMATS, Model, OutputFormat
 from ..quantised_layout import QuantisedLayout, quantised_layout
 from ..quantiser import quantiser
@@ -154,6 +154,8 @@ def _joined(blocks: Sequence[Block]) -> Block:
 
 def _lay_out(model: Model) -> QuantisedOutput:
     kind = model.form.type or ""
+    # Asked before anything is laid out, so that its absence is told before work.
+    library = version("bitsandbytes", user=f"writing {kind}", extra="bitsandbytes")
     quantised = quantised_layout(model.tensors, model.config, quantiser(kind, model.form.options))
     checkpoint = lay_out(
         [(each.name, each.dtype, each.shape) for each in quantised.stored], shard_size=model.shard_size
@@ -164,7 +166,7 @@ def _lay_out(model: Model) -> QuantisedOutput:
         places.append(tuple(range(at, at + len(tensor.stored))))
         at += len(tensor.stored)
     options = "".join(f", {key} {value}" for key, value in sorted(model.form.options.items()))
-    identity = f"bitsandbytes {kind}{options}, bitsandbytes {version('bitsandbytes')}"
+    identity = f"bitsandbytes {kind}{options}, bitsandbytes {library}"
     return QuantisedOutput(quantised, checkpoint, merged_tensors(model.tensors), tuple(places), identity)
 
 

@@ -179,7 +179,7 @@ def as_declared(value: Scalar, parameter: Parameter, place: str) -> Scalar:
     if converted is None:
         raise RecipeError(
             f"{place} must be {_expected(parameter)}, not {_shown(value)}",
-            hint=parameter.about,
+            hint=f"{parameter.name}: {parameter.about}.",
             key=place,
         )
     if isinstance(converted, str | bool):
@@ -187,7 +187,9 @@ def as_declared(value: Scalar, parameter: Parameter, place: str) -> Scalar:
     low, high = parameter.low, parameter.high
     if (low is not None and converted < low) or (high is not None and converted > high):
         raise RecipeError(
-            f"{place} is {_shown(value)}, and must be {_expected(parameter)}", hint=parameter.about, key=place
+            f"{place} is {_shown(value)}, and must be {_expected(parameter)}",
+            hint=f"{parameter.name}: {parameter.about}.",
+            key=place,
         )
     return converted
 
