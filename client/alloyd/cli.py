@@ -65,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, extra = parser().parse_known_args(words)
         if extra:
             known = [name for name in options.parser._option_string_actions if name.startswith("--")]
-            hint = did_you_mean(extra[0].partition("=")[0], known) if extra[0].startswith("-") else ""
+            from .mergekit_options import instead
+
+            word = extra[0].partition("=")[0]
+            hint = instead(word) or (did_you_mean(word, known) if word.startswith("-") else "")
             raise UsageError(f"'alloy {options.verb}' does not know '{extra[0]}'", hint=hint)
         if options.verb in HERE and getattr(options, "connect", None):
             raise UsageError(

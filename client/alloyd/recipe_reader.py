@@ -392,6 +392,9 @@ class RecipeReader(DocumentReader):
                 "It begins with a line such as merge_method: linear.",
             )
             return None
+        if value.keys() >= {"recipe", "tasks"} and "merge_method" not in value:
+            self.problem((), "this is a search spec, not a recipe", "'alloy search FILE' runs it.")
+            return None
         known = tuple(field for field in Recipe.__struct_fields__ if field != "warnings")
         fields = self.mapping(value, (), known)
         method = None

@@ -97,6 +97,14 @@ class SearchReader(DocumentReader):
     def search(self) -> SearchFile:
         """The whole document; problems are collected, and what is wrong is read as its default."""
         value = self.document.value
+        if (
+            isinstance(value, dict)
+            and "merge_method" in value
+            and not value.keys() & {"recipe", "path", "tasks"}
+        ):
+            hint = "'alloy merge FILE OUT' merges it; a search has it under 'recipe', beside 'tasks' and 'budget'."
+            self.problem((), "this is a recipe, not a search spec", hint)
+            return SearchFile(tasks=Splits((), ()), budget=Budget())
         known = tuple(field for field in SearchFile.__struct_fields__ if field != "warnings")
         fields = {key: each for key, each in self.mapping(value, (), known).items() if each is not None}
         if isinstance(value, dict):
