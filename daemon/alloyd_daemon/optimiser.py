@@ -50,7 +50,8 @@ class Sources:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """What an optimiser is given. ``batch``: points that will be asked at a time, ``budget``: points in all (both are
-    hints); ``options`` are the kind's own, checked and complete.
+    hints); ``asked``: asks before this one, of a run that is gone on with; ``options`` are the kind's own, checked and
+    complete.
     """
 
     genome: Genome
@@ -58,6 +59,7 @@ class Problem:
     seed: int = 0
     batch: int = 1
     budget: int = 100
+    asked: int = 0
     options: Mapping[str, Value] = field(default_factory=dict)
     sources: Sources | None = None
 
@@ -95,8 +97,8 @@ class Option:
 class OptimiserKind:
     """One optimiser, registered under its name.
 
-    ``replay``: how its state is rebuilt after a stop. ``history``: a new one is made at each ask from problem, seed
-    plus the number of asks so far, and everything told; ``steps``: ask and tell are repeated in their order.
+    ``replay``: how its state is rebuilt after a stop. ``history``: a new one is made at each ask from the problem,
+    in which stands the number of asks so far, and everything told; ``steps``: ask and tell are repeated in their order.
     ``space``: makes the space that it searches from the models of the recipe, where it does not vary numbers of the
     recipe that it is given. ``suits``: how well it suits a genome and a number of objectives, in [0, 1], for the
     default; ``why`` is the reason, as people will read it.

@@ -136,7 +136,7 @@ class Run:
     def again(self) -> Optimiser:
         """The optimiser as it is rebuilt after a stop, in the way that its kind declares."""
         if self.kind.replay == "history":
-            rebuilt = self.kind.make(replace(self.problem, seed=self.problem.seed + len(self.asked)))
+            rebuilt = self.kind.make(replace(self.problem, asked=len(self.asked)))
             rebuilt.tell([each for told in self.told for each in told])
             return rebuilt
         rebuilt = self.kind.make(self.problem)

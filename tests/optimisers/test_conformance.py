@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alloyd_daemon.optimiser import OPTIMISERS, OptimiserKind, Told
+from alloyd_daemon.optimiser import OPTIMISERS, OptimiserKind, Proposal, Told
 from alloyd_daemon.search.genome import Gene, Genome, check, first_point, of_units
 from optimisers.ground import Loss, Run, anything, bits, problem_of, reals
 
@@ -89,6 +89,43 @@ def test_another_seed_asks_otherwise(kind: OptimiserKind) -> None:
     # What follows from the models alone, as a greedy order does, needs no seed.
     if not kind.space:
         assert one.asked != other.asked
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_next_seed_begins_with_points_of_its_own(kind: OptimiserKind, batch: int) -> None:
+    """Five seeds that share their first points are not five searches."""
+    if kind.space:
+        return
+    first = [_begun(kind, seed, batch) for seed in (3, 4)]
+    assert len(first[0] & first[1]) <= 1, "where the search begins is the same"
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_latin_hypercube_is_one_however_few_are_asked_for(batch: int) -> None:
+    for name, size in (("bayes", 10), ("nsga2", 20)):
+        kind = OPTIMISERS.get(name)
+        run = _run(kind, reals(2))
+        asked: list[Proposal] = []
+        while len(asked) < size - 1:
+            proposals = run.again().ask(min(batch, size - 1 - len(asked)))
+            asked += proposals
+            run.asked.append(proposals)
+            run.told.append([run.outcome(each.point) for each in proposals])
+        for gene in run.problem.genome:
+            strata = [int(size * gene.unit_of(each.point[gene.name])) for each in asked[1:]]
+            assert len(set(strata)) == size - 2
+
+
+def _begun(kind: OptimiserKind, seed: int, batch: int) -> set[str]:
+    """The first points of a run that is made anew at each ask, if it is one that can be."""
+    run = _run(kind, reals(3), seed=seed)
+    for _ in range(9 // batch):
+        proposals = (run.again() if kind.replay == "history" else run.optimiser).ask(batch)
+        told = [run.outcome(each.point) for each in proposals]
+        run.asked.append(proposals)
+        run.told.append(told)
+        run.optimiser.tell(told)
+    return {repr(each.point) for asked in run.asked for each in asked}
 
 
 def test_global_random_state_is_left_alone(kind: OptimiserKind) -> None:

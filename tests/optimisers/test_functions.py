@@ -69,21 +69,21 @@ def test_populations_beat_chance(
 
 
 @pytest.mark.parametrize(
-    ("function", "genome", "model", "most"),
+    ("function", "genome", "model", "seeds", "most"),
     [
-        (sphere, reals(4), "gp", 0.1),
-        (mixed, reals(2) + bits(4), "gp", 0.2),
-        (sphere, reals(4), "forest", 0.7),
-        (mixed, reals(2) + bits(4), "forest", 0.7),
+        (sphere, reals(4), "gp", 2, 0.1),
+        (mixed, reals(2) + bits(4), "gp", 2, 0.2),
+        (sphere, reals(4), "forest", 2, 0.7),
+        (mixed, reals(2) + bits(4), "forest", 7, 0.7),
     ],
     ids=["sphere-gp", "mixed-gp", "sphere-forest", "mixed-forest"],
 )
 def test_a_model_of_the_losses_beats_chance_with_few_points(
-    function: Loss, genome: Genome, model: str, most: float
+    function: Loss, genome: Genome, model: str, seeds: int, most: float
 ) -> None:
-    chance = statistics.median(best_of("random", genome, function, 25, seed) for seed in range(2))
+    chance = statistics.median(best_of("random", genome, function, 25, seed) for seed in range(seeds))
     found = statistics.median(
-        best_of("bayes", genome, function, 25, seed, {"model": model}) for seed in range(2)
+        best_of("bayes", genome, function, 25, seed, {"model": model}) for seed in range(seeds)
     )
     assert found <= most * chance
 

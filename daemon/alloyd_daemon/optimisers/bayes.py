@@ -44,7 +44,7 @@ class Bayes:
         self._batch = max(1, problem.batch)
         self._known: Known[Point] = Known(problem.genome)
         self._told: list[tuple[Point, float | None]] = []
-        self._asks = 0
+        self._asks = problem.asked
 
     @property
     def batch(self) -> int:
@@ -72,10 +72,14 @@ class Bayes:
 
     def _spread(self, count: int, dice: random.Random) -> list[Proposal]:
         proposals: list[Proposal] = []
-        design = latin_hypercube(count, len(self._free), dice)
+        # One for the whole run, whoever made it anew and however many are asked for at a time.
+        initial = int(self._options["initial"])
+        design = latin_hypercube(initial, len(self._free), random.Random(self._seed))[
+            max(0, len(self._known) - 1) :
+        ]
         while len(proposals) < count and not self._known.used_up:
             if self._fixed in self._known:
-                point = self._known.fresh(lambda: self._at(design.pop() if design else self._random(dice)))
+                point = self._known.fresh(lambda: self._at(design.pop(0) if design else self._random(dice)))
             else:
                 point = dict(self._fixed)
             proposals.append(self._propose(point, "spread"))

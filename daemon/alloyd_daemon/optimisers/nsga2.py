@@ -58,7 +58,7 @@ class Nsga2:
         self._seed = problem.seed
         self._known: Known[Point] = Known(problem.genome)
         self._told: list[Told] = []
-        self._asks = 0
+        self._asks = problem.asked
 
     @property
     def batch(self) -> int:
@@ -109,8 +109,9 @@ class Nsga2:
 
     def _drafts(self, count: int, dice: random.Random) -> list[Draft]:
         if not self._whole:
-            design = latin_hypercube(count, len(self._free), dice)
-            return [(units, (), "first population") for units in design]
+            # One for the whole run, whoever made it anew and however many are asked for at a time.
+            design = latin_hypercube(self._size, len(self._free), random.Random(self._seed))
+            return [(units, (), "first population") for units in design[max(0, len(self._known) - 1) :]]
         units, losses = self._archive()
         imagined = self._imagined(units, losses, count, dice) if self._learns else []
         return imagined or self._children(units, losses, count, dice)

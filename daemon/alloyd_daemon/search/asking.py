@@ -15,7 +15,7 @@ class Asking:
     """Batches of points of one optimiser, in the order of the record.
 
     A kind that is rebuilt by ``steps`` is asked and told again all that the record holds. One that is rebuilt from its
-    ``history`` is made anew at every ask from everything told and a seed of that ask's own, so that a stop makes no
+    ``history`` is made anew at every ask from everything told and the number of that ask, so that a stop makes no
     difference, and earlier asks need not be computed again.
     """
 
@@ -34,7 +34,7 @@ class Asking:
     def ask(self, count: int) -> list[Proposal]:
         """The next batch, of ``count`` points or fewer; none means that the optimiser is done."""
         if self._kind.replay == "history":
-            self._optimiser = self._kind.make(replace(self._problem, seed=self._problem.seed + self._asks))
+            self._optimiser = self._kind.make(replace(self._problem, asked=self._asks))
             self._optimiser.tell(self._told)
         self._asks += 1
         return self._optimiser.ask(count)
