@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from alloyd_daemon.search import importance as forest
 from alloyd_daemon.search.genome import Gene
 from alloyd_daemon.search.importance import importance
 
@@ -45,6 +46,15 @@ def test_what_decides_comes_first_and_what_is_idle_is_worth_nothing() -> None:
     assert weight.mean > method.mean > 5 * max(0.0, idle.mean)
     assert all(each.spread > 0 for each in (weight, method))
     assert importance(GENOME, asked, losses, seed=1) == found
+
+
+def test_of_very_many_points_a_sample_is_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forest of 10,000 trials in 200 genes takes many minutes, in which a search that has ended says nothing."""
+    monkeypatch.setattr(forest, "MOST_POINTS", 60)
+    asked = points(600)
+    found = importance(GENOME, asked, [loss(each) for each in asked], seed=2)
+    assert found.points == 60
+    assert [each.gene for each in found.genes] == ["weight", "method", "idle"]
 
 
 def test_failed_points_are_left_out() -> None:

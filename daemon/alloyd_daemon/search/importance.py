@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,8 @@ REPEATS: Final = 10
 SHUFFLES: Final = 300
 """Shuffles of one fold, over all genes, that are worth waiting for: of each gene 3 at least, ``REPEATS`` at most."""
 TREES: Final = 100
+MOST_POINTS: Final = 1000
+"""More points than this make a forest slow and hardly wiser: of those, as many are drawn at random."""
 LEAST_POINTS: Final = 20
 """Fewer scored points than this, or than twice the genes, teach a forest nothing that is worth telling."""
 LEAST_SKILL: Final = 0.1
@@ -74,6 +77,9 @@ def importance(
     if min(wanted) == max(wanted):
         return Importance((), len(whole), None, "every point has the same loss")
 
+    if len(whole) > MOST_POINTS:
+        whole = sorted(random.Random(seed).sample(whole, MOST_POINTS))
+        wanted = [losses[place] for place in whole]
     places = np.array(
         [[gene.unit_of(points[place][gene.name]) for gene in varied] for place in whole], np.float64
     )
