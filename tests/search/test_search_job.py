@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from alloyd import __version__
 from alloyd.errors import AlloydError, JobError, JobNotFound, SourceChanged, StoreError, TaskError
 from alloyd.jobs import Finished, Note, OpenTestSpec, Planned, Progress, Report, SearchSpec
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.runner import RUNNERS
+from alloyd_daemon.search import ready
 from alloyd_daemon.search.history import History
 from alloyd_daemon.settings import Settings
 from search.toy import Toy
@@ -165,6 +167,19 @@ def test_a_record_of_something_else_is_not_gone_on_with(tmp_path: Path, rest: st
     file.write_text(file.read_text().replace("4", "5", 1))
     with pytest.raises(JobError, match="not what they were when this search began"):
         search(MERGE + rest, tmp_path)
+
+
+def test_a_record_of_another_version_says_so(
+    tmp_path: Path, rest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(MERGE + rest, tmp_path)
+    monkeypatch.setattr(ready, "__version__", "9.9.9")
+    for again in (
+        lambda: search(MERGE + rest, tmp_path),
+        lambda: list(JOBS.get("open_test").run(OpenTestSpec("search-1"), context(tmp_path, "test-2"))),
+    ):
+        with pytest.raises(JobError, match=rf"began with alloyd {__version__}, and this is 9\.9\.9"):
+            again()
 
 
 def test_a_source_that_changes_meanwhile_ends_the_search(tmp_path: Path, rest: str) -> None:

@@ -22,7 +22,7 @@ from ..search.history import History
 from ..search.history_file import record_of
 from ..search.judgement import opened_figures
 from ..search.publish import publish
-from ..search.ready import Ready, make_ready
+from ..search.ready import Ready, check_record, make_ready
 from ..search.trial import TEST, Trial
 from ..warm import Warm
 
@@ -110,12 +110,7 @@ def _ready(
         raise UsageError(
             f"{spec.search} has no test split to open", hint="Give its spec 'tasks: {test: ...}'."
         )
-    if ready.identity != history.fact("identity"):
-        raise JobError(
-            f"the models or the tasks of {spec.search} are not what they were when it began",
-            hint="Bring back what changed.",
-            job=spec.search,
-        )
+    check_record(history, ready)
     return ready
 
 

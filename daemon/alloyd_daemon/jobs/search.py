@@ -16,7 +16,8 @@ from typing import Final
 
 import msgspec
 
-from alloyd.errors import AlloydError, JobError, UsageError
+from alloyd import __version__
+from alloyd.errors import AlloydError, UsageError
 from alloyd.jobs import Finished, Note, Planned, Report, SearchSpec
 
 from ..engine.findings import open_findings
@@ -26,7 +27,7 @@ from ..search.export import WINNER
 from ..search.history import History
 from ..search.history_file import RECORD, folder_of, record_of
 from ..search.publish import publish, so_far
-from ..search.ready import Ready, make_ready
+from ..search.ready import Ready, check_record, make_ready
 from ..search.results import Searched
 from ..search.run import search
 from ..settings import MOST_THREADS
@@ -134,18 +135,14 @@ def _check(spec: SearchSpec) -> None:
 
 def _begin(history: History, spec: SearchSpec, ready: Ready, context: Context) -> None:
     """Say in the record what it is of, and refuse to go on with one of something else."""
-    known = history.fact("identity")
-    if known is None and spec.continues:
+    if history.fact("identity") is None and spec.continues:
         earlier = record_of(context.home, spec.continues)
         history.copy_from(earlier)
         history.set_fact("continued", {"search": spec.continues, "trials": len(history.trials())})
-        known = history.fact("identity")
-    if known not in (None, ready.identity):
-        raise JobError(
-            "the spec, the models or the tasks are not what they were when this search began",
-            hint="Its scores would be of two kinds: search anew, or bring back what changed.",
-        )
+    if history.fact("identity") is not None:
+        check_record(history, ready)
     history.set_fact("identity", ready.identity)
+    history.set_fact("version", __version__)
     history.set_fact("finals", None)  # that of the search it continues is not its own
     history.set_fact("search", msgspec.to_builtins(spec))
 

@@ -14,7 +14,7 @@ import msgspec
 from blake3 import blake3
 
 from alloyd import __version__, search_reader
-from alloyd.errors import RecipeError, UsageError, did_you_mean
+from alloyd.errors import JobError, RecipeError, UsageError, did_you_mean
 from alloyd.jobs import PlanSpec, SearchSpec
 from alloyd.recipe_schema import MAX_SEED
 from alloyd.search_schema import SearchFile
@@ -31,6 +31,7 @@ from ..scoring.choose import group
 from ..scoring.run import Posed, Questions
 from .baselines import NAMES, Baseline, baselines
 from .genome import first_point
+from .history import History
 from .leakage import check as check_leaks
 from .naming import short_names
 from .objective import Goal, goal_of
@@ -319,6 +320,23 @@ def _placed(held: tuple[Baseline, ...], phases: Phases) -> tuple[Baseline, ...]:
         point = each.point if weights is None else place_of(space, weights)
         found.append(replace(each, point=point))
     return tuple(found)
+
+
+def check_record(history: History, ready: Ready) -> None:
+    """Raise JobError where a record is of something else than this search, or of another version's scores."""
+    known, version = history.fact("identity"), history.fact("version")
+    if known == ready.identity:
+        return
+    if version not in (None, __version__):
+        raise JobError(
+            f"this search began with alloyd {version}, and this is {__version__}: their scores may differ",
+            hint=f"Go on with alloyd {version}, or search anew.",
+            began=version,
+        )
+    raise JobError(
+        "the spec, the models or the tasks are not what they were when this search began",
+        hint="Its scores would be of two kinds: bring back what changed, or search anew.",
+    )
 
 
 def _identity(file: SearchFile, splits: Mapping[str, tuple[Posed, ...]], phases: Phases, goal: Goal) -> str:
