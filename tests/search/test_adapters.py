@@ -64,6 +64,19 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
 
 
 @pytest.mark.usefixtures("toy")
+def test_the_winner_over_adapters_is_a_previous_one_of_the_next_search(tmp_path: Path) -> None:
+    won = search(MERGE, tmp_path, 10)
+    found = search(
+        MERGE, tmp_path / "next", 10, previous=[str(tmp_path / "searches" / "search-1")], baselines=False
+    )
+    first = found["trials"][0]
+    assert (first["origin"], first["genes"]) == ("previous", won["winner"]["genes"])
+    assert first["identity"] == next(
+        each["identity"] for each in won["trials"] if each["trial"] == won["winner"]["trial"]
+    )
+
+
+@pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize(
     "what",
     [
@@ -79,10 +92,19 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
     ids=["recipe", "evolver", "kinship", "soup", "after", "hybrid", "path", "pareto"],
 )
 def test_every_kind_of_search_takes_adapters_as_models(tmp_path: Path, what: str) -> None:
-    found = search(what, tmp_path, 30)
+    found = search(what, tmp_path, 10, budget={"candidates": 3})
     names = [each["name"] for each in found["baselines"]]
     assert names[:3] == ["base+math", "base+lang", "lang"]
     assert found["winner"]["figures"]
+    sources = found["lineage"]["sources"]
+    assert all(
+        (each["adapter"] is not None) == ("+" in each["name"])
+        for each in sources
+        if "pool" not in each["path"]
+    )
+    digests = [each["digest"] for each in sources]
+    assert None not in digests
+    assert len(set(digests)) == len(digests), "a model has other weights with each of its adapters"
     assert all(each["state"] != "failed" for each in found["trials"])
     assert [each["name"] for each in found["planned"]["models"]][:3] == names[:3]
     assert [each["adapter"] for each in found["planned"]["models"]][:3] == [
