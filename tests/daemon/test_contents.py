@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from alloyd_daemon.checkpoints import digest
 from alloyd_daemon.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from alloyd_daemon.checkpoints.digest import model_digest, piece_digests, tensor_digest
 from alloyd_daemon.checkpoints.manifest import MANIFEST, parse_manifest
-from alloyd_daemon.checkpoints.reader import PreadReader
+from alloyd_daemon.checkpoints.reader import AdaptedReader, PreadReader, Reader, open_reader
 from alloyd_daemon.engine import contents
 from alloyd_daemon.engine.contents import Content, known_content, read_contents
 from alloyd_daemon.engine.document import make_all
@@ -194,6 +195,24 @@ def test_with_an_adapter_a_model_has_another_digest_that_is_not_taken_for_its_ow
     with open_findings(tmp_path / "home", 1 << 20) as findings:
         for _ in range(2):
             assert [digest_of(each, findings) for each in (alone, adapted)] == expected
+
+
+def test_no_more_than_one_tensors_factors_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "PIECE", 1000)  # tensors of several pieces
+    base = write_checkpoint(tmp_path / "base", Model())
+    adapter = write_adapter(tmp_path / "adapter", read_checkpoint(base), rank=2)
+    opened = []
+
+    def open_one(checkpoint: Checkpoint, door: Any) -> Reader:
+        opened.append(open_reader(checkpoint, door))
+        return opened[-1]
+
+    monkeypatch.setattr(contents, "open_reader", open_one)
+    most = 0
+    for _ in read_contents([with_adapter(open_checkpoint(base), adapter)], FindingCache(), seconds=60):
+        assert isinstance(opened[0], AdaptedReader)
+        most = max(most, len(opened[0]._factors))
+    assert most == 1
 
 
 def sources(tmp_path: Path) -> tuple[list[Path], str]:

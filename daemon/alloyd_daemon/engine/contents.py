@@ -139,6 +139,7 @@ class _Reading:
             reader.release(tensor, start, stop)
             self.done += stop - start
             yield Progress(self.done, self.total, "bytes", what)
+        reader.release(tensor, 0, tensor.nbytes)  # as a whole: with it go the factors of an adapter
         return tensor_digest(pieces)
 
     def _too_long(self, checkpoint: Checkpoint) -> str:
