@@ -274,6 +274,26 @@ def test_digests_of_a_candidates_tensors_know_the_adapter(models: Path) -> None:
     assert found[0] != found[1]
 
 
+def test_which_way_a_square_weight_lies_makes_another_tensor(tmp_path: Path) -> None:
+    """What the architecture is said to be decides that, and the files are the same."""
+    model = Model(architecture="gpt2", hidden=32)
+    write_adapter(tmp_path / "one", tensors(model), modules=("c_proj",), turned=True)
+    write_checkpoint(tmp_path / "base", model)
+    named = {"model": {"path": "base"}, "lora": {"path": "one"}}
+    found = []
+    for name in ("GPT2LMHeadModel", "GPTBigCodeForCausalLM"):
+        source = named | {"override_architecture": name}
+        recipe = json.dumps({"merge_method": "passthrough", "models": [{"model": source}]})
+        spec = PlanSpec(recipe=recipe, base_dir=str(tmp_path))
+        candidate = from_recipe(spec, name="it", home=tmp_path / "home", settings=Settings())
+        with population([candidate]) as people:
+            digest = people.members[0].digest("transformer.h.0.attn.c_proj.weight")
+        found.append((digest, candidate.prepared.plan.identity))
+    (digest, identity), (other_digest, other_identity) = found
+    assert digest != other_digest
+    assert identity != other_identity
+
+
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json"])
 def test_an_adapter_that_changes_meanwhile_is_noticed(file: str, models: Path) -> None:
     running = steps(models, models / "out", RECIPES["passthrough"])

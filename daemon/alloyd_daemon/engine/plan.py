@@ -283,7 +283,7 @@ def tensor_identity(tensor: TensorPlan, assignment: Assignment, prints: Sequence
     ``prints`` are of the plan's models.
     """
     sources = [
-        (msgspec.json.encode(prints[model]).decode(), source.name, sorted(each.parameters.items()))
+        (msgspec.json.encode(prints[model]).decode(), _read_as(source), sorted(each.parameters.items()))
         for (model, source), each in zip(tensor.sources, assignment.inputs, strict=True)
     ]
     return repr(
@@ -300,6 +300,12 @@ def tensor_identity(tensor: TensorPlan, assignment: Assignment, prints: Sequence
     )
 
 
+def _read_as(source: Tensor) -> object:
+    """A source's name, and how its adapter changes it: what that is follows from the architecture, too."""
+    change = source.low_rank
+    return source.name if change is None else (source.name, change.scale, change.transposed)
+
+
 def _identity(
     outline: Outline, tensors: Sequence[TensorPlan], layout: Layout, fingerprints: Sequence[str]
 ) -> str:
@@ -310,7 +316,7 @@ def _identity(
     for shard in layout.shards:
         digest.update(shard.header)
     for tensor, assignment in zip(tensors, outline.assignments, strict=True):
-        inputs = [(model, source.name, sorted(each.parameters.items())) for (model, source), each in zip(
+        inputs = [(model, _read_as(source), sorted(each.parameters.items())) for (model, source), each in zip(
             tensor.sources, assignment.inputs, strict=True)]  # fmt: skip
         line = (
             tensor.name,
