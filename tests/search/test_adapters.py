@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 
+from adapter_factory import write_adapter
+from alloyd.errors import RecipeError
 from alloyd.jobs import Finished, MergeSpec, Planned, SearchSpec
+from alloyd.search_reader import read
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.runner import RUNNERS
+from alloyd_daemon.search.baselines import baselines
 from alloyd_daemon.search.history import History
+from alloyd_daemon.search.naming import referred
+from alloyd_daemon.search.phases import Phases, phases_of
 from alloyd_daemon.search.trial import VALIDATION
 from alloyd_daemon.settings import Settings
+from checkpoint_factory import Model, tensors, write_checkpoint
 from search.toy import Toy
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +119,32 @@ def test_every_kind_of_search_takes_adapters_as_models(tmp_path: Path, what: str
         str(ROOT / "zoo/adapters/lang"),
         None,
     ]
+
+
+def opened_phases(tmp_path: Path, architecture: str, more: str = "") -> Phases:
+    """A search over a GPT-2 whose square weights an adapter changes, said to be of another ``architecture``."""
+    model = Model(architecture="gpt2", hidden=32)
+    write_checkpoint(tmp_path / "base", model)
+    write_adapter(tmp_path / "one", tensors(model), modules=("c_proj",), turned=True)
+    said = f"override_architecture: {architecture}"
+    models = (
+        f"[{{model: {{model: base, lora: one, {said}}}, {KNOB}}}, {{model: {{model: base, {said}}}, {KNOB}}}]"
+    )
+    text = f"recipe:\n  merge_method: linear\n  models: {models}\n"
+    spec = read(text + more + "tasks: {search: a, validation: b}\nbudget: {candidates: 1}\n")
+    context = Context(tmp_path / "home", Settings(), "search-1")
+    return phases_of(spec, base_dir=tmp_path, folder=tmp_path, context=context, memory=2**30)
+
+
+def test_what_the_architecture_is_said_to_be_goes_with_a_source(tmp_path: Path) -> None:
+    """By it an adapter's product is laid into square weights, so a baseline must not do without."""
+    models = opened_phases(tmp_path, "GPTBigCodeForCausalLM").models
+    held, _ = baselines({str(number): ref for number, ref in enumerate(models.sources)}, None, {})
+    (entry,) = held[0].recipe["models"]
+    assert entry["model"]["override_architecture"] == "GPTBigCodeForCausalLM"
+    assert referred(entry["model"]) == next(iter(models.sources))
+    with pytest.raises(RecipeError, match="override_architecture"):
+        opened_phases(tmp_path, "GPTBigCodeForCausalLM", "path: {after: true}\n")
 
 
 # What an adapter makes of a model scores as the checkpoint that it was merged to

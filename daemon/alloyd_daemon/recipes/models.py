@@ -78,7 +78,12 @@ def as_mapping(ref: ModelRef) -> dict[str, Any]:
     def half(one: ModelRef) -> dict[str, Any]:
         return {"path": one.path} | ({"revision": one.revision} if one.revision else {})
 
-    return {"model": half(ref)} | ({"lora": half(ref.lora)} if ref.lora is not None else {})
+    found: dict[str, Any] = {"model": half(ref)}
+    if ref.lora is not None:
+        found["lora"] = half(ref.lora)
+    if ref.override_architecture is not None:
+        found["override_architecture"] = ref.override_architecture
+    return found
 
 
 def _cached(ref: ModelRef, hf_home: Path | None, tried: list[str]) -> Path | None:

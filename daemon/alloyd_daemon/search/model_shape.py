@@ -75,8 +75,8 @@ class ModelShape:
         """The shape of ``sources``, given by what recipes name; the first decides on modules."""
         tensors: dict[str, Part] = {}
         stacks: dict[str, tuple[str, int]] = {}
-        for headers in sources.values():
-            table = table_for(named_in(headers.config))
+        for ref, headers in sources.items():
+            table = table_for(named_in(headers.config, ref.override_architecture))
             layout = find_layout(headers.tensors, table, headers.config)
             for key, module in layout.modules.items():
                 if module.stack is not None:

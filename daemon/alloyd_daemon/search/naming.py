@@ -14,21 +14,25 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..recipes.models import as_mapping
 
 
-def placed(checkpoint: Checkpoint) -> ModelRef:
-    """Where a checkpoint lies, and the adapter that it is read with: equal for what is one model, by whatever name."""
+def placed(checkpoint: Checkpoint, architecture: str | None = None) -> ModelRef:
+    """Where a checkpoint lies, the adapter that it is read with, and what its architecture was said to be.
+
+    Equal for what is one model, by whatever name.
+    """
     adapter = checkpoint.adapter
-    return ModelRef(str(checkpoint.path), lora=None if adapter is None else ModelRef(str(adapter)))
+    lora = None if adapter is None else ModelRef(str(adapter))
+    return ModelRef(str(checkpoint.path), lora=lora, override_architecture=architecture)
 
 
 def bare(ref: ModelRef) -> ModelRef:
-    """``ref`` without what its architecture is said to be: it is called the same whatever that is."""
+    """``ref`` without what its architecture is said to be."""
     return structs.replace(ref, override_architecture=None)
 
 
 def reference(ref: ModelRef) -> str | dict[str, Any]:
     """A placed model as a recipe names it: ``path``, ``path+adapter``, or a mapping where those would be unclear."""
     text = ref.path if ref.lora is None else ref.path + ref.lora.path
-    return as_mapping(ref) if "+" in text or "@" in text else str(ref)
+    return as_mapping(ref) if "+" in text or "@" in text or ref.override_architecture else str(ref)
 
 
 def referred(named: str | Mapping[str, Any]) -> ModelRef:
@@ -36,7 +40,11 @@ def referred(named: str | Mapping[str, Any]) -> ModelRef:
     if isinstance(named, str):
         return ModelRef.parse(named)
     lora = named.get("lora")
-    return ModelRef(named["model"]["path"], lora=None if lora is None else ModelRef(lora["path"]))
+    return ModelRef(
+        named["model"]["path"],
+        lora=None if lora is None else ModelRef(lora["path"]),
+        override_architecture=named.get("override_architecture"),
+    )
 
 
 def short_names(refs: Iterable[ModelRef], *, taken: Collection[str] = ()) -> dict[ModelRef, str]:

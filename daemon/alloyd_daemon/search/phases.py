@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,16 +83,16 @@ def phases_of(spec: SearchFile, *, base_dir: Path, folder: Path, context: Contex
     base: ModelRef | None = None
     if spec.recipe is not None:
         template, merged = opened(spec.recipe, base_dir=base_dir, settings=settings)
-        ref = at_start(template).base_model
-        base = None if ref is None else bare(ref)
+        base = at_start(template).base_model
     flow = spec.path
     pool: list[Checkpoint] = []
     if flow is not None:
+        _check_overrides(merged)
         named = [open_model(as_given(name), base_dir=base_dir, settings=settings) for name in flow.models]
         pool = named or [each for place, each in merged.items() if place != base] or list(merged.values())
     everything = merged or {placed(each): each for each in pool}
     models = Models(
-        {place: each for place, each in everything.items() if place != base},
+        {place: each for place, each in everything.items() if base is None or bare(place) != bare(base)},
         base,
         None if base is None else everything.get(base),
         {key: template[key] for key in _COMMON if template and template.get(key) is not None},
@@ -150,6 +150,17 @@ def phases_of(spec: SearchFile, *, base_dir: Path, folder: Path, context: Contex
         tuple(warnings),
         kinship,
     )
+
+
+def _check_overrides(merged: Iterable[ModelRef]) -> None:
+    """Raise RecipeError where a path would read a model's adapter by its config's architecture, not the recipe's."""
+    for ref in merged:
+        if ref.lora is not None and ref.override_architecture is not None:
+            raise RecipeError(
+                f"a path over layers does not know the override_architecture of '{ref}', by which its adapter is read",
+                hint="Write that architecture into its config.json, or leave the path out.",
+                key="path",
+            )
 
 
 def _one_space(parameters: ParameterSpace | None, flow: DataFlow | None, pool: Sequence[Checkpoint]) -> Space:

@@ -9,7 +9,7 @@ from typing import Any
 from alloyd.recipe import ModelRef
 
 from .model_shape import ModelShape, Part
-from .naming import bare, short_names
+from .naming import short_names
 from .template import Template, merged, reference_of
 
 Path = tuple[str | int, ...]
@@ -46,7 +46,7 @@ class Spot:
 
 def spots(template: Template, shape: ModelShape) -> Iterator[Spot]:
     """Every place of ``template`` that has parameters, the whole recipe last."""
-    labels = short_names(bare(each) for each in merged(template))
+    labels = short_names(merged(template))
     whole = _whole(shape, None)
     inputs, outputs = whole, whole
     if any(module.get("slices") for module in (template.get("modules") or {}).values()):
@@ -72,7 +72,7 @@ def _listed(
 ) -> Iterator[Spot]:
     for number, each in enumerate(entries or ()):
         if each.get("parameters"):
-            owner = before + labels[bare(reference_of(each["model"]))]
+            owner = before + labels[reference_of(each["model"])]
             yield Spot((*at, number, "parameters"), owner, True, reach, reach)
 
 
@@ -89,7 +89,7 @@ def _sliced(
         for place, source in enumerate(each["sources"]):
             if source.get("parameters"):
                 start, end = source["layer_range"]
-                owner = f"{before}{labels[bare(reference_of(source['model']))]} {start}-{end - 1}"
+                owner = f"{before}{labels[reference_of(source['model'])]} {start}-{end - 1}"
                 reach = _layers(shape, module, range(start, end), ends)
                 yield Spot((*at, number, "sources", place, "parameters"), owner, True, reach, reach)
         if each.get("parameters"):

@@ -15,7 +15,6 @@ from alloyd.search_schema import Knob
 
 from ..adapters.opening import open_model
 from ..checkpoints.checkpoint import Checkpoint
-from ..recipes.models import as_mapping
 from ..settings import Settings
 from .naming import placed, reference
 
@@ -39,7 +38,7 @@ def opened(
     for ref in at_start(template).referenced_models():
         try:
             checkpoint = open_model(ref, base_dir=base_dir, settings=settings)
-            found[ref] = placed(checkpoint)
+            found[ref] = placed(checkpoint, ref.override_architecture)
             checkpoints.setdefault(found[ref], checkpoint)
         except AlloydError as problem:
             problems.append(problem)
@@ -84,13 +83,8 @@ def with_models(template: Template, place_of: Callable[[ModelRef], ModelRef | No
     """``template`` with each model where ``place_of`` says that it lies, or as it stands for ``None``."""
 
     def model(value: Any) -> Any:
-        ref = reference_of(value)
-        place = place_of(ref)
-        if place is None:
-            return value
-        if ref.override_architecture is not None:
-            return as_mapping(place) | {"override_architecture": ref.override_architecture}
-        return reference(place)
+        place = place_of(reference_of(value))
+        return value if place is None else reference(place)
 
     def walk(value: Any) -> Any:
         if isinstance(value, list):

@@ -17,7 +17,6 @@ from ...recipes.parameters import as_declared
 from ..drafts import Drafts, Ref, Rule
 from ..genome import Genome, Point, check, first_point
 from ..model_shape import ModelShape
-from ..naming import bare
 from ..reach import Path as Place
 from ..reach import Spot, spots
 from ..space import PlainRecipe
@@ -155,7 +154,7 @@ class ParameterSpace:
 
     def _laid_out(self, recipe: Recipe) -> tuple[str, ...]:
         refs = recipe.referenced_models()
-        sources = [self._shape.sources[bare(each)] for each in refs]
+        sources = [self._shape.sources[each] for each in refs]
         vocabularies = [None] * len(refs) if recipe.tokenizer or recipe.tokenizer_source else []
         return assign(
             recipe,
