@@ -17,13 +17,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from adapter_factory import write_adapter
 from alloyd.errors import AlloydError, PlanError, Problems, SourceError, SourceNotFound, TaskError, UsageError
 from alloyd.jobs import Finished, Note, Planned, Progress, Report, ScoreSpec
 from alloyd.specs import score_spec
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.runner import RUNNERS
 from alloyd_daemon.settings import ModelSettings, ScoringSettings, Settings
-from checkpoint_factory import Model, write_checkpoint, write_family
+from checkpoint_factory import Model, read_checkpoint, write_checkpoint, write_family
 from trial_runner import TrialRunner
 
 DRIVER = Path(__file__).parents[1] / "score_driver.py"
@@ -123,6 +124,23 @@ def test_a_model_is_found_by_its_name_as_in_a_recipe(
     assert [each["name"] for each in result["models"]] == ["org/base", str(place / "tune-0")]
     planned = next(each for each in reports if isinstance(each, Planned)).summary
     assert {each["path"] for each in planned["models"]} == {str(place / "base"), str(place / "tune-0")}
+
+
+def test_a_model_with_an_adapter_is_one_however_its_paths_begin(place: Path, trial: TrialRunner) -> None:
+    write_adapter(place / "lora", read_checkpoint(place / "base"), rank=2)
+    shutil.copytree(place / "base", place / "base+other")
+    names = [
+        "base+lora",
+        f"{place}/base+{place}/lora",
+        f"{place}/base+lora",
+        f"{place}/base+other",
+        "./base+other",
+    ]
+    result, said = run(score_spec(names, "sums.jsonl", {}), context(place))
+    assert [each["error"] for each in result["models"]] == [None] * 5
+    assert isinstance(said[0], Planned)
+    found = {(each["path"], each["adapter"]) for each in said[0].summary["models"]}
+    assert found == {(str(place / "base"), str(place / "lora")), (str(place / "base+other"), None)}
 
 
 def test_a_folder_of_one_gguf_file_is_that_file(place: Path, trial: TrialRunner) -> None:
