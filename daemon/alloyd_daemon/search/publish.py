@@ -103,6 +103,8 @@ class Published:
         waiting = [place for place, each in enumerate(sources) if each["digest"] is None]
         if not waiting:
             return
+        names = ", ".join(sources[place]["name"] for place in waiting)
+        yield Note("info", f"the results are written; for the digests of its contents is read: {names}")
         contents = yield from read_contents(
             [self.checkpoints[place] for place in waiting],
             findings,
