@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from alloyd.errors import AlloydError
@@ -18,7 +19,7 @@ from alloyd_daemon.watch.ledger import Ledger
 from alloyd_daemon.watch.ledger_prune import count_claims
 from trial_daemon import TrialDaemon, eventually
 from watch.test_service import drop, put_away, recipe
-from watch.trial_models import write_model
+from watch.trial_models import rule, write_model
 from watch.trial_watch import Desk
 
 LATER = timedelta(seconds=1)
@@ -101,6 +102,64 @@ def test_a_model_that_is_still_there_is_not_used_again(desk: Desk) -> None:
     desk.look(10)
     assert claims(desk.ledger) == [("done", 0)]
     assert len(desk.daemon.specs) == 1
+
+
+def test_models_that_were_there_before_a_rule_stay_known_to_it(tmp_path: Path) -> None:
+    folder = tmp_path / "drop"
+    for place, name in enumerate(("here", "away", "other", "again")):
+        write_model(folder / name, place)
+    desk = Desk(tmp_path, rule("plain", match="[ah]*"), rule("gone"))
+    assert len(present(desk)) == 8
+    desk.look(10)
+    prune(desk)
+    # Of a model with a claim the claim is enough; the name of the other may still become one that the rule is for.
+    assert [name for name, _ in present(desk)] == ["plain"]
+    shutil.move(folder / "away", tmp_path / "away")
+    desk.look(10)
+    prune(desk)
+    shutil.move(tmp_path / "away", folder / "away")
+    (folder / "other").rename(folder / "another")
+    desk.look(10)
+    for _ in range(2):
+        prune(desk)
+        assert present(desk) == []
+        desk.look(10)
+    assert desk.daemon.specs == []
+    write_model(folder / "a new one", 9)
+    desk.look(10)
+    assert len(desk.daemon.specs) == 2, "under each of the rules"
+    desk.ledger.close()
+
+
+def test_a_rule_or_a_folder_that_comes_back_is_told_anew_what_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "drop"
+    write_model(folder / "here")
+    desk = Desk(tmp_path, rule("kept", match="other*"), rule("back", match="other*"))
+    both = desk.settings
+    desk.settings = msgspec.structs.replace(both, rules=both.rules[:1])
+    desk.add()
+    prune(desk)
+    assert [name for name, _ in present(desk)] == ["kept"]
+    desk.settings = both
+    desk.add()
+    assert [name for name, _ in present(desk)] == ["back", "kept"]
+    desk.ledger.remove(str(folder))
+    prune(desk)
+    assert len(present(desk)) == 2, "it is still being left"
+    desk.look(10)
+    prune(desk)
+    assert present(desk) == []
+    desk.add()
+    desk.begin()
+    (folder / "here").rename(folder / "other one")
+    desk.look(10)
+    assert desk.daemon.specs == []
+    desk.ledger.close()
+
+
+def present(desk: Desk) -> list[tuple[str, str]]:
+    """What is written down of models that were there before a rule."""
+    return [tuple(row) for row in desk.ledger._db.execute("SELECT rule, signature FROM present")]
 
 
 def test_an_output_of_its_own_is_still_no_newcomer(desk: Desk) -> None:

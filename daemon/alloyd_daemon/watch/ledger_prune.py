@@ -48,6 +48,21 @@ CUT_DOWN: Final = f"""
         plan = CASE WHEN plan IN ('kept', 'rejected', 'duplicate') THEN plan ELSE '' END
     WHERE {WORDY}
 """
+# A row keeps a rule from a model that was there before it. The model's claim does that too, once it has one; without
+# the rule, or its folder, nothing is to be kept from it: whoever adds it again is told anew what is there.
+PRESENT_BY_RULE: Final = "SELECT DISTINCT folder, rule FROM present"
+DROP_PRESENT: Final = """
+    DELETE FROM present WHERE folder = ?1 AND rule = ?2 AND (
+        NOT EXISTS (
+            SELECT 1 FROM folders, json_each(folders.settings, '$.rules') AS one
+            WHERE folders.id = ?1 AND json_extract(one.value, '$.name') = ?2
+        )
+        OR EXISTS (
+            SELECT 1 FROM identities JOIN claims ON claims.digest = identities.identity
+            WHERE identities.signature = present.signature AND claims.folder = ?1 AND claims.rule = ?2
+        )
+    )
+"""
 FREE: Final = "PRAGMA freelist_count"
 COUNT_IDENTITIES: Final = "SELECT COUNT(*) FROM identities"
 DROP_IDENTITIES: Final = "DELETE FROM identities"
@@ -56,6 +71,8 @@ DROP_IDENTITIES: Final = "DELETE FROM identities"
 def prune(db: sqlite3.Connection, before: datetime, *, dry_run: bool) -> Iterator[int]:
     """Drop claims that ended before ``before`` and that nobody needs, and cut the others down to what keeps the same
     content from being run again; piece by piece, the number in each. ``dry_run`` only counts.
+
+    What was there before a rule, and contents of models, go where they keep nothing from being run, however young.
 
     Raises sqlite3.Error.
     """
@@ -71,6 +88,10 @@ def prune(db: sqlite3.Connection, before: datetime, *, dry_run: bool) -> Iterato
         yield dropped + cut
     if dry_run:
         return
+    for pair in [tuple(row) for row in db.execute(PRESENT_BY_RULE)]:
+        with transaction(db):
+            db.execute(DROP_PRESENT, pair)
+        yield 0
     if db.execute(COUNT_IDENTITIES).fetchone()[0] > MOST_IDENTITIES:
         with transaction(db):
             db.execute(DROP_IDENTITIES)
