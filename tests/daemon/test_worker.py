@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloyd.jobs import JobState, Note, Progress
+from alloyd.jobs import Job, JobState, Note, Progress
 from alloyd.paths import Home
-from alloyd_daemon.service.deaths import _changed
+from alloyd_daemon.service.deaths import Death, _changed, cause
 from alloyd_daemon.service.pace import PaceMeter
 from alloyd_daemon.service.pipe import LARGEST, Begin, Frames, Halt, Halted, frame
 from alloyd_daemon.service.store import Store
@@ -61,6 +64,32 @@ def test_changed_files_are_named(tmp_path: Path) -> None:
     os.utime(tmp_path / "model.safetensors", (when + 1, when + 1))
     assert _changed(tmp_path, when, 0)
     assert _changed(tmp_path / "model.safetensors", when, 0)
+
+
+def test_a_job_that_lost_its_mapped_bytes_blames_the_adapter_or_its_model(tmp_path: Path) -> None:
+    models = []
+    for name, adapter in (("base", None), ("base", "adapter")):
+        places = {"path": str(tmp_path / name), "adapter": adapter and str(tmp_path / adapter)}
+        models.append(places | {"name": name, "bytes": 12 if adapter else 8})
+    for name, size in (("base", 8), ("adapter", 4)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"x" * size)
+    named = f"{tmp_path / 'base'}+{tmp_path / 'adapter'}"
+    job = Job(
+        "score-1", "score", JobState.RUNNING, datetime.now(UTC),
+        spec={"subjects": [{"path": named}, {"path": "org/base"}]}, summary={"models": models},
+    )  # fmt: skip
+    death = Death(job, -signal.SIGBUS, time.time() + 5, 0, False)
+    assert f"one of {tmp_path / 'base'}, {tmp_path / 'adapter'}" in cause(death).message
+    for name in ("adapter", "base"):
+        file = tmp_path / name / "model.safetensors"
+        whole = file.read_bytes()
+        file.write_bytes(b"")
+        os.utime(file, (death.begun + 1, death.begun + 1))
+        assert cause(death).facts["path"] == str(tmp_path / name)
+        file.write_bytes(whole)
+        os.utime(file, (1, 1))
+        death = replace(death, begun=time.time() + 5)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=50))

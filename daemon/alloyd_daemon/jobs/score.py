@@ -221,6 +221,7 @@ def _summary(questions: Questions, groups: Sequence[Group], memory: int) -> dict
         (checkpoint.path, checkpoint.adapter): {
             "name": model.name,
             "path": str(checkpoint.path),
+            "adapter": None if checkpoint.adapter is None else str(checkpoint.adapter),
             "bytes": checkpoint.nbytes,
         }
         for each in groups

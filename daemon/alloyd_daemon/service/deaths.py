@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,9 +77,16 @@ def cause(death: Death) -> AlloydError:
 def _sources(job: Job) -> dict[str, int]:
     """The paths a job reads, as far as its spec and plan tell, each with the least bytes it must hold."""
     models = [model for model in (job.summary or {}).get("models", []) if isinstance(model, dict)]
-    found = {str(model["path"]): int(model.get("bytes") or 0) for model in models if model.get("path")}
+    found: dict[str, int] = {}
+    for model in (each for each in models if each.get("path")):
+        if model.get("adapter"):
+            # The bytes are those of both: what each of the two must hold is not known.
+            found |= {str(model[key]): found.get(str(model[key]), 0) for key in ("path", "adapter")}
+        else:
+            found[str(model["path"])] = int(model.get("bytes") or 0)
     for path in (job.spec.get("path"), *(each.get("path") for each in job.spec.get("subjects", []))):
-        if path:
+        # Anything else is a name, and stands among the models by the place where it was found.
+        if path and os.path.isabs(path) and ("+" not in path or os.path.lexists(path)):
             found.setdefault(str(path), 0)
     return found
 
