@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from alloyd_daemon.search.export import export
+from alloyd_daemon.search.export import Exported, export
 from alloyd_daemon.settings import Settings
 from checkpoint_factory import Model, read_checkpoint, read_safetensors, write_checkpoint
 from parity import other_tool
@@ -116,31 +116,11 @@ def test_an_adapter_is_merged_as_peft_does(
     assert len(changed) >= 2
 
 
-def test_two_adapters_are_merged_by_ties_as_mergekit_does(
-    made: Path, alloyd_merge: Callable[[str], Path]
-) -> None:
-    python = other_tool.needed("mergekit")
-    base, one, two = made / "llama", made / "0-adapter", made / "1-adapter"
-    text, out = TIES.format(base=base, one=one, two=two), made / "ties"
-    options = ["--lora-merge-cache", str(made / "cache"), "--lora-merge-dtype", "float32"]
-    assert other_tool.run(python, {out: text}, made, options=options) == {out: None}
-    ours, theirs = read_checkpoint(alloyd_merge(text)), read_checkpoint(out)
-    undecided = read_safetensors(made / "ties.undecided.safetensors")
-    assert sorted(ours) == sorted(theirs)
-    beyond = {
-        tensor: int((excess(ours[tensor], theirs[tensor], undecided.get(tensor)) > 1).sum())
-        for tensor in ours
-    }
-    # An element at the edge of the k largest may fall on the other side where the two products differ in a rounding.
-    assert sum(beyond.values()) <= 4
-
-
-def test_the_winner_of_a_search_over_adapters_is_the_same_to_mergekit(
-    made: Path, tmp_path: Path, alloyd_merge: Callable[[str], Path]
-) -> None:
-    python = other_tool.needed("mergekit")
+@pytest.fixture(scope="module")
+def winner(made: Path) -> Exported:
+    """What a search over adapters writes of a winner."""
     models = (f"{made / 'llama'}+{made / '0-adapter'}", f"{made / 'llama'}+{made / '1-adapter'}")
-    winner = {
+    recipe = {
         "merge_method": "task_arithmetic",
         "base_model": str(made / "llama"),
         "models": [
@@ -150,12 +130,41 @@ def test_the_winner_of_a_search_over_adapters_is_the_same_to_mergekit(
         "dtype": "float32",
         "out_dtype": "bfloat16",
     }
-    found = export(winner, head=[], home=tmp_path / "exported", settings=Settings())
-    assert found.mergekit is not None
-    options = re.findall(r"--\S+ \w+", found.remark)
-    given = " ".join(options).replace("FOLDER", str(tmp_path / "cache")).split()
-    out = tmp_path / "theirs"
-    assert other_tool.run(python, {out: found.mergekit}, tmp_path, options=given) == {out: None}
-    ours, theirs = read_checkpoint(alloyd_merge(found.alloyd)), read_checkpoint(out)
-    assert sorted(ours) == sorted(theirs)
-    assert not {tensor: each for tensor in ours if (each := excess(ours[tensor], theirs[tensor]).max()) > 1}
+    return export(recipe, head=[], home=made / "home", settings=Settings())
+
+
+@pytest.fixture(scope="module")
+def theirs(made: Path, winner: Exported) -> dict[str, Path]:
+    """What mergekit makes of two recipes, called as the winner's file says."""
+    python = other_tool.needed("mergekit")
+    assert winner.mergekit is not None
+    texts = {"ties": _ties(made), "winner": winner.mergekit}
+    options = " ".join(re.findall(r"--\S+ \w+", winner.remark)).replace("FOLDER", str(made / "cache")).split()
+    outs = {made / name: text for name, text in texts.items()}
+    assert other_tool.run(python, outs, made, options=options) == dict.fromkeys(outs)
+    return {name: made / name for name in texts}
+
+
+def _ties(made: Path) -> str:
+    return TIES.format(base=made / "llama", one=made / "0-adapter", two=made / "1-adapter")
+
+
+def test_two_adapters_are_merged_by_ties_as_mergekit_does(
+    made: Path, theirs: dict[str, Path], alloyd_merge: Callable[[str], Path]
+) -> None:
+    ours, found = read_checkpoint(alloyd_merge(_ties(made))), read_checkpoint(theirs["ties"])
+    undecided = read_safetensors(made / "ties.undecided.safetensors")
+    assert sorted(ours) == sorted(found)
+    beyond = {
+        tensor: int((excess(ours[tensor], found[tensor], undecided.get(tensor)) > 1).sum()) for tensor in ours
+    }
+    # An element at the edge of the k largest may fall on the other side where the two products differ in a rounding.
+    assert sum(beyond.values()) <= 4
+
+
+def test_the_winner_of_a_search_over_adapters_is_the_same_to_mergekit(
+    winner: Exported, theirs: dict[str, Path], alloyd_merge: Callable[[str], Path]
+) -> None:
+    ours, found = read_checkpoint(alloyd_merge(winner.alloyd)), read_checkpoint(theirs["winner"])
+    assert sorted(ours) == sorted(found)
+    assert not {tensor: each for tensor in ours if (each := excess(ours[tensor], found[tensor]).max()) > 1}

@@ -187,12 +187,15 @@ def table(home: Path) -> list[Any]:
 def test_scores_are_those_of_the_merged_checkpoints(tmp_path: Path, merged: Path, runner: str) -> None:
     pytest.importorskip("transformers")
     pytest.importorskip("llama_cpp" if runner == "gguf" else "torch")
-    how: dict[str, Any] = {"runner": runner, "budget": {"candidates": 2}}
-    search(pair(BASE, MATH, LANG), tmp_path / "adapters", 4, **how)
+    whole = (
+        runner == "resident"
+    )  # the baselines, too: those that are one source are told apart from their base
+    how: dict[str, Any] = {"runner": runner, "budget": {"candidates": 3}, "finalists": 1, "baselines": whole}
+    search(pair(BASE, MATH, LANG), tmp_path / "adapters", 3, **how)
     plain = pair(*(str(merged / each) for each in ("base", "base-math", "base-lang")))
-    search(plain, tmp_path / "merged", 4, **how)
+    search(plain, tmp_path / "merged", 3, **how)
     found = table(tmp_path / "adapters")
     assert found == table(tmp_path / "merged")
     losses = [losses for _, losses, *_ in found]
     assert None not in losses
-    assert len(set(losses)) > 8, "models that are not alike score differently"
+    assert len(set(losses)) > (8 if whole else 2), "models that are not alike score differently"
