@@ -77,7 +77,7 @@ def test_an_adapter_that_arrives_sets_off_a_search_for_its_weight(
         config = json.loads((made / "adapter_config.json").read_bytes())
         (made / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(base)}))
         made.rename(folder / "new-lora")
-        eventually(lambda: client.watches()[0].claims == {"done": 1}, seconds=120)
+        eventually(lambda: client.watches()[0].claims == {"done": 1}, seconds=840)
         (job,) = client.jobs()
     assert job.kind == "search"
     results = json.loads((folder / "out" / "new-lora-weigh" / "results.json").read_bytes())
