@@ -3,7 +3,8 @@
 The merge's recipe is JSON: ``steps`` lines are appended to ``out``.partial, one every ``pause`` seconds, then it is
 renamed to ``out``. What is there already is not written again. ``at`` maps a step to something that happens there; step
 -1 is the removal of what was staged. "hold" waits there until the test lets the job go on, so that no test has to be
-quicker than a job; at the last step, when all is written, it waits with the result in place and its end untold.
+quicker than a job; at the last step, when all is written, it waits with the result in place and its end untold. "stick"
+hears nobody any more once ``out``.stuck is there.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def merge(spec: MergeSpec, context: Context) -> Generator[Report, None, None]:
             elif happening in ("SIGKILL", "SIGBUS", "SIGSEGV"):
                 os.kill(os.getpid(), signal.Signals[happening])
             elif happening == "stick":
+                Path(spec.out + ".stuck").touch()
                 time.sleep(600)
             elif happening == "hold":
                 while _held(spec, step):

@@ -272,7 +272,7 @@ def test_ctrl_c_keeps_what_was_staged_and_the_same_command_goes_on(
 
 def test_a_second_ctrl_c_leaves_at_once(daemon: TrialDaemon, tmp_path: Path) -> None:
     with alloy("merge", recipe(tmp_path, 5, at={"1": "stick"}), str(tmp_path / "out"), "--json") as process:
-        eventually(lambda: (tmp_path / "out.partial").exists())
+        eventually((tmp_path / "out.stuck").exists)
         assert process.stdout is not None
         told = process.stdout.readline()
         process.send_signal(signal.SIGINT)

@@ -226,7 +226,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     with TrialDaemon(tmp_path / "home") as daemon:
         with daemon.client() as client:
             client.submit(trial(tmp_path / "out", 5, at={2: "stick"}))
-            eventually(lambda: (tmp_path / "out.partial").exists())
+            eventually((tmp_path / "out.stuck").exists)
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGTERM)
         with daemon.client() as client:
@@ -279,7 +279,7 @@ def test_a_wish_outlives_the_daemon(tmp_path: Path) -> None:
     with TrialDaemon(tmp_path / "home") as daemon:
         with daemon.client() as client:
             job = client.submit(trial(tmp_path / "out", 5, at={2: "stick"}))
-            eventually(lambda: client.job(job.id).progress is not None)
+            eventually((tmp_path / "out.stuck").exists)
             client.cancel(job.id)
         daemon.kill_all()
         assert (tmp_path / "out.partial").exists()
@@ -328,11 +328,12 @@ def test_sigbus_is_told_as_a_source_that_changed(daemon: TrialDaemon, tmp_path: 
 def test_a_child_that_does_not_stop_is_cut_off(tmp_path: Path) -> None:
     with TrialDaemon(tmp_path / "home", ALLOYD_JOBS_STOP_GRACE="0.5") as daemon, daemon.client() as client:
         job = client.submit(trial(tmp_path / "out", 5, at={2: "stick"}))
-        eventually(lambda: client.job(job.id).progress is not None)
+        eventually((tmp_path / "out.stuck").exists)
         client.pause(job.id)
         eventually(lambda: client.job(job.id).state is JobState.PAUSED)
+        (tmp_path / "out.stuck").unlink()
         client.resume(job.id)
-        eventually(lambda: client.job(job.id).progress is not None)
+        eventually((tmp_path / "out.stuck").exists)
         client.cancel(job.id)
         eventually(lambda: client.job(job.id).state is JobState.CANCELLED)
         eventually(lambda: not (tmp_path / "out.partial").exists())
