@@ -187,8 +187,11 @@ def config_home(environ: Mapping[str, str] | None = None) -> Path:
     return Path(chosen)
 
 
-def write_private(file: Path, data: bytes, *, surely: bool = False) -> None:
-    """Write a small private file so that a reader sees the old one or the new one, whole; ``surely``: it is on disk."""
+def write_private(file: Path, data: bytes, *, surely: bool = False, first: bool = False) -> None:
+    """Write a small private file so that a reader sees the old one or the new one, whole; ``surely``: it is on disk.
+
+    ``first`` raises FileExistsError where one is there, also one that another process wrote a moment ago.
+    """
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -197,7 +200,10 @@ def write_private(file: Path, data: bytes, *, surely: bool = False) -> None:
             fresh.flush()
             if surely:
                 os.fsync(fresh.fileno())
-        os.replace(beside, file)
+        if first and _link(beside, file):
+            beside.unlink()
+        else:
+            os.replace(beside, file)
     except OSError:
         beside.unlink(missing_ok=True)
         raise
@@ -207,6 +213,17 @@ def write_private(file: Path, data: bytes, *, surely: bool = False) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _link(one: Path, other: Path) -> bool:
+    """Give a file a second name; False where the file system has no such thing. Raises FileExistsError."""
+    try:
+        os.link(one, other)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def lock_holder(home: Home) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from alloyd.errors import ServiceError
+from alloyd.page import gate
 from alloyd.page.gate import Gate, token_file, token_of
 from alloyd.page.http import Request
 from alloyd.paths import Home
@@ -101,6 +102,20 @@ def test_the_token_is_kept_for_this_user_alone(tmp_path: Path) -> None:
     assert token_of(home) == token
     token_file(home).unlink()
     assert token_of(home) != token
+
+
+def test_two_pages_that_begin_at_once_have_one_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, other = Home(tmp_path / "home"), "t" * 43
+    write = gate.write_private
+
+    def overtaken(file: Path, data: bytes, **how: bool) -> None:
+        file.write_text(f"{other}\n")
+        file.chmod(0o600)
+        write(file, data, **how)
+
+    monkeypatch.setattr(gate, "write_private", overtaken)
+    assert token_of(home) == other
+    assert token_file(home).read_text().strip() == other
 
 
 @pytest.mark.parametrize("lie", [b"", b"short\n", b"x" * 20 + b" " + b"x" * 20, b"\xff" * 43, b"\x07" * 43])

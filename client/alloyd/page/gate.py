@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -29,12 +31,13 @@ def token_file(home: Home) -> Path:
 def token_of(home: Home) -> str:
     """The token of this home's page; made if there is none. Without the file, the next one is another."""
     file = token_file(home)
+    if not os.path.lexists(file):
+        home.create()
+        # Of two pages that begin at once, both have the token that is in the file.
+        with contextlib.suppress(FileExistsError):
+            write_private(file, f"{secrets.token_urlsafe(LEAST)}\n".encode(), first=True)
     try:
         text = file.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        home.create()
-        text = secrets.token_urlsafe(LEAST)
-        write_private(file, f"{text}\n".encode())
     except (OSError, UnicodeDecodeError) as wrong:
         raise ServiceError(f"{file} cannot be read: {wrong}", hint="Remove it.", path=str(file)) from wrong
     if len(text) < LEAST or not text.isprintable() or " " in text or file.stat().st_mode & 0o077:
