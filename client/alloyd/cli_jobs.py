@@ -14,6 +14,7 @@ from .console import Console
 from .daemon_log import daemon_log
 from .errors import AlloydError, UsageError, WaitTimedOut
 from .jobs import Job, JobState
+from .near import near
 from .verdicts import timed_out
 
 
@@ -34,7 +35,8 @@ def ps(options: argparse.Namespace, console: Console) -> int:
         for job in jobs:
             console.show(job.id)
     elif jobs:
-        for line in render.jobs_table(jobs):
+        # Of another machine's paths nothing is known.
+        for line in render.jobs_table(jobs, short=str if is_far(options) else near):
             console.show(line)
     else:
         console.say(
@@ -69,6 +71,8 @@ def show(options: argparse.Namespace, console: Console) -> int:
         job = client.job(options.job)
     for line in render.job_lines(job):
         console.show(line)
+    for line in render.recipe_lines(job):
+        console.show(line, as_it_is=True)
     console.result(job)
     return 0
 

@@ -8,16 +8,17 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from . import render
-from .connecting import async_client_of, client_of
+from .connecting import async_client_of, client_of, is_far
 from .console import Console
 from .jobs import Event, Job, JobState
+from .near import near
 from .render_live import describe
 from .watching import Watching
 
@@ -99,7 +100,7 @@ def _view(options: argparse.Namespace, console: Console) -> Iterator[View]:
         from rich.live import Live
 
         with Live(console=Terminal(), screen=True, auto_refresh=False) as live:
-            yield _Window(live, options.limit)
+            yield _Window(live, options.limit, str if is_far(options) else near)
     else:
         yield _Lines(console)
 
@@ -107,9 +108,10 @@ def _view(options: argparse.Namespace, console: Console) -> Iterator[View]:
 class _Window:
     """The whole window of a terminal, which is as it was when this ends."""
 
-    def __init__(self, live: Any, most: int) -> None:
+    def __init__(self, live: Any, most: int, short: Callable[[str], str]) -> None:
         self._live = live
         self._most = most
+        self._short = short
 
     def show(self, watching: Watching) -> None:
         """Draw."""
@@ -117,7 +119,9 @@ class _Window:
 
         width, height = self._live.console.size
         now = datetime.now(UTC)
-        shown = picture(watching.board, now=now, width=width, height=height, most=self._most)
+        shown = picture(
+            watching.board, now=now, width=width, height=height, most=self._most, short=self._short
+        )
         self._live.update(shown, refresh=True)
 
     def hear(self, event: Event) -> None:

@@ -17,13 +17,16 @@ from .api import Client
 from .cli_form import conversion, form_of
 from .connecting import client_of, is_far
 from .console import Console
-from .errors import AlloydError, Interrupted, JobError, UsageError
+from .errors import AlloydError, Interrupted, JobError, UsageError, WaitTimedOut
 from .jobs import KEPT, Event, Job, JobState, Spec, VerifySpec
 from .recipe_file import MAX_BYTES, decode
 from .render_live import Live, live
 from .specs import merge_spec, place_for, plan_spec, queueing, rebuild_spec, score_spec
 from .units import format_duration, format_size, parse_size
 from .verdicts import ended_well
+
+LOOK = 1.5
+"""Seconds until a job that waits is looked at again."""
 
 
 def merge(options: argparse.Namespace, console: Console) -> int:
@@ -162,12 +165,15 @@ def _follow(client: Client, console: Console, job: Job, since: int, *, private: 
         while True:
             try:
                 with contextlib.closing(view):
-                    for event in client.events(job.id, since=since, follow=True):
+                    look = LOOK if view.waiting else None
+                    for event in client.events(job.id, since=since, follow=True, timeout=look):
                         since = event.seq or since
                         view.take(event)
                         if stopping and event.body.get("state") == JobState.PAUSED:
                             raise _kept(job, "paused", private=private)
                 return client.job(job.id)
+            except WaitTimedOut:
+                view.look(client.job(job.id))
             except KeyboardInterrupt:
                 if stopping:
                     raise
@@ -195,6 +201,7 @@ class _View:
         self._live: Live | None = None
         self._told: set[str] = set()
         self.stopping = False
+        self.waiting = job.state is JobState.QUEUED
         if job.reason or job.attempts:
             line = f"{job.id} is {job.state.value}" + (f": {job.reason}" if job.reason else "")
             self._told.add(line)  # the event that it comes from may follow
@@ -210,8 +217,18 @@ class _View:
             self._live.close()
             self._live = None
 
+    def look(self, job: Job) -> None:
+        """Of a job that waits, say for what: no event tells it, as it follows from the jobs beside it."""
+        self.waiting = job.state is JobState.QUEUED
+        line = f"{job.id} {job.reason}; 'alloy ps' shows the queue"
+        if self.waiting and job.reason.startswith("waits") and line not in self._told:
+            self._told.add(line)
+            self._say(line)
+
     def take(self, event: Event) -> None:
         """Show one event."""
+        if event.kind == "state":
+            self.waiting = event.body["state"] == JobState.QUEUED
         self._console.line("progress" if event.kind == "progress" else "event", event)
         if self._console.json:
             return

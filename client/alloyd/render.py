@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from . import render_scores, render_search
 from .columns import columns
+from .facts import listed, told
 from .jobs import Event, Job, JobState
 from .units import format_duration, format_size
 
@@ -25,10 +26,11 @@ def plan_lines(summary: Mapping[str, Any], *, full: bool = False) -> list[str]:
             ("models", f"{len(models)} ({format_size(size)})" if full else f"{names} ({format_size(size)})")
         )
         if full:
-            rows += [
-                ("", f"{m.get('name', '?')}  {format_size(m.get('bytes') or 0)}  {m.get('path')}")
-                for m in models
+            cells = [
+                (str(each.get("name", "?")), format_size(each.get("bytes") or 0), str(each.get("path")))
+                for each in models
             ]
+            rows += [("", line) for line in columns(cells)]
     if "tensors" in summary:
         what = f"{summary['tensors']}"
         if summary.get("parameters"):
@@ -62,8 +64,13 @@ def plan_lines(summary: Mapping[str, Any], *, full: bool = False) -> list[str]:
     return lines + [f"warning: {text}" for text in summary.get("warnings", [])]
 
 
-def jobs_table(jobs: Sequence[Job], *, now: datetime | None = None) -> list[str]:
-    """Jobs as a table: id, state, how far, since when, and why it is where it is or where the result lies."""
+def jobs_table(
+    jobs: Sequence[Job], *, now: datetime | None = None, short: Callable[[str], str] = str
+) -> list[str]:
+    """Jobs as a table: id, state, how far, since when, and why it is where it is or where the result lies.
+
+    ``short`` says a path as short as it can be said.
+    """
     now = datetime.now(UTC) if now is None else now
     rows = [("JOB", "STATE", "DONE", "SPEED", "LEFT", "CREATED", "WHAT")]
     for job in jobs:
@@ -75,7 +82,7 @@ def jobs_table(jobs: Sequence[Job], *, now: datetime | None = None) -> list[str]
                 format_speed(job),
                 format_left(job),
                 f"{format_duration(max(0.0, (now - job.created).total_seconds()))} ago",
-                _one_line(job),
+                _one_line(job, short),
             )
         )
     return columns(rows)
@@ -96,7 +103,7 @@ _RESULTS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[str]]]] = {
 
 
 def job_lines(job: Job) -> list[str]:
-    """All that is known of a job, for people."""
+    """All that is known of a job, for people, but the recipes that it was given."""
     rows: list[tuple[str, str]] = [("state", job.state.value + (f" ({job.reason})" if job.reason else ""))]
     if job.progress is not None:
         rows.append(
@@ -115,7 +122,7 @@ def job_lines(job: Job) -> list[str]:
     facts = job.result or {}
     if tables is not None:  # what they do not show
         facts = {key: value for key, value in facts.items() if key in ("items", "results")}
-    rows += [(name, str(value)) for name, value in facts.items() if value not in ([], None)]
+    rows += told({"out": job.out} | facts)
     lines = [job.id, *(f"  {name:<14} {text}" for name, text in rows)]
     if tables is not None:
         lines += ["result", *(f"  {line}" for line in tables(job.result or {}))]
@@ -127,27 +134,26 @@ def job_lines(job: Job) -> list[str]:
             lines += ["plan", *PLANS[job.kind](job.summary)]
         else:
             lines += ["plan", *plan_lines(job.summary, full=True)]
-    spec = dict(job.spec)
-    recipes = {"recipe": spec.pop("recipe", ""), "spec": spec.pop("spec", "")}
-    for each in spec.pop("subjects", ()):
-        recipes[f"recipe {each['name']}"] = each.get("recipe", "")
-        spec.setdefault("models", []).append(each.get("path") or each["name"])
-    asked = {
-        name: value for name, value in spec.items() if value not in (None, "", False, {}) and name != "kind"
-    }
-    lines += ["asked", *(f"  {name:<14} {_listed(value)}" for name, value in asked.items())]
-    for name, recipe in recipes.items():
-        if recipe:
-            lines += [name, *(f"  {line}" for line in str(recipe).splitlines())]
-    return lines
+    spec = {key: value for key, value in job.spec.items() if key not in _NOT_ASKED and value is not False}
+    if job.spec.get("subjects"):
+        spec["models"] = [each.get("path") or each["name"] for each in job.spec["subjects"]]
+    return [*lines, "asked", *(f"  {name:<14} {text}" for name, text in told(spec))]
 
 
-def _listed(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    if isinstance(value, dict):
-        return ", ".join(f"{key}={each}" for key, each in value.items())
-    return str(value)
+_NOT_ASKED: Final = ("kind", "recipe", "spec", "subjects", "out")
+"""Of a job's spec: what is told elsewhere."""
+
+
+def recipe_lines(job: Job) -> list[str]:
+    """The recipes and the spec that a job was given, each under its name, as they were written."""
+    texts = {"recipe": job.spec.get("recipe", ""), "spec": job.spec.get("spec", "")}
+    texts |= {f"recipe {each['name']}": each.get("recipe", "") for each in job.spec.get("subjects", ())}
+    return [
+        line
+        for name, text in texts.items()
+        if text
+        for line in (name, *(f"  {each}" for each in str(text).splitlines()))
+    ]
 
 
 def event_line(event: Event) -> str:
@@ -228,19 +234,17 @@ def format_time(when: datetime) -> str:
     return when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _one_line(job: Job) -> str:
-    place = what_of(job)
+def _one_line(job: Job, short: Callable[[str], str]) -> str:
+    place = what_of(job, short)
     return f"{place} ({job.reason})" if job.reason and job.state is not JobState.FAILED else place
 
 
-def what_of(job: Job) -> str:
+def what_of(job: Job, short: Callable[[str], str] = str) -> str:
     """What a job makes or looks at; what it failed with, if it did."""
     if job.error is not None and job.state is JobState.FAILED:
         return str(job.error.get("message", ""))
-    return job.out or str(
-        job.spec.get("path")
-        or job.spec.get("recipe_name")
-        or job.spec.get("name")  # of a search's spec
-        or job.spec.get("search")  # whose test is opened
-        or _listed(job.spec.get("tasks", ()))
-    )
+    spec = job.spec
+    # What is made or read again, what the recipe or spec is called, whose test is opened.
+    one = job.out or spec.get("path") or spec.get("recipe_name") or spec.get("name") or spec.get("search")
+    several = spec.get("tasks") or spec.get("models") or ()  # of a score, of kinship
+    return short(str(one)) if one else listed([short(str(each)) for each in several])

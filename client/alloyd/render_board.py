@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -35,13 +35,24 @@ _AROUND: Final = 5
 """Lines that are no job's: the head, a blank one, the table's head, what is left out, how to leave."""
 
 
-def picture(board: Board, *, now: datetime, width: int, height: int, most: int) -> RenderableType:
-    """What a window of ``width`` by ``height`` shows: as many of the jobs as fit, at most ``most``."""
+def picture(
+    board: Board,
+    *,
+    now: datetime,
+    width: int,
+    height: int,
+    most: int,
+    short: Callable[[str], str] = str,
+) -> RenderableType:
+    """What a window of ``width`` by ``height`` shows: as many of the jobs as fit, at most ``most``.
+
+    ``short`` says a path as short as it can be said.
+    """
     jobs = board.jobs()
     shown = _cut(jobs, max(1, min(most, height - _AROUND)))
     lines: list[RenderableType] = [_head(board), Text()]
     if jobs:
-        lines.append(_table(shown, now, width))
+        lines.append(_table(shown, now, width, short))
     else:
         lines.append(Text("no jobs wait, run or are paused", style="dim"))
     if len(shown) < len(jobs):
@@ -73,7 +84,7 @@ def _cut(jobs: Sequence[Job], most: int) -> list[Job]:
     return [*living[: most - min(kept, len(ended))], *ended[:kept]]
 
 
-def _table(jobs: Sequence[Job], now: datetime, width: int) -> Table:
+def _table(jobs: Sequence[Job], now: datetime, width: int, short: Callable[[str], str]) -> Table:
     wide, bar, time = width >= _WIDE, width >= _NARROW, width >= _TINY
     columns = [Column("JOB", no_wrap=True), Column("STATE", no_wrap=True)]
     columns += [Column("", width=24 if wide else 12)] if bar else []
@@ -88,7 +99,7 @@ def _table(jobs: Sequence[Job], now: datetime, width: int) -> Table:
         cells += [Text(format_share(job))]
         cells += [Text(format_speed(job))] if wide else []
         cells += [Text(_left(job, now))] if time else []
-        cells += [Text(printable(_what(job, wide)))]
+        cells += [Text(printable(_what(job, wide, short)))]
         table.add_row(*cells)
     return table
 
@@ -108,9 +119,9 @@ def _left(job: Job, now: datetime) -> str:
     return format_left(job) if job.state is JobState.RUNNING else "-"
 
 
-def _what(job: Job, wide: bool) -> str:
+def _what(job: Job, wide: bool, short: Callable[[str], str]) -> str:
     """Why it is where it is before what it makes, for the end of the line may be cut off."""
     if job.state is JobState.FAILED:
         return what_of(job)
     doing = job.progress.what if wide and job.progress is not None and job.state is JobState.RUNNING else ""
-    return " · ".join(filter(None, (job.reason, doing, what_of(job))))
+    return " · ".join(filter(None, (job.reason, doing, what_of(job, short))))

@@ -27,6 +27,9 @@ def kinship_table(result: Mapping[str, Any]) -> list[str]:
         if parts and pairs:
             lines += ["", *_by_part(title, name, parts, pairs)]
     lines += ["", _of_what(result)]
+    parts = [*result.get("components", []), *result.get("layers", [])]
+    if any(pair["cosine"] is None for part in (*parts, {"pairs": pairs}) for pair in part["pairs"]):
+        lines.append("-: there at least one of the two is as the base was")
     return lines
 
 

@@ -53,6 +53,9 @@ class Lines:
 class Bar:
     """A bar of rich, which is loaded with the first progress."""
 
+    LEAST = 10
+    """Columns that the bar keeps, however long the text beside it is."""
+
     def __init__(self) -> None:
         self._progress: Any = None
         self._task: Any = None
@@ -75,15 +78,17 @@ class Bar:
             self._task = self._progress.add_task("", total=body["total"], text="", rest="")
             self._progress.start()
         text = f"{100 * body['done'] / body['total']:5.1f}%" if body["total"] else "     -"
+        # Where nothing moves, what it waits for; where items are counted, what they are of.
+        rest = amounts(body)
+        if not (body.get("rate") and body["unit"] == "bytes"):
+            rest += f"  {body.get('what', '')}"
+        room = max(1, self._progress.console.width - len(text) - self.LEAST - 2)
         self._progress.update(
             self._task,
             completed=body["done"],
             total=body["total"] or 1,
             text=text,
-            # Where nothing moves, what it waits for; where items are counted, what they are of.
-            rest=amounts(body)
-            if body.get("rate") and body["unit"] == "bytes"
-            else f"{amounts(body)}  {body.get('what', '')}",
+            rest=rest if len(rest) <= room else rest[: room - 1] + "…",
             refresh=True,
         )
 

@@ -86,7 +86,7 @@ def test_a_job_in_full() -> None:
         state=JobState.DONE, started=NOW, ended=NOW, attempts=2, summary=SUMMARY, result={"digest": "ab", "before": []},
         spec={"kind": "merge", "recipe": "a: 1\nb: 2\n", "out": "/o", "memory": None, "force": False},
     )  # fmt: skip
-    lines = render.job_lines(whole)
+    lines = [*render.job_lines(whole), *render.recipe_lines(whole)]
     assert lines[0] == "merge-1"
     assert "  digest         ab" in lines
     assert lines[-3:] == ["recipe", "  a: 1", "  b: 2"]
@@ -188,7 +188,7 @@ def test_a_score_in_full_shows_models_recipes_and_figures() -> None:
         "memory": 10**9,
     }
     whole = job(id="score-1", kind="score", state=JobState.DONE, spec=spec, result=result, summary=summary)
-    lines = render.job_lines(whole)
+    lines = [*render.job_lines(whole), *render.recipe_lines(whole)]
     for line in (
         "  items          /home/scores/score-1.jsonl",
         "  a      acc     0.5000  0.4000 to 0.6000  100",
@@ -228,3 +228,35 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: pytest.Captu
         "100.0%  1.0 kB of 1.0 kB  100 B/s  9.0 s left  w",
     ]
     assert describe({"done": 0, "total": 0, "unit": "items"}) == "-  0 of 0"
+
+
+def test_facts_of_a_job_have_units_and_say_nothing_where_nothing_was() -> None:
+    result = {"out": "/o", "bytes_written": 4858368, "seconds": 33.187, "resumed_blocks": 0, "non_finite": 3}
+    spec = {"kind": "merge", "memory": 536870912, "shard_size": 5 * 10**9, "roots": [], "out": "/o"}
+    lines = render.job_lines(job(state=JobState.DONE, out="/o", result=result, spec=spec))
+    assert lines[4:] == [
+        "  out            /o",
+        "  written        4.9 MB",
+        "  took           33 s",
+        "  not finite     3 values are NaN or infinite",
+        "asked",
+        "  memory         537 MB",
+        "  shard size     5.0 GB",
+    ]
+
+
+def test_models_of_a_plan_stand_under_each_other() -> None:
+    models = [{"name": "tune-0", "bytes": 10, "path": "/a"}, {"name": "base", "bytes": 2000, "path": "/b"}]
+    assert render.plan_lines({"models": models}, full=True) == [
+        "  models   2 (2.0 kB)",
+        "           tune-0  10 B    /a",
+        "           base    2.0 kB  /b",
+    ]
+
+
+def test_kinship_and_scores_among_jobs_say_what_they_are_of() -> None:
+    kin = job(id="kinship-1", kind="kinship", out="", spec={"base": "/m/base", "models": ["/m/a", "/m/b"]})
+    made = job(out="/m/made")
+    lines = render.jobs_table([kin, made], now=NOW, short=lambda path: path.removeprefix("/m/"))
+    assert lines[1].endswith("  a, b")
+    assert lines[2].endswith("  made")

@@ -185,7 +185,7 @@ def test_a_search_among_jobs_shows_its_tables(history: History, tmp_path: Path) 
             "budget": "5 candidates",
         },
     )
-    lines = render.job_lines(job)
+    lines = [*render.job_lines(job), *render.recipe_lines(job)]
     assert any(line.startswith("  trial 5 (winner)  right") for line in lines)
     assert "  optimiser  de: it was asked for" in lines
     assert lines[-2:] == ["spec", "  recipe: {}"]
