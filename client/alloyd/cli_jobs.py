@@ -96,6 +96,8 @@ def logs(options: argparse.Namespace, console: Console) -> int:
                 break
             if not piece.text:
                 time.sleep(0.5)
+    if not offset:
+        console.say(f"nothing is in the log of {name}")
     console.result({"bytes": offset})
     return 0
 

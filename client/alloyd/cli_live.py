@@ -49,7 +49,8 @@ def watch(options: argparse.Namespace, console: Console) -> int:
     with _view(options, console) as view:
         jobs = asyncio.run(_watch(options, view))
     if not console.json and sys.stdout.isatty():
-        for line in render.jobs_table(jobs) if jobs else ():
+        short = str if is_far(options) else near
+        for line in render.jobs_table(jobs, short=short) if jobs else ():
             console.show(line)
     console.result(jobs)
     return 0
