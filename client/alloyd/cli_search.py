@@ -17,6 +17,7 @@ from .connecting import is_far
 from .console import Console
 from .errors import OutputExists, UsageError
 from .jobs import Job, JobState, Spec
+from .near import near
 from .recipe_file import MAX_BYTES, decode
 from .search_results import search_folder
 from .specs import extension, merge_spec, open_test_spec, search_spec
@@ -137,7 +138,7 @@ def _tell(client: Client, options: argparse.Namespace, console: Console, job: Jo
         found["merged"] = str((merged.result or {}).get("out", merged.out))
         console.show(found["merged"])
     elif found["winner"] is not None and not options.open_test:
-        console.say(f"next: alloy merge {recipe} OUT")
+        console.say(f"next: alloy merge {recipe if client.far else near(str(recipe))} OUT")
     console.result(found)
     return 0
 

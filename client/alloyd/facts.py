@@ -35,6 +35,8 @@ def told(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield _SIZES[key], format_size(value)
         elif key in _SECONDS and isinstance(value, int | float):
             yield _SECONDS[key], format_duration(value)
+        elif isinstance(value, bool):
+            yield key.replace("_", " "), "yes" if value else "no"
         else:
             yield key.replace("_", " "), listed(value)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from . import render_scores, render_search
+from . import render_kinship, render_scores, render_search
 from .columns import columns
 from .facts import listed, told
 from .jobs import Event, Job, JobState
-from .units import format_duration, format_size
+from .units import format_count, format_duration, format_size
 
 
 def plan_lines(summary: Mapping[str, Any], *, full: bool = False) -> list[str]:
@@ -96,6 +96,7 @@ PLANS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[str]]]] = {
 """What a job of a kind is about to do, in lines."""
 
 _RESULTS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[str]]]] = {
+    "kinship": render_kinship.kinship_table,
     "score": render_scores.scores_table,
     "search": render_search.result_lines,
     "open_test": render_search.test_lines,
@@ -218,15 +219,6 @@ def format_left(job: Job) -> str:
     if job.progress is None or job.progress.eta is None:
         return "-"
     return format_duration(job.progress.eta)
-
-
-def format_count(number: int) -> str:
-    """A number of parameters as the field writes it: 7.24B, 851M."""
-    for factor, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if number >= factor:
-            value = number / factor
-            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.3g}{unit}"
-    return str(number)
 
 
 def format_time(when: datetime) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .columns import columns
-from .render import format_count
+from .units import format_count
 
 
 def kinship_table(result: Mapping[str, Any]) -> list[str]:

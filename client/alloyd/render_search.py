@@ -108,9 +108,11 @@ def spent_line(result: Result) -> str:
     states = ", ".join(f"{count} {state}" for state, count in spent["states"].items())
     items = sum(count for rung, count in spent["items"].items() if int(rung) >= 0)
     rest = sum(count for rung, count in spent["items"].items() if int(rung) < 0)
-    parts = [f"{spent['candidates']} candidates ({states})", f"{items:,} items scored"]
+    # The time of the trials; that of validation and test is not among it.
+    took = f"{items:,} items scored in {format_duration(spent['seconds'])}"
+    parts = [f"{spent['candidates']} candidates ({states})", took]
     parts += [f"{rest:,} more for figures that count"] if rest else []
-    return ", ".join([*parts, format_duration(spent["seconds"])])
+    return ", ".join(parts)
 
 
 def _table(

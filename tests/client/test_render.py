@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloyd import render, render_scores
+from alloyd import render, render_scores, units
 from alloyd.jobs import Event, Job, JobState, Pace
 from alloyd.render_live import Lines, describe
 
@@ -214,7 +214,7 @@ def test_what_a_check_found() -> None:
 
 @given(st.integers(0, 10**15))
 def test_counts_are_short(number: int) -> None:
-    assert len(render.format_count(number)) <= 7
+    assert len(units.format_count(number)) <= 7
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,3 +260,13 @@ def test_kinship_and_scores_among_jobs_say_what_they_are_of() -> None:
     lines = render.jobs_table([kin, made], now=NOW, short=lambda path: path.removeprefix("/m/"))
     assert lines[1].endswith("  a, b")
     assert lines[2].endswith("  made")
+
+
+def test_kinship_among_jobs_is_its_table_with_what_a_dash_means() -> None:
+    pair = {"models": ["a", "b"], "cosine": 0.25, "pearson": 0.2, "euclidean": 3.0}
+    part = {"layer": 0, "parameters": 2000, "pairs": [{"cosine": None, "pearson": None, "euclidean": 1.0}]}
+    result = {"base": "m", "models": [], "pairs": [pair], "layers": [part], "parameters": 2000}
+    lines = render.job_lines(job(id="kinship-1", kind="kinship", state=JobState.DONE, result=result))
+    assert "  a      b    +0.2500  +0.2000  3" in lines
+    assert "  0      -        2K" in lines
+    assert "  -: there at least one of the two is as the base was" in lines

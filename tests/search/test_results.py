@@ -165,8 +165,8 @@ def test_files_and_words_of_a_finished_search(history: History, tmp_path: Path) 
     assert "  weight  1.25" in lines
     spent = render_search.spent_line(written)
     assert spent == (
-        "5 candidates (3 scored, 1 dropped, 1 failed, 1 duplicate), 135 items scored, "
-        "120 more for figures that count, 3.0 s"
+        "5 candidates (3 scored, 1 dropped, 1 failed, 1 duplicate), 135 items scored in 3.0 s, "
+        "120 more for figures that count"
     )
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ..jobs import Job, JobState
-from ..render import format_count
-from ..units import format_duration, format_size
+from ..units import format_count, format_duration, format_size
 from .goal import Result, axes
 from .parts import Block, Code, Facts, Rows, Table, Words
 from .story import Story

@@ -45,7 +45,11 @@ def spent(results: Result) -> Figure | None:
     states = [f"{count:,} {state}" for state, count in (found.get("states") or {}).items()]
     said = f"{counted(found.get('candidates') or 0, 'trial')} ({listed(states, 6)})"
     seconds = finite(found.get("seconds"))
-    said += f" answered {sum(counts):,} items" + (f" in {format_duration(seconds)}." if seconds else ".")
+    # The time of the trials; that of validation and test is not among it.
+    within = sum(count for rung, count in items.items() if int(rung) >= 0)
+    said += f" answered {within:,} items" + (f" in {format_duration(seconds)}" if seconds else "")
+    beside = sum(counts) - within
+    said += f"; {beside:,} more were answered for figures that count." if beside else "."
     budget = (results.get("spec") or {}).get("budget") or {}
     limits = [f"{number(value)} {name}" for name, value in budget.items() if finite(value) is not None]
     if limits:
