@@ -13,6 +13,7 @@ from .connecting import client_of, is_far
 from .console import Console
 from .daemon_log import daemon_log
 from .errors import AlloydError, UsageError, WaitTimedOut
+from .foreign import printable
 from .jobs import Job, JobState
 from .near import near
 from .verdicts import timed_out
@@ -90,7 +91,7 @@ def logs(options: argparse.Namespace, console: Console) -> int:
             offset = piece.next
             console.line("log", {"text": piece.text, "offset": piece.offset})
             if not console.json:
-                sys.stdout.write(piece.text)
+                sys.stdout.write(_on_a_terminal(piece.text) if sys.stdout.isatty() else piece.text)
                 sys.stdout.flush()
             if piece.end or (not options.follow and not piece.text):
                 break
@@ -100,6 +101,11 @@ def logs(options: argparse.Namespace, console: Console) -> int:
         console.say(f"nothing is in the log of {name}")
     console.result({"bytes": offset})
     return 0
+
+
+def _on_a_terminal(text: str) -> str:
+    """A log as a terminal may have it; what a library's bar said, each time on a line of its own."""
+    return printable(text.replace("\r", "\n"))
 
 
 def events(options: argparse.Namespace, console: Console) -> int:

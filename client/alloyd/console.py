@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from typing import Any, TextIO
 
 from .errors import AlloydError, Problems
 from .folding import fold
-
-
-def printable(text: str) -> str:
-    """``text`` with an escape for every control character but line break and tab.
-
-    Names of tensors, models and files come from elsewhere, and a terminal obeys what they hold.
-    """
-    if text.isprintable():  # nearly every line, told a hundred thousand times
-        return text
-    return "".join(
-        each if each in "\n\t" or not unicodedata.category(each).startswith("C") else ascii(each)[1:-1]
-        for each in text
-    )
+from .foreign import printable, printable_json
 
 
 def fitted(text: str, stream: TextIO) -> str:
@@ -83,4 +70,4 @@ class Console:
         # The standard library's encoder: an error must be told even where msgspec cannot be loaded.
         import json
 
-        print(json.dumps(fields, default=str, ensure_ascii=False), flush=True)
+        print(printable_json(json.dumps(fields, default=str, ensure_ascii=False)), flush=True)

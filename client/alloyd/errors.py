@@ -39,17 +39,17 @@ AlloydError                    E_ALLOYD            1
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
+from .foreign import in_one_line, shortened
+
 REGISTRY: dict[str, type[AlloydError]] = {}
 
-LONGEST: Final = 2_000
-"""Characters of a message; of a longer one the end of its middle is left out."""
+LONGEST_FACT: Final = 2_000
+"""Characters of a fact, such as a path; of a longer one the end of its middle is left out."""
 MOST_PROBLEMS: Final = 100
 """Of the problems found together, how many are told."""
-_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class AlloydError(Exception):
@@ -74,7 +74,8 @@ class AlloydError(Exception):
         self.message = in_one_line(message)
         self.hint = in_one_line(hint)
         self.facts = {
-            name: _shortened(each) if isinstance(each, str) else each for name, each in facts.items()
+            name: shortened(each, LONGEST_FACT) if isinstance(each, str) else each
+            for name, each in facts.items()
         }
         super().__init__(self.message)
 
@@ -116,15 +117,6 @@ class AlloydError(Exception):
             if key not in ("hint", "message", "self")
         }
         return kind(str(data.get("message", "")), hint=str(data.get("hint", "")), **facts)
-
-
-def in_one_line(text: str) -> str:
-    """``text`` in one line that can be printed, sent and logged: odd characters as escapes, the middle shortened."""
-    return _shortened(_UNPRINTABLE.sub(lambda odd: ascii(odd[0])[1:-1], text.strip()))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST * 3 // 4]} [...] {text[-LONGEST // 5 :]}"
 
 
 def _sendable(text: str) -> str:

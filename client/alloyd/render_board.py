@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from .board import Board
-from .console import printable
+from .foreign import printable
 from .jobs import Job, JobState
 from .render import format_left, format_share, format_speed, what_of
 from .units import format_duration

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from .console import printable
+from .foreign import printable
 from .units import format_duration, format_size
 
 
@@ -70,7 +70,7 @@ class Bar:
             columns = [
                 TextColumn("{task.fields[text]}", markup=False),
                 BarColumn(bar_width=None),
-                TextColumn("{task.fields[rest]}"),
+                TextColumn("{task.fields[rest]}", markup=False),
             ]
             self._progress = Progress(
                 *columns, console=console, transient=True, auto_refresh=False, expand=True
@@ -81,7 +81,7 @@ class Bar:
         # Where nothing moves, what it waits for; where items are counted, what they are of.
         rest = amounts(body)
         if not (body.get("rate") and body["unit"] == "bytes"):
-            rest += f"  {body.get('what', '')}"
+            rest += f"  {printable(str(body.get('what', '')))}"
         room = max(1, self._progress.console.width - len(text) - self.LEAST - 2)
         self._progress.update(
             self._task,

@@ -10,7 +10,7 @@ import msgspec
 
 from alloyd.errors import REGISTRY, AlloydError, Problems
 
-LONGEST: Final = 2_000
+LONGEST: Final = 1_000
 """Characters of a message: more than a person reads, and less than what fills a log."""
 PLACES: Final = ("key", "file", "path", "tensor", "model", "name", "value", "job")
 """Facts that say what an error is about."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..console import printable
+from ..foreign import printable
 from .parts import Block, Choice, Code, Facts, Figure, Head, Rows, Section, Table, Toggle, Words
 
 _NO_KEY: Final = re.compile(r"[^a-z0-9]+")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from .. import render
 from ..board import Board
-from ..console import printable
+from ..foreign import printable
 from ..jobs import Job, JobState
 from ..units import format_duration
 from . import markup

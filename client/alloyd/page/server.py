@@ -14,8 +14,8 @@ from urllib.parse import parse_qs
 from .. import health
 from ..aio import AsyncClient
 from ..api import Client
-from ..console import printable
 from ..errors import AccessDenied, AlloydError, JobNotFound, ServiceError
+from ..foreign import printable
 from . import queue
 from .document import document
 from .enter import enter

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ..console import printable
+from ..foreign import printable
 
 LONGEST: Final = 40
 

@@ -16,6 +16,7 @@ import msgspec
 
 from alloyd import recipe as recipes
 from alloyd.errors import AlloydError, RecipeError, UsageError, raise_all
+from alloyd.foreign import in_one_line
 from alloyd.jobs import MergeSpec, PlanSpec
 
 from ..adapters.opening import open_model
@@ -72,7 +73,7 @@ class Prepared:
     @property
     def warnings(self) -> list[str]:
         """What the user should know, from the recipe and from the output's format."""
-        return [*self.plan.outline.warnings, *self.plan.layout.warnings]
+        return [in_one_line(each) for each in (*self.plan.outline.warnings, *self.plan.layout.warnings)]
 
     def summary(self) -> dict[str, Any]:
         """The plan for people and scripts; docs/protocol.md names the keys."""

@@ -26,7 +26,11 @@ def folder_of(home: Path, job: str) -> Path:
 def record_of(home: Path, job: str) -> Path:
     """The record of the search ``job``. Raises JobNotFound where there is none."""
     path = folder_of(home, job) / RECORD
-    if not job or Path(job).name != job or not path.is_file():
+    try:
+        there = job != "" and Path(job).name == job and path.is_file()
+    except OSError:  # a name that no file can have
+        there = False
+    if not there:
         raise JobNotFound(
             f"there is no record of a search '{job}'", hint="'alloy ps --all' lists jobs.", job=job
         )

@@ -17,7 +17,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final
 
-from alloyd.console import printable
+from alloyd.foreign import printable
 from alloyd.paths import Home
 from alloyd.units import parse_size
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from alloyd.foreign import in_one_line
 from alloyd.jobs import Pace, Progress
 
 
@@ -30,5 +31,5 @@ class PaceMeter:
         # The first steps hold the loading of libraries and models, and would promise hours.
         known = rate is not None and 100 * report.done >= report.total
         eta = (report.total - report.done) / rate if rate and known else None
-        self.pace = Pace(report.done, report.total, report.unit, report.what, rate, eta)
+        self.pace = Pace(report.done, report.total, report.unit, in_one_line(report.what), rate, eta)
         return self.pace

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from alloyd.errors import AlloydError, ChildDied, OutOfMemory, SourceChanged, StoreError
+from alloyd.foreign import in_one_line
 from alloyd.jobs import KEPT, Event, Finished, Job, JobState, Note, Pace, Planned, Progress
 from alloyd.paths import Home
 from alloyd.units import parse_size
@@ -376,7 +377,7 @@ class Worker:
             if isinstance(peak, int):  # what it surely needs at most is less than what it may take
                 child.memory = min(child.memory, peak)
         elif isinstance(report, Note):
-            self._keep(name, lambda: self._store.note(name, report.level, report.text))
+            self._keep(name, lambda: self._store.note(name, report.level, in_one_line(report.text)))
         else:
             child.said = report
 
