@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import socket
@@ -22,23 +21,26 @@ from alloyd.roles import Role
 from trial_daemon import TrialDaemon
 
 
-def free_ports() -> int:
+@pytest.fixture
+def ports() -> Iterator[int]:
     """A port that is free, as is the one after it, and stays so while a daemon is away.
 
     They lie below those that the kernel gives to whoever asks for any, and a name on this machine says to the tests of
-    other processes that they are this one's until it ends.
+    other processes that they are this test's.
     """
     chance = random.SystemRandom()
     while True:
         port = chance.randrange(10_000, 30_000, 2)
-        mine = socket.socket(socket.AF_UNIX)
-        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
-            mine.bind(f"\0alloyd-test-port-{port}")
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 1))
-            mine.detach()
-            return port
-        mine.close()
+        with socket.socket(socket.AF_UNIX) as mine:
+            try:
+                mine.bind(f"\0alloyd-test-port-{port}")
+                with socket.socket() as one, socket.socket() as other:
+                    one.bind(("127.0.0.1", port))
+                    other.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            yield port
+            return
 
 
 @dataclass
@@ -82,11 +84,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def far(tmp_path: Path, here: Path, request: pytest.FixtureRequest) -> Iterator[Far]:
+def far(tmp_path: Path, here: Path, ports: int, request: pytest.FixtureRequest) -> Iterator[Far]:
     """A daemon with remote keys; ``@pytest.mark.parametrize("far", [{"RATE": "5"}], indirect=True)`` sets more."""
     root = tmp_path / "far" / "models"
     root.mkdir(parents=True)
-    address = f"tcp://127.0.0.1:{free_ports()}"
+    address = f"tcp://127.0.0.1:{ports}"
     settings = {f"ALLOYD_REMOTE_{key}": value for key, value in getattr(request, "param", {}).items()}
     daemon = TrialDaemon(
         tmp_path / "far" / "home",

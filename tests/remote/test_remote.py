@@ -16,7 +16,7 @@ from alloyd.errors import AccessDenied, DaemonUnreachable, ServiceError
 from alloyd.jobs import JobState, MergeSpec
 from alloyd.key_files import make
 from alloyd.roles import Role
-from remote.conftest import Far, free_ports
+from remote.conftest import Far
 from trial_daemon import PATIENCE, eventually, lines, trial
 
 
@@ -72,7 +72,7 @@ def test_a_wrong_server_key_is_told_with_both_causes(far: Far, tmp_path: Path) -
 
 
 def test_nobody_there_is_told(far: Far) -> None:
-    far.address = f"tcp://127.0.0.1:{free_ports()}"
+    far.daemon.terminate()
     far.key("laptop", Role.READ)
     with (
         far.client("laptop", timeout=1.0) as client,
