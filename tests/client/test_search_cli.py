@@ -123,7 +123,7 @@ def test_a_finished_search_is_told(
     said = capsys.readouterr()
     assert said.out.splitlines()[1].startswith("trial 5 (winner)")
     folder = daemon.home.root / "searches" / finished
-    assert f"next: alloy merge {folder / 'winner.yaml'} OUT" in said.err
+    assert f"next: alloy merge {(folder / 'winner.yaml').relative_to(Path.cwd())} OUT" in said.err
     assert "5 candidates (3 scored" in said.err
     assert main(["search", "--results", finished, "--out", "kept", "--json"]) == 0
     assert last(capsys)["value"]["folder"] == str(tmp_path / "kept")

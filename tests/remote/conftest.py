@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import socket
@@ -21,12 +22,12 @@ from alloyd.roles import Role
 from trial_daemon import TrialDaemon
 
 
-@pytest.fixture
-def ports() -> Iterator[int]:
+@contextlib.contextmanager
+def free_ports() -> Iterator[int]:
     """A port that is free, as is the one after it, and stays so while a daemon is away.
 
     They lie below those that the kernel gives to whoever asks for any, and a name on this machine says to the tests of
-    other processes that they are this test's.
+    other processes that they are taken.
     """
     chance = random.SystemRandom()
     while True:
@@ -84,30 +85,31 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def far(tmp_path: Path, here: Path, ports: int, request: pytest.FixtureRequest) -> Iterator[Far]:
+def far(tmp_path: Path, here: Path, request: pytest.FixtureRequest) -> Iterator[Far]:
     """A daemon with remote keys; ``@pytest.mark.parametrize("far", [{"RATE": "5"}], indirect=True)`` sets more."""
-    root = tmp_path / "far" / "models"
-    root.mkdir(parents=True)
-    address = f"tcp://127.0.0.1:{ports}"
-    settings = {f"ALLOYD_REMOTE_{key}": value for key, value in getattr(request, "param", {}).items()}
-    daemon = TrialDaemon(
-        tmp_path / "far" / "home",
-        ALLOYD_REMOTE_LISTEN=address,
-        ALLOYD_REMOTE_ROOTS=str(root),
-        **settings,
-    )
-    daemon.home.create()
-    pair = server_pair(daemon.home.keys, new=True)
-    said = os.open(root.parent / "daemon.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    kept = os.dup(2)
-    os.dup2(said, 2)
-    try:
-        daemon.__enter__()
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(said)
-    try:
-        yield Far(daemon, root, address, pair.public)
-    finally:
-        daemon.__exit__(None, None, None)
+    with free_ports() as port:
+        root = tmp_path / "far" / "models"
+        root.mkdir(parents=True)
+        address = f"tcp://127.0.0.1:{port}"
+        settings = {f"ALLOYD_REMOTE_{key}": value for key, value in getattr(request, "param", {}).items()}
+        daemon = TrialDaemon(
+            tmp_path / "far" / "home",
+            ALLOYD_REMOTE_LISTEN=address,
+            ALLOYD_REMOTE_ROOTS=str(root),
+            **settings,
+        )
+        daemon.home.create()
+        pair = server_pair(daemon.home.keys, new=True)
+        said = os.open(root.parent / "daemon.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        kept = os.dup(2)
+        os.dup2(said, 2)
+        try:
+            daemon.__enter__()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(said)
+        try:
+            yield Far(daemon, root, address, pair.public)
+        finally:
+            daemon.__exit__(None, None, None)

@@ -88,7 +88,7 @@ def test_what_is_wrong_is_told_with_its_line(
         ("match: x\n  recipe: recipe.yaml", "names {model} nowhere"),
         ("match: x\n  recipe: soup.yaml", "names {soup}, which it has not"),
         ("match: x\n  recipe: wrong.yaml", "line 2: 'modells' is not a key"),
-        ("match: x\n  search: plain.yaml", "is not a key"),
+        ("match: x\n  search: plain.yaml", "line 1: this is a recipe, not a search spec"),
         ("match: x\n  recipe: plain.yaml\n  soup: {start: a, score: b}", "names {soup} nowhere"),
         ("match: x\n  recipe: plain.yaml\n  name: a/b", "cannot be the name of a rule"),
     ],
