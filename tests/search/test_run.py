@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import search_driver
 from alloyd.errors import DiskFull, JobError, RecipeError, TaskError
 from alloyd.jobs import Note, Progress
 from alloyd.search_schema import Budget, Objective, Rung
+from alloyd_daemon.candidate import Subject
 from alloyd_daemon.optimiser import OPTIMISERS
-from alloyd_daemon.runner import RUNNERS
+from alloyd_daemon.runner import RUNNERS, Outcome, RunOptions
+from alloyd_daemon.scoring.requests import Request
 from alloyd_daemon.search.genome import Gene, Genome, Point
 from alloyd_daemon.search.history import History
 from alloyd_daemon.search.objective import goal_of
@@ -298,6 +300,96 @@ def test_a_trial_over_which_processes_die_again_and_again_is_given_up(tmp_path: 
     assert trials[number - 1].state == "failed"
     assert "3 processes died" in str(trials[number - 1].error)
     assert len(trials) == 21
+
+
+class Death(BaseException):
+    """Ends the run as the end of a process does: nothing is tidied up that a search tidies after an error."""
+
+
+def lives(folder: Path, **changes: Any) -> tuple[list[Trial], list[str], int]:
+    """Search, and go on after each death; returns trials, notes, and the most deaths in a row that got no further.
+
+    No further is what the service means by it, which puts the job into quarantine after four.
+    """
+    furthest, row, most, notes = -1, 0, 0, []
+    for _ in range(30):
+        done = -1
+        try:
+            with History(folder / "history.db") as history:
+                for said in search(task(folder, **changes), history):
+                    if isinstance(said, Progress):
+                        done = max(done, said.done)
+                    else:
+                        notes.append(said.text)
+                return list(history.trials()), notes, most
+        except Death:
+            row = 1 if done > furthest else row + 1
+            furthest, most = max(furthest, done), max(most, row)
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize(
+    ("culprits", "block"),
+    [
+        ({"trial 16"}, 60),
+        ({"trial 13", "trial 14", "trial 19"}, 20),
+        ({f"trial {each}" for each in range(12, 20)}, 60),
+    ],
+    ids=["one", "three", "the whole population"],
+)
+def test_of_a_population_only_those_fail_that_processes_die_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, culprits: set[str], block: int
+) -> None:
+    given: dict[str, Any] = {
+        "batch": 8,
+        "rungs": (Rung(race=True, block=block),),
+        "budget": Budget(candidates=8),
+    }
+    stand(Toy(at_once=True, breaks=culprits.__contains__), monkeypatch)
+    lost, _ = go(tmp_path / "lost", **given)
+    stand(Toy(at_once=True, refuses=culprits.__contains__, refusal=Death()), monkeypatch)
+    trials, notes, row = lives(tmp_path / "dead", **given)
+    failed = [each for each in trials if each.state == "failed"]
+    assert {each.name for each in failed} == culprits
+    assert all("3 processes died" in str(each.error) for each in failed)
+    assert [replace(each, error=None, items={}) for each in still(trials)] == [
+        replace(each, error=None, items={}) for each in still(lost)
+    ]
+    assert any("each of them runs by itself now" in each for each in notes)
+    assert row < 4
+
+
+def test_a_trial_that_processes_die_over_in_a_later_block_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(Toy):
+        def run(
+            self, subjects: Sequence[Subject], requests: Sequence[Request], options: RunOptions
+        ) -> Generator[Outcome, None, None]:
+            if "trial 16" in {each.name for each in subjects} and self.asked.count("trial 16") >= 20:
+                raise Death
+            yield from super().run(subjects, requests, options)
+
+    toy = Later(at_once=True)
+    stand(toy, monkeypatch)
+    trials, _, row = lives(tmp_path, batch=8, rungs=(Rung(race=True, block=20),), budget=Budget(candidates=8))
+    assert [each.name for each in trials if each.state == "failed"] == ["trial 16"]
+    assert toy.asked.count("trial 16") == 20, "what it had answered is not asked again"
+    assert row < 4
+
+
+def test_two_deaths_from_outside_change_nothing_of_a_population(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand(Toy(at_once=True), monkeypatch)
+    given: dict[str, Any] = {"batch": 8, "budget": Budget(candidates=8)}
+    whole, _ = go(tmp_path / "whole", **given)
+    left = iter([True, True])
+    killed = Toy(at_once=True, refuses=lambda name: name == "trial 16" and next(left, False), refusal=Death())
+    stand(killed, monkeypatch)
+    trials, _, row = lives(tmp_path / "killed", **given)
+    assert still(trials) == still(whole)
+    assert row < 4
 
 
 def test_what_an_optimiser_proposes_must_be_what_it_proposed(tmp_path: Path, toy: Toy) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -126,6 +127,42 @@ with History(folder / "history.db") as history:
     for _ in search(search_driver.task(folder, runner="toy", timeout=3.0), history):
         pass
 """
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import search_driver
+from alloyd.search_schema import Budget
+from alloyd_daemon.runner import RUNNERS
+from search.toy import Toy
+
+def deadly(name):
+    if name == "trial 16":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return False
+
+RUNNERS.open()
+RUNNERS._found["toy"] = Toy(at_once=True, refuses=deadly).runner()
+search_driver.run(Path(sys.argv[1]), runner="toy", batch=8, budget=Budget(candidates=8))
+"""
+
+
+def test_a_process_that_dies_over_a_population_costs_the_one_of_it(tmp_path: Path) -> None:
+    path = os.pathsep.join(part for part in sys.path if part)
+    ends = []
+    while not ends or (ends[-1] and len(ends) < 9):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": path},
+            timeout=600,
+            check=False,
+        )
+        ends.append(done.returncode)
+    assert ends == [-signal.SIGKILL] * 3 + [0]
+    trials = History.read(tmp_path / "history.db").trials()
+    assert [each.name for each in trials if each.state == "failed"] == ["trial 16"]
+    assert len(trials) == 19
 
 
 def test_a_hang_costs_the_process_and_after_three_the_trial(tmp_path: Path) -> None:

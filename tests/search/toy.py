@@ -29,7 +29,7 @@ class Toy:
         at_once: bool = False,
         breaks: Callable[[str], bool] = lambda _: False,
         refuses: Callable[[str], bool] = lambda _: False,
-        refusal: Exception | None = None,
+        refusal: BaseException | None = None,
         takes: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         self.takes = takes

@@ -10,6 +10,7 @@ from alloyd.jobs import Note, Progress
 
 from ..candidate import Candidate
 from .ladder import Ladder, Level
+from .objective import Place
 from .scorer import Scorer
 
 
@@ -18,12 +19,15 @@ class Climber:
     """A trial on its way: ``dropped`` holds its estimated losses, ``error`` what it was lost to.
 
     ``items`` counts what it was asked by rung; what it had answered below, with weights of the same type, is not asked
-    again and not counted.
+    again and not counted. ``waiting``: how many of them are not answered yet. ``apart``: processes died while it was
+    run with others; it runs by itself, so that another death points at one of them.
     """
 
     trial: int
     candidate: Candidate
     items: dict[int, int] = field(default_factory=dict)
+    waiting: int = 0
+    apart: bool = False
     dropped: tuple[float, ...] | None = None
     error: AlloydError | None = None
 
@@ -69,15 +73,9 @@ def _rung(
             # Counted from the rungs below alone, so that a stop does not change what a trial has cost.
             asked = sum(place not in carried for place in block)
             each.items[level.number] = each.items.get(level.number, 0) + asked
-        lost = yield from scorer.score(
-            {each.trial: each.candidate for each in going},
-            block,
-            rung=level.number,
-            quantise=level.rung.quantise,
-        )
+            each.waiting = asked
+        yield from _block(going, block, level, scorer)
         seen = order[: start + step]
-        for each in going:
-            each.error = lost.get(each.trial)
         going = [each for each in going if each.goes_on]
         if level is ladder.top and len(seen) == len(order):
             return
@@ -92,6 +90,36 @@ def _rung(
         going = [each for each in going if each.goes_on]
         if not going:
             return
+
+
+def _block(
+    going: Sequence[Climber], block: Sequence[Place], level: Level, scorer: Scorer
+) -> Generator[Progress | Note, None, None]:
+    """Have all of ``going`` answer ``block``: together, but for those that run ``apart``, who come after them."""
+    together = [each for each in going if not each.apart]
+    yield from _ask(together, block, level, scorer)
+    for each in going:
+        if not each.apart:
+            continue
+        if scorer.lacks(each.trial, block, rung=level.number):
+            scorer.history.blame(each.trial, [other.trial for other in together])
+            yield from _ask([each], block, level, scorer)
+        else:
+            each.error = scorer.history.lost(each.trial, level.number)
+            each.waiting = 0
+
+
+def _ask(
+    part: Sequence[Climber], block: Sequence[Place], level: Level, scorer: Scorer
+) -> Generator[Progress | Note, None, None]:
+    if not part:
+        return
+    members = {each.trial: each.candidate for each in part}
+    lost = yield from scorer.score(members, block, rung=level.number, quantise=level.rung.quantise)
+    for each in part:
+        each.error = lost.get(each.trial)
+        each.waiting = 0
+    yield Progress(len(block), len(block), "items")
 
 
 def settled_text(rung: int, following: int, figures: Mapping[str, float | None], *, kept: bool) -> str:

@@ -298,6 +298,16 @@ class History:
             self._db.executemany(BEGIN, [(each,) for each in trials])
         return before
 
+    def deaths(self, trials: Sequence[int]) -> dict[int, int]:
+        """How many processes died over each of ``trials`` without another item."""
+        return {each: int(self._rows(DEATHS, each)[0][0]) for each in trials}
+
+    def blame(self, trial: int, others: Sequence[int]) -> None:
+        """Say that ``trial`` alone is worked on now, and that ``others``, who came before it, are not to blame."""
+        with self._writing("blame"):
+            self._db.executemany(LIVES, [(each,) for each in others])
+            self._db.execute(BEGIN, (trial,))
+
     def most_deaths(self) -> int:
         """The most processes that died over one trial before they had another item of it."""
         return int(self._rows(MOST_DEATHS)[0][0])

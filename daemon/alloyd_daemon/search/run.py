@@ -37,6 +37,8 @@ TICK: Final = 0.1
 """Seconds for which the same is said of how the search stands: it goes through all trials, items come fast."""
 MOST_DEATHS: Final = 3
 """Processes that may die over one trial before they scored another item of it; then it is the trial that failed."""
+SUSPICIOUS: Final = MOST_DEATHS - 1
+"""Processes that may die over trials that run together; then each runs by itself, and the next death is of one."""
 
 
 def search(task: SearchTask, history: History) -> Generator[Progress | Note, None, int | None]:
@@ -295,13 +297,8 @@ class _Loop:
                 ended[trial.number] = replace(ended[trial.number], state="failed", error=refused)
                 continue
             climbers[trial.number] = Climber(trial.number, candidate)
-        for number, deaths in self._history.begin(list(climbers)).items():
-            if deaths >= MOST_DEATHS:
-                climbers[number].error = ChildDied(
-                    f"{ended[number].name}: {deaths} processes died before they scored an item of it",
-                    hint="Was memory too short for it, or did it hang? 'alloy logs' of the search tells more.",
-                )
         try:
+            yield from self._suspected(climbers)
             yield from self._counted(climb(list(climbers.values()), self._ladder, self._scorer), climbers)
         except SourceChanged:
             self._history.forget(list(climbers))
@@ -334,6 +331,26 @@ class _Loop:
                 hint=(last.hint if last is not None else "") or "Is the spec what was meant?",
             )
 
+    def _suspected(self, climbers: Mapping[int, Climber]) -> Said:
+        """Give up the trials over which too many processes died, and set apart those that the next may die over."""
+        for number, deaths in self._history.deaths(list(climbers)).items():
+            climber = climbers[number]
+            climber.apart = deaths >= SUSPICIOUS
+            if deaths >= MOST_DEATHS:
+                climber.error = ChildDied(
+                    f"{climber.candidate.name}: {deaths} processes died before they scored an item of it",
+                    hint="Was memory too short for it, or did it hang? 'alloy logs' of the search tells more.",
+                )
+        going = [each for each in climbers.values() if each.goes_on]
+        self._history.begin([each.trial for each in going if not each.apart])
+        apart = [each.candidate.name for each in going if each.apart]
+        if len(apart) > 1:
+            yield Note(
+                "warning",
+                f"{SUSPICIOUS} processes died while {apart[0]} and {len(apart) - 1} more ran together; "
+                "each of them runs by itself now, to find the one",
+            )
+
     def _screened(
         self, trial: Trial, candidate: Candidate
     ) -> Generator[Progress | Note, None, AlloydError | None]:
@@ -361,19 +378,30 @@ class _Loop:
             total = max(total, self._task.budget.items)
         best = self._best_in_words()
         most, rungs = self._task.budget.candidates, len(self._ladder.levels)
-        due, last = 0.0, Progress(told, max(total, told), "items", best)
+
+        def count() -> int:
+            """Items that are through; a trial that was given up counts, so that the service sees the step made."""
+            here = sum(
+                sum(each.items.values()) - each.waiting if each.goes_on else full
+                for each in climbers.values()
+            )
+            return told + min(here, full * len(climbers) - 1)
+
+        def shown(done: int) -> Progress:
+            climbing = {number: each.items for number, each in climbers.items()}
+            where = standing(self._trials.values(), climbing, most=most, rungs=rungs)
+            return Progress(done, max(total, done), "items", where + best)
+
+        last, due = shown(count()), 0.0
         try:
+            if last.done > told:
+                yield last
             for said in running:
                 if isinstance(said, Progress):
-                    if time.monotonic() < due:
-                        yield last
-                        continue
-                    due = time.monotonic() + TICK
-                    climbing = {number: each.items for number, each in climbers.items()}
-                    where = standing(self._trials.values(), climbing, most=most, rungs=rungs)
-                    here = sum(sum(items.values()) for items in climbing.values())
-                    done = told + min(here, full * len(climbers) - 1)
-                    said = last = Progress(done, max(total, done), "items", where + best)
+                    done, now = count(), time.monotonic()
+                    if done != last.done or now >= due:
+                        last, due = shown(done), now + TICK
+                    said = last
                 yield said
         finally:
             running.close()

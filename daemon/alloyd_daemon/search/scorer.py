@@ -48,6 +48,13 @@ class Scorer:
         """Who runs them. Raises what :func:`alloyd_daemon.scoring.choose.group` raises."""
         return group(candidates, runner=self.runner, quantise=quantise, generates=self.generates)[0].runner
 
+    def lacks(self, trial: int, places: Sequence[Place], *, rung: int) -> bool:
+        """Whether anything of ``places`` is still to be asked of a trial."""
+        if self.history.lost(trial, rung) is not None:
+            return False
+        known = self.history.scores(trial, rung)
+        return any(each.item not in known.get(each.task, {}) for each in places)
+
     def score(
         self,
         members: Mapping[int, Candidate],
