@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from .columns import columns
 from .render_scores import difference, figure, interval
+from .search_results import name_of
 from .units import format_duration, format_size
 
 SHOWN_GENES: Final = 8
@@ -76,7 +77,7 @@ def validation_table(result: Result) -> list[str]:
     against = {each["trial"]: each["comparisons"] for each in winner["against"]}
     named = [(winner["trial"], f"{winner['name']} (winner)", winner["figures"])]
     named += [
-        (each["trial"], each["name"], each["figures"])
+        (each["trial"], name_of(each, (winner, *result["baselines"])), each["figures"])
         for each in result.get("baselines", [])
         if each["trial"] != winner["trial"] and each["figures"]
     ]

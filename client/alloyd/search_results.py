@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,13 @@ _KEYS: Final = (
     "notes",
     "recipes",
 )
+
+
+def name_of(model: Mapping[str, Any], models: Iterable[Mapping[str, Any]]) -> str:
+    """What a judged model is called; of a duplicate it says whose figures it has, which is one of ``models``."""
+    name = str(model["name"])
+    twin = next((each for each in models if each["trial"] == model.get("of")), None)
+    return name if twin is None else f"{name} (the same as {twin['name']})"
 
 
 def search_folder(home: str, job: str) -> Path:

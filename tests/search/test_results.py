@@ -13,6 +13,8 @@ import pytest
 
 from alloyd import render, render_search
 from alloyd.jobs import Job, JobState
+from alloyd.page import outcome
+from alloyd.page.figures import leaderboard
 from alloyd_daemon.evaluator import ItemScore
 from alloyd_daemon.search.convergence import front_convergence
 from alloyd_daemon.search.history import History
@@ -51,6 +53,36 @@ def test_the_figure_of_the_winner_is_that_of_validation(found: dict[str, Any]) -
     assert (comparison["wins"], comparison["losses"], comparison["verdict"]) == (14, 0, "better")
     assert [each["name"] for each in found["baselines"]] == ["math"]
     assert [each["trial"] for each in found["finalists"]] == [2, 5]
+
+
+def test_a_duplicate_among_the_baselines_has_the_figures_of_its_original(history: History) -> None:
+    twins = [
+        Trial(
+            number=number, batch=0, origin="previous", name=f"best of search-{of}", state="duplicate", of=of
+        )
+        for number, of in ((7, 1), (8, 5))
+    ]
+    history.ask([replace(each, state="asked", of=None) for each in twins], phase=1)
+    history.tell(twins)
+    found = results(history, searched(), winner=5)
+    math, twin, own = found["baselines"]
+    assert (math["of"], twin["of"], own["of"]) == (None, 1, 5)
+    assert twin["figures"] == math["figures"] != []
+    assert own["figures"] == found["winner"]["figures"]
+    against = {each["name"]: each["comparisons"] for each in found["winner"]["against"]}
+    assert against.keys() == {"math", "best of search-1"}, "the winner is not held against itself"
+    assert against["best of search-1"] == against["math"] != []
+    lines = render_search.validation_table(found)
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "trial 5 (winner)",
+        "math",
+        "best of search-1 (the same as math)",
+        "best of search-5 (the same as trial 5)",
+    ]
+    (board,) = leaderboard.validation(found)
+    assert board.table is not None
+    assert "best of search-1 (the same as math)" in [row[0] for row in board.table.rows]
+    assert "against math, the best baseline" in outcome.searched(found)
 
 
 def test_every_trial_is_in_the_table_as_it_ended(found: dict[str, Any]) -> None:

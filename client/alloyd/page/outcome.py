@@ -122,7 +122,7 @@ def _rival(results: Result, winner: Result) -> str:
     scored = [
         (score["value"], each)
         for each in results.get("baselines") or ()
-        if each["trial"] != winner["trial"]
+        if winner["trial"] not in (each["trial"], each.get("of"))
         and (score := of(first, each["figures"]))
         and score["value"] is not None
     ]

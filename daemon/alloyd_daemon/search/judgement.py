@@ -46,21 +46,27 @@ class Judgement:
         return found
 
     def models(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
-        """Each trial's number, name and figures."""
-        return [
-            {"trial": each.number, "name": each.name, "figures": self.figures(each.number)} for each in trials
-        ]
-
-    def against(self, winner: int, others: Sequence[Trial]) -> list[dict[str, Any]]:
-        """The winner held against each of ``others``."""
+        """Each trial's number, name and figures; a duplicate's are those of the trial that it is one ``of``."""
         return [
             {
                 "trial": each.number,
                 "name": each.name,
-                "comparisons": self.comparisons(each.number, winner),
+                "of": each.of,
+                "figures": self.figures(each.of or each.number),
+            }
+            for each in trials
+        ]
+
+    def against(self, winner: int, others: Sequence[Trial]) -> list[dict[str, Any]]:
+        """The winner held against each of ``others`` but its own duplicates."""
+        return [
+            {
+                "trial": each.number,
+                "name": each.name,
+                "comparisons": self.comparisons(each.of or each.number, winner),
             }
             for each in others
-            if each.number != winner
+            if winner not in (each.number, each.of)
         ]
 
     def _items(self, trial: int) -> list[list[ItemScore]]:

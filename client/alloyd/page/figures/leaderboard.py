@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...search_results import name_of
 from ..goal import Result, bare, of
 from ..parts import Figure, Table
 from ..plot import COLOURS, axis, dots, layout, lines, rows, text, whiskers
@@ -39,12 +40,12 @@ def validation(results: Result) -> list[Figure]:
         judged.append(Judged(str(winner["name"]), "winner", winner["figures"]))
     seen = {winner["trial"]} if winner else set()
     for role, key in (("finalist", "finalists"), ("baseline", "baselines")):
-        for each in results.get(key) or ():
+        models: Sequence[Result] = results.get(key) or ()
+        for each in models:
             if each["trial"] not in seen:
                 seen.add(each["trial"])
-                judged.append(
-                    Judged(str(each["name"]), role, each["figures"], against.get(each["trial"], ()))
-                )
+                name = name_of(each, (*([winner] if winner else []), *models))
+                judged.append(Judged(name, role, each["figures"], against.get(each["trial"], ())))
     return _boards(results, judged, "validation split")
 
 
