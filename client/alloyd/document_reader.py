@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from .errors import AlloydError, RecipeError, did_you_mean
+from .errors import AlloydError, RecipeError, did_you_mean, nearest
 from .recipe_schema import Scalar
 from .strict_yaml import Document, Plain, kind_of
 from .strict_yaml import Path as Place
@@ -17,7 +17,8 @@ T = TypeVar("T")
 class DocumentReader:
     """What every kind of document is read with; ``problems`` and ``warnings`` grow as it reads.
 
-    ``what`` is how messages call the whole document.
+    ``what`` is how messages call the whole document. ``meant`` has the places of the keys that unknown ones are taken
+    for misspellings of.
     """
 
     what = "the document"
@@ -28,6 +29,7 @@ class DocumentReader:
         self.lenient = lenient
         self.problems: list[AlloydError] = []
         self.warnings: list[str] = []
+        self.meant: set[Place] = set()
 
     def dotted(self, place: Place) -> str:
         """``("models", 0, "parameters")`` as ``models[0].parameters``."""
@@ -47,6 +49,11 @@ class DocumentReader:
                 key=self.dotted(place),
             )
         )
+
+    def needs(self, place: Place, keys: Iterable[str], message: str, hint: str) -> None:
+        """Report that one of ``keys`` is missing, unless it stands there misspelt: that was reported already."""
+        if not any((*place, key) in self.meant for key in keys):
+            self.problem(place, message, hint)
 
     def mapping(self, value: Plain, place: Place, known: tuple[str, ...] | None) -> dict[str, Plain]:
         """``value`` as a mapping; keys outside ``known`` are reported and left out."""
@@ -68,6 +75,9 @@ class DocumentReader:
                 self.warnings.append(f"{self.where((*place, key))}: {message}; ignored")
             else:
                 self.problem((*place, key), message, did_you_mean(key, known))
+                near = nearest(key, known)
+                if near is not None:
+                    self.meant.add((*place, near))
         return {key: each for key, each in value.items() if key in known}
 
     def entries(self, value: Plain, place: Place, read: Callable[[Plain, Place], T | None]) -> tuple[T, ...]:

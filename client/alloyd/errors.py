@@ -373,7 +373,12 @@ def raise_all(problems: Iterable[AlloydError]) -> None:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint for an unknown ``word``: the nearest of ``known``, else the list of them."""
     names = sorted(set(known))
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if near:
-        return f"Did you mean '{near[0]}'?"
+    near = nearest(word, names)
+    if near is not None:
+        return f"Did you mean '{near}'?"
     return f"Known: {', '.join(names)}." if names else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that an unknown ``word`` was most likely meant as, if any is like it."""
+    return next(iter(difflib.get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)), None)

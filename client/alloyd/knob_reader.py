@@ -169,7 +169,8 @@ class KnobReader(DocumentReader):
         """Note what does not fit together in a knob whose fields are each of the right type."""
         at = self.dotted(place)
         if bool(knob.choices) == (knob.low is not None or knob.high is not None):
-            self.problem(place, f"{at} needs either 'low' and 'high', or 'choices'", _EXAMPLE)
+            keys = () if knob.choices else ("low", "high", "choices")
+            self.needs(place, keys, f"{at} needs either 'low' and 'high', or 'choices'", _EXAMPLE)
             return
         if place == ("merge_method",) and (not knob.choices or knob.layers or knob.components):
             self.problem(
@@ -189,7 +190,7 @@ class KnobReader(DocumentReader):
             return
         if knob.low is None or knob.high is None:
             missing = "low" if knob.low is None else "high"
-            self.problem(place, f"{at} needs the key '{missing}'", _EXAMPLE)
+            self.needs(place, (missing,), f"{at} needs the key '{missing}'", _EXAMPLE)
             return
         for key, bound in (("low", knob.low), ("high", knob.high)):
             if abs(bound) > FARTHEST:

@@ -55,9 +55,8 @@ class RecipeReader(DocumentReader):
         fields = self.mapping(value, place, ("model", "lora", "override_architecture"))
         if "model" not in fields:
             if value:
-                self.problem(
-                    place, f"{self.dotted(place)} needs the key 'model'", "Expected {model: {path: ...}}."
-                )
+                message = f"{self.dotted(place)} needs the key 'model'"
+                self.needs(place, ("model",), message, "Expected {model: {path: ...}}.")
             else:
                 self.problem(place, f"{self.dotted(place)} is empty", "Name a model: org/name or a path.")
             return None
@@ -136,9 +135,8 @@ class RecipeReader(DocumentReader):
             )
             return None
         if "value" not in fields:
-            self.problem(
-                place, f"{self.dotted(place)} needs the key 'value'", "Expected {filter: ..., value: ...}."
-            )
+            message = f"{self.dotted(place)} needs the key 'value'"
+            self.needs(place, ("value",), message, "Expected {filter: ..., value: ...}.")
             return None
         within, at = fields["value"], (*place, "value")
         if isinstance(within, dict) or (
@@ -165,9 +163,8 @@ class RecipeReader(DocumentReader):
         if "model" in fields:
             return self.model(fields["model"], (*place, "model"))
         if isinstance(value, dict):
-            self.problem(
-                place, f"{self.dotted(place)} needs the key 'model'", "Expected {model: org/name or a path}."
-            )
+            message = f"{self.dotted(place)} needs the key 'model'"
+            self.needs(place, ("model",), message, "Expected {model: org/name or a path}.")
         return None
 
     def source(self, value: Plain, place: Place) -> Source | None:
@@ -376,7 +373,8 @@ class RecipeReader(DocumentReader):
         }
         if "type" in _OUT_KEYS[format] and fields.get("type") is None:
             example = "Q4_K_M" if format == "gguf" else "nf4"
-            self.problem(place, f"{self.dotted(place)} needs the key 'type'", f"For example type: {example}.")
+            message = f"{self.dotted(place)} needs the key 'type'"
+            self.needs(place, ("type",), message, f"For example type: {example}.")
             return None
         scalars = {key: self.scalar(each, (*place, key)) for key, each in fields.items() if key not in named}
         options = {key: each for key, each in scalars.items() if each is not None}
@@ -399,14 +397,16 @@ class RecipeReader(DocumentReader):
         fields = self.mapping(value, (), known)
         method = None
         if fields.get("merge_method") is None:
-            self.problem((), "the recipe needs the key 'merge_method'", "For example merge_method: linear.")
+            example = "For example merge_method: linear."
+            self.needs((), ("merge_method",), "the recipe needs the key 'merge_method'", example)
         else:
             method = self.text(fields["merge_method"], ("merge_method",))
         given = [key for key in ("models", "slices", "modules") if fields.get(key) is not None]
         if len(given) != 1:
             found = " and ".join(f"'{key}'" for key in given) or "none"
-            self.problem(
+            self.needs(
                 (),
+                () if given else ("models", "slices", "modules"),
                 f"the recipe needs exactly one of 'models', 'slices' and 'modules'; it has {found}",
                 "Give models to merge every layer, slices to choose layers, modules for models of several parts.",
             )

@@ -113,10 +113,12 @@ class SearchReader(DocumentReader):
                 ("budget", "budget: {candidates: 200}"),
             ):
                 if key not in fields:
-                    self.problem((), f"the search spec needs the key '{key}'", f"For example {example}.")
+                    message = f"the search spec needs the key '{key}'"
+                    self.needs((), (key,), message, f"For example {example}.")
             if not fields.keys() & {"recipe", "path"}:
-                self.problem(
+                self.needs(
                     (),
+                    ("recipe", "path"),
                     "the search spec needs the key 'recipe' or 'path', or both",
                     "A recipe is what mergekit reads, with {low: ..., high: ...} for a value to be found.",
                 )
@@ -244,9 +246,8 @@ class SearchReader(DocumentReader):
         if isinstance(value, dict):
             for key in ("search", "validation"):
                 if key not in fields:
-                    self.problem(
-                        at, f"tasks needs the key '{key}'", f"For example {key}: [task.{key}.jsonl]."
-                    )
+                    example = f"For example {key}: [task.{key}.jsonl]."
+                    self.needs(at, (key,), f"tasks needs the key '{key}'", example)
         read = {key: self.texts(each, (*at, key)) for key, each in fields.items()}
         seen: dict[str, str] = {}
         for key, names in read.items():

@@ -133,13 +133,13 @@ class RulesReader(DocumentReader):
         known = ("name", "match", "base", "recipe", "search", "soup")
         fields = {key: each for key, each in self.mapping(value, place, known).items() if each is not None}
         if isinstance(value, dict) and "match" not in fields:
-            self.problem(
-                place, f"{self.dotted(place)} needs the key 'match'", 'A pattern, such as match: "*-ft".'
-            )
+            message = f"{self.dotted(place)} needs the key 'match'"
+            self.needs(place, ("match",), message, 'A pattern, such as match: "*-ft".')
         kinds = [key for key in ("recipe", "search") if key in fields]
         if isinstance(value, dict) and len(kinds) != 1:
-            self.problem(
+            self.needs(
                 place,
+                () if kinds else ("recipe", "search"),
                 f"{self.dotted(place)} needs either 'recipe' or 'search'",
                 "It names a file that lies beside this one, in which {model} stands for the new model.",
             )
@@ -182,7 +182,7 @@ class RulesReader(DocumentReader):
             ("score", "score: tasks.jsonl, the task that decides."),
         ):
             if isinstance(value, dict) and key not in fields:
-                self.problem(place, f"{self.dotted(place)} needs the key '{key}'", example)
+                self.needs(place, (key,), f"{self.dotted(place)} needs the key '{key}'", example)
         start = self.text(fields["start"], (*place, "start")) if "start" in fields else None
         score = self.texts(fields["score"], (*place, "score")) if "score" in fields else ()
         wanted = fields.get("keep", KEEP[0])

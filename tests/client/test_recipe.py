@@ -228,7 +228,29 @@ def test_sources_of_a_slice_are_equally_long() -> None:
 
 def test_all_mistakes_come_at_once() -> None:
     found = problems("merge_metod: x\nmodels: [a, {model: 3}]\ndtype: int4\nparameters: {t: null}\n")
-    assert [each.facts["line"] for each in found] == [1, 1, 2, 2, 3, 4]
+    assert [each.facts["line"] for each in found] == [1, 2, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("merge_metod: linear\nmodels: [{model: a}]\n", "merge_method"),
+        ("merge_method: linear\nmodells: [{model: a}]\n", "models"),
+        ("merge_method: linear\nmodels: [{modle: a}]\n", "model"),
+        ("merge_method: linear\nmodels: [{model: {modle: a}}]\n", "model"),
+        (SMALLEST + "parameters: {weight: {filter: x, valeu: 1}}\n", "value"),
+        (SMALLEST + "out: {format: gguf, tpye: Q4_K_M}\n", "type"),
+    ],
+)
+def test_a_misspelt_key_is_one_mistake(text: str, key: str) -> None:
+    (found,) = problems(text)
+    assert found.hint == f"Did you mean '{key}'?"
+
+
+def test_a_missing_key_is_told_beside_one_that_is_like_no_other() -> None:
+    found = problems("zzz: linear\nmodels: [{model: a}]\n")
+    assert ["zzz" in each.message for each in found] == [True, False]
+    assert "needs the key 'merge_method'" in found[1].message
 
 
 def test_lenient_takes_unknown_keys_as_warnings() -> None:

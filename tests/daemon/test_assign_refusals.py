@@ -82,6 +82,15 @@ def test_a_required_parameter_without_a_value_is_one_message(missing: str) -> No
     assert f"and {len(LLAMA.tensors) - 3} more" in error.message
 
 
+def test_a_misspelt_parameter_is_one_mistake() -> None:
+    models = "models: [{model: a, parameters: {weigth: 1}}, {model: b, parameters: {weight: 1}}]\n"
+    error = problem("merge_method: linear\n" + models)
+    assert error.message == "models[0].parameters.weigth: linear has no parameter 'weigth'"
+    assert error.hint.startswith("Did you mean 'weight'?")
+    both = problems("merge_method: linear\n" + models.replace("weight: 1", "zzz: 1"))
+    assert [each.message.rsplit(" ", 1)[-1] for each in both] == ["'weigth'", "'zzz'", "b"]
+
+
 def test_a_parameter_that_only_some_tensors_get() -> None:
     error = problem(AVERAGE.replace("weight: 3", "weight: [{filter: model, value: 1}]"))
     assert error.message == "linear needs the parameter 'weight', which has no value for lm_head.weight of b"

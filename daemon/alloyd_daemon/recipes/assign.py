@@ -222,7 +222,7 @@ class _Assigner:
                 continue
             if given:
                 values[parameter.name] = value
-            else:
+            elif not any(parameter.name in level.meant for level in levels):
                 owner = "" if model is None else self.sources.name(model)
                 self.found.unset(parameter.name, owner, self.how_to_set(parameter, model), name)
         return self.interned.setdefault(tuple(values.items()), values)

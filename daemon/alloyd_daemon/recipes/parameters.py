@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from alloyd.errors import AlloydError, RecipeError, did_you_mean
+from alloyd.errors import AlloydError, RecipeError, did_you_mean, nearest
 from alloyd.recipe import Condition, Setting
 
 from ..merge_method import METHODS, MergeMethod, Parameter, Scalar
@@ -36,12 +36,14 @@ class Rule:
 class Level:
     """The checked settings of one ``parameters`` mapping; ``place`` is how messages call it.
 
-    ``used`` collects the rules that decided for some tensor, so that one that never could is told.
+    ``used`` collects the rules that decided for some tensor, so that one that never could is told. ``meant`` has the
+    parameters that unknown ones are taken for misspellings of.
     """
 
     place: str
     rules: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
     used: set[tuple[str, int]] = field(default_factory=set)
+    meant: frozenset[str] = frozenset()
 
     def evaluate(self, parameter: Parameter, name: str, t: float) -> Scalar | None:
         """The value for the tensor called ``name`` at position ``t``; ``None`` when this level says nothing.
@@ -94,6 +96,7 @@ def check(
     rules: dict[str, tuple[Rule, ...]] = {}
     problems: list[AlloydError] = []
     warnings: list[str] = []
+    meant: set[str] = set()
     for name, setting in settings.items():
         at = f"{place}.{name}"
         parameter = method.parameter(name)
@@ -103,11 +106,20 @@ def check(
                 warnings.append(f"{error.message}; ignored")
             else:
                 problems.append(error)
+                meant |= _meant(name, method)
             continue
         checked, found = _check_setting(setting, parameter, at)
         rules[name] = checked
         problems += found
-    return Level(place, rules), problems, warnings
+    return Level(place, rules, meant=frozenset(meant)), problems, warnings
+
+
+def _meant(name: str, method: MergeMethod) -> set[str]:
+    """The parameter that an unknown one is taken for a misspelling of; none where it is another method's name."""
+    if any(each.parameter(name) is not None for _, each in METHODS.items()):
+        return set()
+    near = nearest(name, (each.name for each in method.parameters))
+    return set() if near is None else {near}
 
 
 def _meaningless(name: str, parameter: Parameter | None, method: MergeMethod, place: str) -> RecipeError:
