@@ -301,6 +301,7 @@ def parser() -> argparse.ArgumentParser:
     how = one.add_mutually_exclusive_group()
     how.add_argument("--quiet", "-q", action="store_true", help="only their ids")
     how.add_argument("--watch", "-w", action="store_true", help="go on showing how they are, until Ctrl-C")
+    one.add_argument("--no-start", action="store_true", help="start no daemon; without one it is an error")
     one.add_argument(
         "--limit", "-n", type=int, default=50, metavar="N", help="at most the newest N (default: 50)"
     )

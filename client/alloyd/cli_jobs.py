@@ -29,7 +29,7 @@ def ps(options: argparse.Namespace, console: Console) -> int:
         from .cli_live import watch
 
         return watch(options, console)
-    with _client(options) as client:
+    with client_of(options, autostart=not options.no_start) as client:
         jobs = client.jobs(limit=options.limit) if options.all else _living(client, options.limit)
         left_out = _left_out(client, options, len(jobs))
     if options.quiet:

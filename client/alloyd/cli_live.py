@@ -42,9 +42,8 @@ class View(Protocol):
 
 def watch(options: argparse.Namespace, console: Console) -> int:
     """Show the queue until Ctrl-C."""
-    with client_of(
-        options
-    ) as client:  # starts a daemon, as every command does; the spectator below starts none
+    # Starts a daemon, as every command does; the spectator below starts none.
+    with client_of(options, autostart=not options.no_start) as client:
         client.hello()
     with _view(options, console) as view:
         jobs = asyncio.run(_watch(options, view))

@@ -9,7 +9,8 @@ from typing import Final
 from . import words_queue
 
 JOB_VERBS = ("show", "logs", "events", "wait", "cancel", "pause", "resume", "report", *words_queue.JOB_VERBS)
-JOBS: Final = "$(alloy ps --all --quiet 2>/dev/null)"
+JOBS: Final = "$(alloy ps --all --quiet --no-start 2>/dev/null)"
+"""Whoever presses TAB does not mean to start a daemon; without one nothing is completed."""
 
 
 @dataclass(frozen=True, slots=True)
