@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from alloyd.errors import AccessDenied
@@ -25,6 +26,9 @@ from alloyd.jobs import (
 )
 from alloyd.roles import Role
 from alloyd_daemon.confinement import available
+from alloyd_daemon.job import JOBS, Context
+from alloyd_daemon.search.history import History
+from alloyd_daemon.search.history_file import RECORD, folder_of
 from alloyd_daemon.service.roots import CONFINED, check, confine
 from alloyd_daemon.settings import ScoringSettings, Settings
 from remote.conftest import Far
@@ -305,6 +309,29 @@ def test_an_opened_test_is_held_to_the_folders_of_its_caller(root: Path) -> None
     held = confine(OpenTestSpec("search-1"), [root], Settings(), root / "home")
     assert isinstance(held, OpenTestSpec)
     assert held.roots == (str(root),)
+
+
+@pytest.mark.parametrize("what", ["a search's task", "a search's adapter"])
+def test_an_opened_test_reads_no_search_that_names_what_lies_outside(root: Path, what: str) -> None:
+    """The kernel may have no Landlock: what the search named when it was submitted here is looked at."""
+    home = root.parent / "home"
+    with History(folder_of(home, "search-1") / RECORD) as history:
+        history.set_fact("search", msgspec.to_builtins(outside(root)[what]))
+    opening = JOBS.get("open_test").run(
+        OpenTestSpec("search-1", roots=(str(root),)), Context(home, Settings(), "open_test-2")
+    )
+    with pytest.raises(AccessDenied, match="outside the folders"):
+        next(opening)
+
+
+def test_a_remote_opening_of_a_local_search_is_checked_as_the_search_would_be(far: Far) -> None:
+    far.key("laptop", Role.SUBMIT)
+    with far.daemon.client() as here:
+        search = here.submit(outside(far.root)["a search's task"])
+    with far.client("laptop") as client:
+        with pytest.raises(AccessDenied, match="outside the folders"):
+            client.open_test(search.id)
+        assert [job.id for job in client.jobs()] == [search.id]
 
 
 def test_a_link_beside_what_is_named_does_no_harm(root: Path) -> None:

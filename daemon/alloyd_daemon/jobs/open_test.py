@@ -24,6 +24,7 @@ from ..search.judgement import opened_figures
 from ..search.publish import publish
 from ..search.ready import Ready, check_record, make_ready
 from ..search.trial import TEST, Trial
+from ..service.roots import check
 from ..warm import Warm
 
 
@@ -36,6 +37,8 @@ def run(spec: OpenTestSpec, context: Context) -> Generator[Report, None, None]:
         The test was opened before (the message says when), or the search has no winner yet.
     UsageError
         It has no test split.
+    AccessDenied
+        The search names what lies outside the folders that the opening is held to.
     """
     path = record_of(context.home, spec.search)
     folder = path.parent
@@ -105,6 +108,7 @@ def _ready(
             hint="It was emptied or changed: search anew.",
             path=str(history.path),
         ) from None
+    check(msgspec.structs.replace(asked, roots=spec.roots), context.settings, context.home)
     ready = make_ready(msgspec.structs.replace(asked, threads=spec.threads), context, folder, options)
     if "test" not in ready.splits:
         raise UsageError(

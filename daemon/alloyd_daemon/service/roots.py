@@ -22,6 +22,7 @@ from alloyd.errors import AccessDenied, AlloydError
 from alloyd.jobs import (
     KinshipSpec,
     MergeSpec,
+    OpenTestSpec,
     PlanSpec,
     RebuildSpec,
     ScoreSpec,
@@ -36,7 +37,7 @@ from ..recipes.models import as_given, resolve
 from ..settings import Settings
 
 CONFINED: Final = (MergeSpec, PlanSpec, VerifySpec, ScoreSpec, SearchSpec, KinshipSpec, RebuildSpec)
-"""Specs that name files. An opening of a test names a search; its process is held to the roots all the same."""
+"""Specs that name files. An opening of a test names a search; what that names is looked at (:func:`check_opening`)."""
 MOST_FILES: Final = 20_000
 """Of a model's folder, beyond which it is not looked through."""
 READ_AT_ONCE: Final = 16_384
@@ -177,6 +178,15 @@ def check(spec: Spec, settings: Settings, home: Path, *, most: int | None = None
     for each in named(spec, settings, home, most):
         seen = bounds.check(each, most=left)
         left = None if left is None else max(0, left - seen)
+
+
+def check_opening(opening: OpenTestSpec, search: Spec, settings: Settings, home: Path) -> None:
+    """Check ``search``, whose test a confined ``opening`` is to open, as if it were submitted with the same roots.
+
+    Raises AccessDenied; longer texts are left to the job's own check.
+    """
+    if opening.roots and isinstance(search, SearchSpec):
+        check(msgspec.structs.replace(search, roots=opening.roots), settings, home, most=READ_AT_ONCE)
 
 
 def _anchored(spec: Any, start: Path, roots: tuple[str, ...]) -> Spec:

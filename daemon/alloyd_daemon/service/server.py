@@ -39,7 +39,7 @@ from .housekeeping import Housekeeping, Task
 from .metrics import Metrics
 from .notify import Notifier
 from .processes import resident_memory
-from .roots import confine, narrowed
+from .roots import check_opening, confine, narrowed
 from .sockets import connect, refuse_taken
 from .store import Store
 from .watch_process import WatchProcess
@@ -347,6 +347,9 @@ class Server:
             roots = self._store.job(spec.search).spec.get("roots", ())  # as its search was
         if roots or not caller.local:
             spec = confine(spec, roots, settings, self._home.root)
+            if isinstance(spec, OpenTestSpec):
+                search = wire.read_spec(self._store.job(spec.search).spec)
+                check_opening(spec, search, settings, self._home.root)
         out = getattr(spec, "out", "")
         if out and not os.path.isabs(out):
             raise UsageError(
