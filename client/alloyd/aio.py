@@ -16,7 +16,8 @@ import zmq.asyncio
 from . import connecting, spawn, wire
 from . import follow as _follow
 from .errors import DaemonUnreachable, RateLimited
-from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec
+from .jobs import Event, Job, JobState, Order, Sample, Spec, VerifySpec
+from .listing import Listing
 from .paths import find_home, lock_holder
 from .space_schema import GetSpace, Prune, Pruned, Space
 from .specs import (
@@ -162,9 +163,14 @@ class AsyncClient:
         """See :meth:`alloyd.Client.job`."""
         return await self._ask(wire.GetJob(job), Job)
 
-    async def jobs(self, states: Sequence[JobState] = (), *, limit: int = 1000) -> list[Job]:
+    async def jobs(
+        self, states: Sequence[JobState] = (), *, limit: int = 1000, order: Order = "newest"
+    ) -> list[Job]:
         """See :meth:`alloyd.Client.jobs`."""
-        return await self._ask(wire.ListJobs(tuple(states), limit), list[Job])
+        listing = Listing(states, limit, order)
+        while (request := listing.request()) is not None:
+            listing.take(await self._ask(request, list[Job]))
+        return listing.jobs
 
     async def events(
         self, job: str = "", *, since: int = 0, follow: bool = False, timeout: float | None = None

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
-import msgspec
 import zmq
+from msgspec import structs
 
 from . import connecting, spawn, wire
 from . import follow as _follow
 from .errors import DaemonUnreachable, RateLimited
-from .jobs import Event, Job, JobState, Sample, Spec, VerifySpec
+from .jobs import Event, Job, JobState, Order, Sample, Spec, VerifySpec
+from .listing import Listing
 from .paths import find_home, lock_holder
 from .space_schema import GetSpace, Prune, Pruned, Space
 from .specs import (
@@ -77,9 +78,8 @@ class Client:
     ) -> None:
         self._remote = connecting.remote(connect, home=home is not None or private)
         self._private = spawn.start_private() if private else None
-        self.home = (
-            self._private.home if self._private else find_home(os.fspath(home) if home is not None else None)
-        )
+        given = os.fspath(home) if home is not None else None
+        self.home = self._private.home if self._private else find_home(given)
         self._autostart = autostart and not private and self._remote is None
         self._timeout = timeout
         self._strict = strict
@@ -217,9 +217,14 @@ class Client:
         """One job, by its id (``merge-12``) or number (``12``)."""
         return self._ask(wire.GetJob(job), Job)
 
-    def jobs(self, states: Sequence[JobState] = (), *, limit: int = 1000) -> list[Job]:
-        """The newest jobs in ``states`` (any when empty), oldest first."""
-        return self._ask(wire.ListJobs(tuple(states), limit), list[Job])
+    def jobs(
+        self, states: Sequence[JobState] = (), *, limit: int = 1000, order: Order = "newest"
+    ) -> list[Job]:
+        """Jobs in ``states`` (any when empty): the newest, oldest first; or those to be begun ``"next"``, in order."""
+        listing = Listing(states, limit, order)
+        while (request := listing.request()) is not None:
+            listing.take(self._ask(request, list[Job]))
+        return listing.jobs
 
     def events(
         self, job: str = "", *, since: int = 0, follow: bool = False, timeout: float | None = None
@@ -396,9 +401,7 @@ class Client:
         self._connection = remote.connection
         try:
             greeting = self._ask(wire.Hello(), wire.Greeting)
-            found = msgspec.structs.replace(
-                remote.connection, software=greeting.software, protocol=greeting.protocol
-            )
+            found = structs.replace(remote.connection, software=greeting.software, protocol=greeting.protocol)
             check_version(found, strict=self._strict)
             self._connection = found
         except BaseException:

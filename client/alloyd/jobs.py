@@ -177,6 +177,10 @@ KEPT = ("merge", "score", "search", "open_test", "rebuild")
 """Kinds whose work is worth going on with: a stop keeps it, and the same spec again continues it."""
 
 
+Order = Literal["newest", "next"]
+"""In which order jobs are listed: the newest, oldest of them first; or those first that are to be begun first."""
+
+
 class JobState(StrEnum):
     """Where a job stands; the last three are final (a failed job may be resumed, which tries it again)."""
 

@@ -25,7 +25,7 @@ from msgspec import Meta, Struct
 
 from . import __version__
 from .errors import AlloydError, ProtocolError, UsageError, did_you_mean
-from .jobs import SPECS, Event, JobState, Spec
+from .jobs import SPECS, Event, JobState, Order, Spec
 from .numbers import LARGEST_NUMBER, sendable
 from .priority import LARGEST_PRIORITY
 from .roles import Role
@@ -90,10 +90,16 @@ class GetJob(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ListJobs(Struct, frozen=True, forbid_unknown_fields=True):
-    """Ask for the newest ``limit`` jobs in ``states`` (all states when empty), oldest first."""
+    """Ask for at most ``limit`` jobs in ``states`` (all states when empty), as many as go into a message.
+
+    They are the ``newest``, oldest first, or those that are to be begun ``next``, in that order. To go on, say the
+    number of the last job ``past`` which one has come: of the newest that is the oldest.
+    """
 
     states: tuple[JobState, ...] = ()
     limit: Number = 1000
+    order: Order = "newest"
+    past: Number = 0
 
 
 class ListEvents(Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,6 +22,7 @@ EXAMPLES: list[wire.Request] = [
     wire.Submit({"kind": "verify", "path": "/x"}, "token"),
     wire.GetJob("1"),
     wire.ListJobs(limit=3),
+    wire.ListJobs(order="next", past=12),
     wire.ListEvents(5, "merge-1"),
     wire.Cancel("1"),
     wire.Pause("1"),

@@ -94,6 +94,7 @@ def test_malformed_messages_get_an_error_and_the_daemon_goes_on(
         wire.ListEvents(-(2**62), "", 2**62),
         wire.ListJobs((), -1),
         wire.ListJobs((JobState.DONE,), 2**62),
+        wire.ListJobs((JobState.QUEUED,) * 40_000, 5, "next", -(2**62)),
         wire.GetJob("x" * 100_000),
         wire.GetJob("merge-\x00"),
         wire.GetJob("9" * 5001),

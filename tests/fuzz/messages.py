@@ -114,6 +114,7 @@ class Messages:
             wire.Submit(spec, token, chance.randint(-101, 101), after, confined),
             wire.GetJob(job),
             wire.ListJobs((wire.JobState.QUEUED,), chance.randint(-2, 20)),
+            wire.ListJobs((), chance.randint(-2, 20), "next", chance.randint(-5, 50)),
             wire.ListEvents(chance.randint(-5, 500), job, chance.randint(-2, 20)),
             wire.Cancel(job),
             wire.Pause(job),

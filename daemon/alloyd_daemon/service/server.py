@@ -372,7 +372,8 @@ class Server:
         return self._paced(self._store.job(request.job))
 
     def _do_jobs(self, request: wire.ListJobs) -> list[Job]:
-        return [self._paced(job) for job in self._store.jobs(request.states, request.limit)]
+        found = self._store.jobs(request.states, request.limit, request.order, request.past)
+        return [self._paced(job) for job in found]
 
     def _do_events(self, request: wire.ListEvents) -> object:
         return self._store.events(request.since, request.job, request.limit)

@@ -19,7 +19,7 @@ from alloyd.errors import (
     ServiceError,
     StoreError,
 )
-from alloyd.jobs import KEPT, Event, Job, JobState, Spec, spec_fields
+from alloyd.jobs import KEPT, Event, Job, JobState, Order, Spec, spec_fields
 from alloyd.wire import KEY
 
 from ..faults import reach
@@ -35,6 +35,7 @@ from .refusals import (
     unknown,
 )
 from .store_file import UNUSABLE, open_store
+from .store_pages import page
 from .store_prune import KEY_SPENT, LAST_JOB, Pruning, digest_of
 from .store_rows import Lack, Waiting, as_text, event_of, job_of, waiting_of, with_gaps
 from .store_schema import MIGRATIONS
@@ -52,10 +53,6 @@ SAME_JOB = """
     AND wanted != 'cancel' ORDER BY number DESC LIMIT 1
 """
 IN_QUARANTINE = "SELECT * FROM jobs WHERE quarantined = 1 AND kind = ? AND spec = ? LIMIT 1"
-NEWEST_JOBS = "SELECT * FROM jobs ORDER BY number DESC LIMIT ?"
-NEWEST_JOBS_IN = (
-    "SELECT * FROM jobs WHERE state IN (SELECT value FROM json_each(?)) ORDER BY number DESC LIMIT ?"
-)
 QUEUE = """
     SELECT number, kind, memory, after, lacks, discard FROM jobs WHERE state = 'queued' ORDER BY priority DESC, rank
 """
@@ -246,14 +243,15 @@ class Store:
         """
         return job_of(self._row(name))
 
-    def jobs(self, states: Sequence[JobState] = (), limit: int = 1000) -> list[Job]:
-        """The newest ``limit`` jobs in ``states`` (any when empty), oldest first."""
-        limit = max(0, limit)
-        if states:
-            rows = self._db.execute(NEWEST_JOBS_IN, (as_text(list(states)), limit)).fetchall()
-        else:
-            rows = self._db.execute(NEWEST_JOBS, (limit,)).fetchall()
-        return [job_of(row) for row in reversed(rows)]
+    def jobs(
+        self,
+        states: Sequence[JobState] = (),
+        limit: int = 1000,
+        order: Order = "newest",
+        past: int = 0,
+    ) -> list[Job]:
+        """See :func:`.store_pages.page`."""
+        return page(self._db, states, limit, order, past)
 
     @property
     def changes(self) -> int:
