@@ -14,8 +14,11 @@ LIVING: Final = (JobState.RUNNING, JobState.PAUSED, JobState.QUEUED)
 ENDED: Final = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 
+_Place = tuple[int, float, float, str]
+
+
 class Board:
-    """Every job that runs, is paused or waits, and the newest ``ended`` ones of the others.
+    """Every job that runs, is paused or waits, and the newest ``ended`` ones of the others; of a long queue its head.
 
     ``away`` says why the daemon does not answer; what is known of its jobs is then of before.
     """
@@ -25,10 +28,15 @@ class Board:
         self.away = ""
         self._most = ended
         self._jobs: dict[str, Job] = {}
+        self._end: _Place | None = None  # of the queue, as far as it is known
+        self._had = 0
 
-    def fill(self, jobs: Iterable[Job]) -> None:
-        """These are all jobs there are."""
+    def fill(self, jobs: Iterable[Job], *, cut: bool = False) -> None:
+        """These are all jobs there are; or, where the queue is ``cut``, more wait behind those of them that do."""
         self._jobs = {job.id: job for job in jobs}
+        places = [_place(job) for job in self._jobs.values() if job.state is JobState.QUEUED]
+        self._had = len(places)
+        self._end = max(places) if cut and places else None
         self._trim()
 
     def put(self, job: Job) -> None:
@@ -57,6 +65,21 @@ class Board:
         """Running ones by age, paused ones, waiting ones as they are to be begun, ended ones from the newest."""
         return sorted(self._jobs.values(), key=_place)
 
+    @property
+    def left_out(self) -> int:
+        """How many jobs wait behind those that are here."""
+        if self._end is None or self.status is None:
+            return 0
+        return max(0, self.status.jobs.get(JobState.QUEUED.value, 0) - self._waiting())
+
+    @property
+    def thin(self) -> bool:
+        """Whether so many of a cut queue have begun that it is time to fill the board again."""
+        return self._end is not None and 2 * self._waiting() < self._had
+
+    def _waiting(self) -> int:
+        return sum(job.state is JobState.QUEUED for job in self._jobs.values())
+
     def counts(self) -> list[str]:
         """How many jobs there are in each state, those that live first: ``["1 running", "12 queued", "480 done"]``."""
         numbers = self.status.jobs if self.status is not None else {}
@@ -64,11 +87,16 @@ class Board:
 
     def _trim(self) -> None:
         ended = [job for job in self.jobs() if job.state.ended]
-        for job in ended[self._most :]:
+        beyond = [
+            job
+            for job in self._jobs.values()
+            if self._end is not None and job.state is JobState.QUEUED and _place(job) > self._end
+        ]
+        for job in (*ended[self._most :], *beyond):
             del self._jobs[job.id]
 
 
-def _place(job: Job) -> tuple[int, float, float, str]:
+def _place(job: Job) -> _Place:
     if job.state is JobState.RUNNING:
         return 0, (job.started or job.created).timestamp(), 0, job.id
     if job.state is JobState.PAUSED:

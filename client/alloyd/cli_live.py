@@ -136,10 +136,17 @@ class _Lines:
         self._told: dict[str, tuple[JobState, str]] = {}
         self._next: dict[str, float] = {}
         self._away = ""
+        self._cut = False
 
     def show(self, watching: Watching) -> None:
         """Print what is new."""
         board = watching.board
+        if self._cut != bool(board.left_out):
+            self._cut = not self._cut
+            self._say(
+                "queue",
+                f"{board.left_out:,} more wait, of which nothing is said yet" if self._cut else "all seen",
+            )
         if board.away != self._away:
             self._away = board.away
             self._say("daemon", f"away: {board.away}" if board.away else "here again")

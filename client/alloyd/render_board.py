@@ -55,8 +55,8 @@ def picture(
         lines.append(_table(shown, now, width, short))
     else:
         lines.append(Text("no jobs wait, run or are paused", style="dim"))
-    if len(shown) < len(jobs):
-        lines.append(Text(f"{len(jobs) - len(shown)} more", style="dim"))
+    if left_out := len(jobs) - len(shown) + board.left_out:
+        lines.append(Text(f"{left_out:,} more", style="dim"))
     lines.append(Text("Ctrl-C leaves; the jobs go on.", style="dim", no_wrap=True, overflow="ellipsis"))
     return Group(*lines)
 

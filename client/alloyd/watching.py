@@ -12,7 +12,7 @@ from .errors import JobNotFound, ServiceError
 from .jobs import Event, JobState
 
 MOST: Final = 1000
-"""Jobs of one state that are kept; a longer queue is cut."""
+"""Jobs of one state that are kept; of a longer queue the first ones."""
 BURST: Final = 20
 """Of so many changed jobs each is asked for; of more, all jobs at once."""
 WAITING: Final = 10
@@ -86,7 +86,7 @@ class Watching:
             self.board.status = await self._client.status()
             waiting = [job.id for job in self.board.jobs() if job.state is JobState.QUEUED]
             self._stale.update(waiting[turn : turn + WAITING])
-            if self._stale:
+            if self._stale or self.board.thin:
                 self._asked.set()
             turn = turn + WAITING if turn + WAITING < len(waiting) else 0
             self._tell()
@@ -98,7 +98,7 @@ class Watching:
             await asyncio.sleep(PAUSE)
             self._asked.clear()
             names, self._stale = self._stale, set()
-            if len(names) > BURST:
+            if len(names) > BURST or self.board.thin:
                 await self._fill()
             else:
                 for name in sorted(names):
@@ -109,13 +109,12 @@ class Watching:
             self._tell()
 
     async def _fill(self) -> None:
-        groups: tuple[tuple[tuple[JobState, ...], int], ...] = (
-            *(((state,), MOST) for state in LIVING),
-            (ENDED, self._ended),
-        )
-        found = [await self._client.jobs(states, limit=most) for states, most in groups if most]
+        at_work = [state for state in LIVING if state is not JobState.QUEUED]
+        found = [job for state in at_work for job in await self._client.jobs((state,), limit=MOST)]
+        waiting = await self._client.jobs((JobState.QUEUED,), limit=MOST, order="next")
+        ended = await self._client.jobs(ENDED, limit=self._ended)
         # A job that changed its group between two answers is put right by the event that told of it.
-        self.board.fill([job for jobs in found for job in jobs])
+        self.board.fill([*found, *waiting, *ended], cut=len(waiting) >= MOST)
 
     def _tell(self) -> None:
         self.version += 1

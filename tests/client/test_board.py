@@ -10,7 +10,9 @@ from rich.console import Console
 
 from alloyd.board import Board
 from alloyd.jobs import Event, Job, JobState, Pace
+from alloyd.page import queue
 from alloyd.render_board import picture
+from alloyd.wire import Status
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -53,6 +55,40 @@ def test_the_order_is_running_paused_waiting_ended() -> None:
     board.drop("merge-7")
     board.drop("merge-700")
     assert board.get("merge-7") is None
+
+
+def waiting(most: int, total: int) -> Board:
+    """A board of a queue of ``total`` that was cut after the first ``most``."""
+    board = Board(ended=2)
+    board.status = Status("1", 1, "/", NOW, 1.0, 1, {"queued": total, "running": 1}, 1, 0, False, "")
+    board.fill([job(1, JobState.RUNNING), *(job(n, JobState.QUEUED) for n in range(2, most + 2))], cut=True)
+    return board
+
+
+def test_a_queue_that_was_cut_shows_what_is_next_and_says_how_much_is_left_out() -> None:
+    board = waiting(6, 4000)
+    assert board.left_out == 3994
+    board.put(job(5000, JobState.QUEUED))
+    assert board.get("merge-5000") is None, "it stands behind jobs that the board does not know"
+    board.put(job(5001, JobState.QUEUED, priority=1))
+    assert [each.id for each in board.jobs()][:3] == ["merge-1", "merge-5001", "merge-2"]
+    board.put(job(7000, JobState.RUNNING))
+    assert board.get("merge-7000") is not None
+    assert not board.thin
+    for number in range(2, 7):
+        board.put(job(number, JobState.RUNNING))
+    assert board.thin, "it is time to ask for the next ones"
+    board.fill([job(7, JobState.QUEUED)])
+    assert board.left_out == 0
+    assert not board.thin
+
+
+def test_what_is_left_out_of_a_long_queue_is_told_in_the_window_and_on_the_page() -> None:
+    board = waiting(6, 4000)
+    assert "3,994 more" in drawn(board)
+    assert "3,999 more" in drawn(board, height=7)
+    rows, more = queue.rows(board)
+    assert len(rows) + more == 4001
 
 
 def test_progress_counts_for_jobs_that_run() -> None:

@@ -91,6 +91,25 @@ def test_what_jobs_wait_for_is_seen_though_no_event_tells_of_it(daemon: TrialDae
     seeing(daemon, test)
 
 
+def test_of_a_long_queue_the_next_jobs_are_seen(
+    daemon: TrialDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alloyd.watching.MOST", 4)
+
+    async def test(seen: Seen) -> None:
+        first = await seen.client.submit(trial(tmp_path / "first", 10_000, pause=0.05))
+        await seen.until(lambda board: board.status is not None)
+        jobs = [(await seen.client.submit(trial(tmp_path / f"out-{n}"))).id for n in range(BURST + 5)]
+        await seen.until(lambda board: board.left_out == len(jobs) - 4)
+        assert list(seen.states()) == [first.id, *jobs[:4]]
+        for name in jobs[:3]:
+            await seen.client.cancel(name)
+        await seen.until(lambda board: list(seen.states())[1:5] == jobs[3:7])
+        await seen.until(lambda board: board.left_out == len(jobs) - 7)
+
+    seeing(daemon, test)
+
+
 def test_a_burst_is_seen_whole_and_what_is_pruned_goes(daemon: TrialDaemon, tmp_path: Path) -> None:
     async def test(seen: Seen) -> None:
         await seen.until(lambda board: board.status is not None)

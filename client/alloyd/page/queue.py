@@ -37,7 +37,7 @@ def rows(board: Board) -> tuple[dict[str, dict[str, Any]], int]:
     living = [job for job in jobs if not job.state.ended]
     ended = [job for job in jobs if job.state.ended]
     shown = [*living[:MOST], *ended[:ENDED]]
-    return {job.id: row(job) for job in shown}, len(living[MOST:])
+    return {job.id: row(job) for job in shown}, len(living[MOST:]) + board.left_out
 
 
 def row(job: Job) -> dict[str, Any]:
