@@ -52,6 +52,15 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, hint=hint)
 
 
+class _VersionAsked(Exception):
+    """Nothing but the version is wanted, whatever else was said."""
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: object) -> NoReturn:
+        raise _VersionAsked
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     _have_streams()
@@ -78,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f".{options.module}", __package__)
         do: Callable[[argparse.Namespace, Console], int] = getattr(module, options.verb)
         return do(options, console)
+    except _VersionAsked:
+        console.show(f"alloy {__version__}")
+        console.result({"version": __version__})
+        return 0
     except AlloydError as error:
         console.fail(error)
         return error.status
@@ -120,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    top.add_argument("--version", action="version", version=f"alloy {__version__}")
+    top.add_argument("--version", action=_Version, nargs=0, help="show alloy's version and exit")
     everywhere = _Parser(add_help=False)
     for place in (top, everywhere):
         place.add_argument(

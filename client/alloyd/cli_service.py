@@ -157,9 +157,13 @@ def doctor(options: argparse.Namespace, console: Console) -> int:
     width = max(len(name) for _, name, _ in found)
     for verdict, name, text in found:
         console.show(f"{verdict:<4} {name:<{width}}  {text}")
-    well = all(verdict != "BAD" for verdict, _, _ in found)
-    console.result([{"verdict": verdict, "name": name, "text": text} for verdict, name, text in found])
-    return 0 if well else 1
+    bad = [name for verdict, name, _ in found if verdict == "BAD"]
+    wrong = (
+        AlloydError(f"would not work here: {', '.join(bad)}", hint="The findings say why.") if bad else None
+    )
+    told = [{"verdict": verdict, "name": name, "text": text} for verdict, name, text in found]
+    console.result(told, wrong=wrong)
+    return 0 if wrong is None else wrong.status
 
 
 def _examine(home: Home) -> Iterator[tuple[str, str, str]]:

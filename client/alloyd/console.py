@@ -49,12 +49,14 @@ class Console:
             fields = msgspec.to_builtins(value)
             self._write({"type": kind, **(fields if isinstance(fields, dict) else {"value": fields})})
 
-    def result(self, value: object) -> None:
-        """The one final line of a command that went well; nothing without ``--json``."""
+    def result(self, value: object, *, wrong: AlloydError | None = None) -> None:
+        """The one final line of a command that has something to show, even where something is ``wrong``; nothing
+        without ``--json``."""
         if self.json:
             import msgspec
 
-            self._write({"type": "result", "ok": True, "value": msgspec.to_builtins(value)})
+            said = {"ok": True} if wrong is None else {"ok": False, "error": wrong.to_dict()}
+            self._write({"type": "result", **said, "value": msgspec.to_builtins(value)})
 
     def fail(self, error: AlloydError) -> None:
         """The error on stderr, and as the one final line with ``--json``."""

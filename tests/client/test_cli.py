@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from alloyd import cli_service
+from alloyd import __version__, cli_service
 from alloyd.cli import main
 from alloyd.console import Console
 from alloyd.errors import RecipeError
@@ -373,12 +373,24 @@ def test_doctor_tells_what_is_wrong(
     assert "wanted for writing and scoring GGUF: 'make install-gguf'" in capfd.readouterr().out
     monkeypatch.setattr("alloyd.cli_service.network_file_system", lambda path: "NFS")
     assert main(["doctor", "--json"]) == 1
-    findings = final(capfd.readouterr().out)["value"]
+    said = final(capfd.readouterr().out)
+    assert said["ok"] is False
+    assert said["error"]["exit_status"] == 1
+    assert "home" in said["error"]["message"]
+    findings = said["value"]
     assert [each["name"] for each in findings if each["verdict"] == "BAD"] == ["home"]
 
 
+@pytest.mark.parametrize("words", [["--version", "--json"], ["--json", "--version"]])
+def test_the_version_is_said_as_every_result_is(capfd: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capfd.readouterr().out == f"alloy {__version__}\n"
+    assert main(words) == 0
+    assert final(capfd.readouterr().out) == {"type": "result", "ok": True, "value": {"version": __version__}}
+
+
 def test_help_is_fast_and_the_verbs_explain_themselves(capfd: pytest.CaptureFixture[str]) -> None:
-    for words in (["--help"], ["merge", "--help"], ["--version"]):
+    for words in (["--help"], ["merge", "--help"]):
         with pytest.raises(SystemExit) as left:
             main(words)
         assert left.value.code == 0
