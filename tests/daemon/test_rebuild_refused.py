@@ -113,7 +113,45 @@ def test_a_part_is_made_again_with_the_output_it_belongs_to(tmp_path: Path, with
     strip(part)
     with pytest.raises(UsageError, match="a part of a larger recipe"):
         rebuild(part, tmp_path)
-    assert not any((tmp_path / "out.parts" / "left.parts").iterdir())
+    assert not (tmp_path / "out.parts" / "left.parts").exists()
     strip(with_part)
     rebuild(with_part, tmp_path)
     assert digests(part) == before
+
+
+def test_a_rebuild_elsewhere_that_is_refused_leaves_nothing_there(
+    tmp_path: Path, models: list[Path], with_part: Path
+) -> None:
+    """The last document alone is not what it was; the part before it was made, and published, already."""
+    again = tmp_path / "again"
+    weights = models[2] / "model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    spec = RebuildSpec(str(with_part), str(again), str(tmp_path))
+    kept = digests(tmp_path / "out.parts" / "left")
+    with pytest.raises(DigestMismatch, match="tune-1 is not what it was"):
+        run(spec, tmp_path)
+    assert [each.name for each in tmp_path.iterdir() if "again" in each.name] == []
+    assert digests(tmp_path / "out.parts" / "left") == kept
+    weights.write_bytes(before)
+    run(spec, tmp_path)
+    assert digests(tmp_path / "again.parts" / "left") == kept
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    for each in again.iterdir():
+        each.unlink()
+    with pytest.raises(DigestMismatch, match="tune-1 is not what it was"):
+        run(spec, tmp_path)
+    assert digests(tmp_path / "again.parts" / "left") == kept, "it was there before"
+
+
+def test_an_output_that_is_there_is_refused_with_what_a_rebuild_has(
+    tmp_path: Path, models: list[Path]
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    merge(models, out, tmp_path)
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExists, match="exists and is not empty") as refused:
+        run(RebuildSpec(str(out), str(other), str(tmp_path)), tmp_path)
+    assert "--force" not in refused.value.hint
+    assert "leave OUT out" in refused.value.hint

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from msgspec import UNSET, structs
 
-from alloyd.errors import SourceError, UsageError
+from alloyd.errors import AlloydError, DigestMismatch, OutputExists, Problems, SourceError, UsageError
 from alloyd.jobs import SHARD_SIZE, Finished, MergeSpec, Note, RebuildSpec, Report
 from alloyd.recipe_schema import Form
 
 from ..checkpoints.manifest import MANIFEST, Manifest
+from ..checkpoints.staging import Place, discard_staging
 from ..checkpoints.verify import verify
 from ..engine.document import discard_documents, make_all
 from ..engine.rebuilding import check_nothing_lost, check_same, read_manifest
@@ -40,6 +42,8 @@ def run(spec: RebuildSpec, context: Context) -> Generator[Report, None, None]:
     if merging.force:
         check_nothing_lost(Path(spec.path), wanted)
 
+    parts: list[Path] = []  # those that were not there before
+
     def accept(out: Path, made: Manifest) -> None:
         last = os.path.realpath(out) == os.path.realpath(spec.out)
         if last:
@@ -53,10 +57,36 @@ def run(spec: RebuildSpec, context: Context) -> Generator[Report, None, None]:
             before = read_manifest(out)
             check_same(made, before, str(out))
             check_nothing_lost(out, before)
+        if not last and not os.path.lexists(out):
+            parts.append(out)
 
-    yield Finished(
-        (yield from make_all(merging, home=context.home, settings=context.settings, accept=accept))
-    )
+    try:
+        result = yield from make_all(merging, home=context.home, settings=context.settings, accept=accept)
+    except (DigestMismatch, OutputExists, UsageError, Problems) as refused:
+        _take_away(parts, Path(spec.out))
+        if not merging.force:
+            _tell_what_helps(refused)
+        raise
+    yield Finished(result)
+
+
+def _take_away(parts: Sequence[Path], out: Path) -> None:
+    """Remove ``parts``, which are good for nothing without ``out``, and their folder if nothing else is in it."""
+    for part in parts:
+        if part.exists():
+            os.rename(part, Place.of(part).staging)  # nobody sees half of it where it stood
+            discard_staging(part)
+    with contextlib.suppress(OSError):
+        out.with_name(f"{out.name}.parts").rmdir()
+
+
+def _tell_what_helps(refused: AlloydError) -> None:
+    """A rebuild has no --force, which an output that is there is refused with."""
+    for each in refused.problems if isinstance(refused, Problems) else (refused,):
+        if isinstance(each, OutputExists):
+            each.hint = (
+                "Choose another output; or leave OUT out, and the model is made again in its own folder."
+            )
 
 
 def _whole(folder: Path) -> Generator[Report, None, bool]:
