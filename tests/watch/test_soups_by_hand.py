@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from alloyd.jobs import JobState, ScoreSpec, Spec
+from alloyd.jobs import JobState, MergeSpec, ScoreSpec, Spec
+from alloyd_daemon.checkpoints.card import RECIPE
 from watch.test_rules_killed import a_soup, scored
 from watch.trial_models import write_model
 from watch.trial_watch import SETTLE, Desk
@@ -83,6 +84,25 @@ def test_a_model_that_somebody_put_where_a_candidate_was_to_go_stays(tmp_path: P
     desk.look(60 * SETTLE)
     assert desk.status.claims == {"failed": 1}
     assert (theirs / "config.json").is_file()
+    desk.ledger.close()
+
+
+@pytest.mark.parametrize("whose", ["the job's", "another's"])
+def test_a_merge_that_is_cancelled_once_it_has_published_leaves_no_candidate(
+    tmp_path: Path, whose: str
+) -> None:
+    desk = a_soup(tmp_path)
+    desk.daemon.state = JobState.RUNNING
+    write_model(desk.folder / "a-bad")
+    desk.look(4 * SETTLE)
+    candidate = soup_of(desk) / "0001-a-bad"
+    (merge,) = desk.daemon.specs
+    assert isinstance(merge, MergeSpec)
+    (candidate / RECIPE).write_text(merge.recipe if whose == "the job's" else "merge_method: linear\n")
+    desk.daemon.state = JobState.CANCELLED
+    desk.look(60 * SETTLE)
+    assert desk.status.claims == {"failed": 1}
+    assert candidate.exists() == (whose == "another's")
     desk.ledger.close()
 
 

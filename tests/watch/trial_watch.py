@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from alloyd.errors import JobNotFound
-from alloyd.jobs import Job, JobState, MergeSpec, Spec
+from alloyd.jobs import Job, JobState, MergeSpec, Spec, spec_fields
 from alloyd.watch_schema import Rule, Watch, WatchSettings
 from alloyd_daemon.recipes.models import resolve
 from alloyd_daemon.watch.drops import Drops
@@ -57,7 +57,12 @@ class QuickDaemon:
                 Path(spec.out).mkdir(parents=True)
             self.specs.append(spec)
             self.jobs[key] = Job(
-                f"job-{len(self.jobs)}", "any", self.state, datetime.now(UTC), result=self.result(spec)
+                f"job-{len(self.jobs)}",
+                "any",
+                self.state,
+                datetime.now(UTC),
+                spec=spec_fields(spec),
+                result=self.result(spec),
             )
             self.named[self.jobs[key].id] = self.jobs[key]
         return self.jobs[key]

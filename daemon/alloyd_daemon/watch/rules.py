@@ -176,11 +176,12 @@ class Rules:
         return self._decide(folder, claim, "failed", out=out, plan=plan)
 
     def _is_made(self, claim: Claim) -> bool:
-        """Whether the job of a claim has made its output."""
+        """Whether the job of a claim has made its output; one that was cancelled may have, just before."""
         try:
-            return bool(claim.job) and self._daemon.job(claim.job).state is JobState.DONE
+            job = self._daemon.job(claim.job) if claim.job else None
         except JobNotFound:
             return False
+        return job is not None and (job.state is JobState.DONE or soups.is_of(job, Path(claim.out)))
 
     def _decide(self, folder: Folder, claim: Claim, where: str, **fields: object) -> Claim:
         """Write down what came of it and where its record goes, once; what follows repeats itself after a kill."""

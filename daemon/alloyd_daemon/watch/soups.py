@@ -19,7 +19,9 @@ from alloyd.jobs import Job, ScoreSpec, Subject
 from alloyd.recipe import ModelRef
 from alloyd.watch_schema import Rule, Soup
 
+from ..checkpoints.card import RECIPE
 from ..checkpoints.durable import sync_folder
+from ..checkpoints.small_file import read_small
 from ..faults import reach
 from . import moves
 from .fine_tune import Resolve
@@ -100,6 +102,14 @@ def keeps(soup: Soup, compared: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a candidate takes the soup's place."""
     found = {each["verdict"] for each in compared}
     return "worse" not in found and (soup.keep == "not_worse" or "better" in found)
+
+
+def is_of(job: Job, out: Path) -> bool:
+    """Whether the model in ``out`` was made by the recipe of ``job``, which names the soup and the model taken in."""
+    try:
+        return read_small(out / RECIPE) == str(job.spec.get("recipe", "")).encode()
+    except OSError:
+        return False
 
 
 def settle(folder: Folder, claim: Claim, ledger: Ledger) -> None:
