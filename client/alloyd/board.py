@@ -18,15 +18,16 @@ _Place = tuple[int, float, float, str]
 
 
 class Board:
-    """Every job that runs, is paused or waits, and the newest ``ended`` ones of the others; of a long queue its head.
+    """Every job that runs or is paused, the first ``waiting`` that wait, and the newest ``ended`` ones of the others.
 
     ``away`` says why the daemon does not answer; what is known of its jobs is then of before.
     """
 
-    def __init__(self, *, ended: int) -> None:
+    def __init__(self, *, ended: int, waiting: int = 1000) -> None:
         self.status: Status | None = None
         self.away = ""
         self._most = ended
+        self._longest = waiting
         self._jobs: dict[str, Job] = {}
         self._end: _Place | None = None  # of the queue, as far as it is known
         self._had = 0
@@ -34,9 +35,9 @@ class Board:
     def fill(self, jobs: Iterable[Job], *, cut: bool = False) -> None:
         """These are all jobs there are; or, where the queue is ``cut``, more wait behind those of them that do."""
         self._jobs = {job.id: job for job in jobs}
-        places = [_place(job) for job in self._jobs.values() if job.state is JobState.QUEUED]
-        self._had = len(places)
-        self._end = max(places) if cut and places else None
+        queue = self._queue()
+        self._had = len(queue)
+        self._end = _place(queue[-1]) if cut and queue else None
         self._trim()
 
     def put(self, job: Job) -> None:
@@ -70,15 +71,15 @@ class Board:
         """How many jobs wait behind those that are here."""
         if self._end is None or self.status is None:
             return 0
-        return max(0, self.status.jobs.get(JobState.QUEUED.value, 0) - self._waiting())
+        return max(0, self.status.jobs.get(JobState.QUEUED.value, 0) - len(self._queue()))
 
     @property
     def thin(self) -> bool:
         """Whether so many of a cut queue have begun that it is time to fill the board again."""
-        return self._end is not None and 2 * self._waiting() < self._had
+        return self._end is not None and 2 * len(self._queue()) < self._had
 
-    def _waiting(self) -> int:
-        return sum(job.state is JobState.QUEUED for job in self._jobs.values())
+    def _queue(self) -> list[Job]:
+        return [job for job in self.jobs() if job.state is JobState.QUEUED]
 
     def counts(self) -> list[str]:
         """How many jobs there are in each state, those that live first: ``["1 running", "12 queued", "480 done"]``."""
@@ -86,12 +87,12 @@ class Board:
         return [f"{numbers[state]:,} {state.value}" for state in (*LIVING, *ENDED) if numbers.get(state)]
 
     def _trim(self) -> None:
+        queue = self._queue()
+        if len(queue) > self._longest:
+            self._had = self._longest
+            self._end = _place(queue[self._longest - 1])
         ended = [job for job in self.jobs() if job.state.ended]
-        beyond = [
-            job
-            for job in self._jobs.values()
-            if self._end is not None and job.state is JobState.QUEUED and _place(job) > self._end
-        ]
+        beyond = [job for job in queue if self._end is not None and _place(job) > self._end]
         for job in (*ended[self._most :], *beyond):
             del self._jobs[job.id]
 

@@ -32,7 +32,7 @@ class Watching:
     def __init__(
         self, client: AsyncClient, *, ended: int, heard: Callable[[Event], None] = lambda event: None
     ) -> None:
-        self.board = Board(ended=ended)
+        self.board = Board(ended=ended, waiting=MOST)
         self.version = 0
         self._client = client
         self._ended = ended

@@ -83,6 +83,16 @@ def test_a_queue_that_was_cut_shows_what_is_next_and_says_how_much_is_left_out()
     assert not board.thin
 
 
+def test_a_queue_that_grows_job_by_job_is_cut_too() -> None:
+    board = Board(ended=2, waiting=4)
+    board.status = Status("1", 1, "/", NOW, 1.0, 1, {"queued": 9}, 1, 0, False, "")
+    board.fill([job(n, JobState.QUEUED) for n in range(1, 4)])
+    for number in range(4, 10):
+        board.put(job(number, JobState.QUEUED))
+    assert [each.id for each in board.jobs()] == ["merge-1", "merge-2", "merge-3", "merge-4"]
+    assert board.left_out == 5
+
+
 def test_what_is_left_out_of_a_long_queue_is_told_in_the_window_and_on_the_page() -> None:
     board = waiting(6, 4000)
     assert "3,994 more" in drawn(board)
