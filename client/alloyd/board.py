@@ -87,11 +87,12 @@ class Board:
         return [f"{numbers[state]:,} {state.value}" for state in (*LIVING, *ENDED) if numbers.get(state)]
 
     def _trim(self) -> None:
-        queue = self._queue()
+        jobs = self.jobs()
+        queue = [job for job in jobs if job.state is JobState.QUEUED]
         if len(queue) > self._longest:
             self._had = self._longest
             self._end = _place(queue[self._longest - 1])
-        ended = [job for job in self.jobs() if job.state.ended]
+        ended = [job for job in jobs if job.state.ended]
         beyond = [job for job in queue if self._end is not None and _place(job) > self._end]
         for job in (*ended[self._most :], *beyond):
             del self._jobs[job.id]

@@ -13,7 +13,6 @@ from alloyd.errors import RecipeError
 from alloyd.jobs import Finished, MergeSpec, Planned, SearchSpec
 from alloyd.search_reader import read
 from alloyd_daemon.job import JOBS, Context
-from alloyd_daemon.runner import RUNNERS
 from alloyd_daemon.search.baselines import baselines
 from alloyd_daemon.search.history import History
 from alloyd_daemon.search.naming import referred
@@ -21,7 +20,6 @@ from alloyd_daemon.search.phases import Phases, phases_of
 from alloyd_daemon.search.trial import VALIDATION
 from alloyd_daemon.settings import Settings
 from checkpoint_factory import Model, tensors, write_checkpoint
-from search.toy import Toy
 
 ROOT = Path(__file__).parents[2]
 BASE = "zoo/models/base"
@@ -60,14 +58,6 @@ def search(text: str, home: Path, items: int, *, base_dir: Path = ROOT, **more: 
     assert isinstance(said[-1], Finished)
     found: dict[str, Any] = json.loads((home / "searches" / "search-1" / "results.json").read_bytes())
     return found | {"planned": said[0].summary}
-
-
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
-    one = Toy()
-    RUNNERS.open()
-    monkeypatch.setitem(RUNNERS._found, "toy", one.runner())
-    return one
 
 
 @pytest.mark.usefixtures("toy")

@@ -24,7 +24,6 @@ from alloyd_daemon.candidate import Candidate, from_recipe
 from alloyd_daemon.job import JOBS, Context
 from alloyd_daemon.kinship.gram import TensorGram, tensor_grams
 from alloyd_daemon.recipes.outline import Place
-from alloyd_daemon.runner import RUNNERS
 from alloyd_daemon.search.history import History
 from alloyd_daemon.search.run import search
 from alloyd_daemon.search.screen import Measuring, Screen, distance, reach, task_vector_weights
@@ -207,14 +206,6 @@ def test_reach_bounds_the_distance(deltas: list[list[float]], weights: list[floa
 
 
 # In a search
-
-
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
-    one = Toy()
-    RUNNERS.open()
-    monkeypatch.setitem(RUNNERS._found, "toy", one.runner())
-    return one
 
 
 class Measured:

@@ -52,12 +52,7 @@ def rest(tmp_path: Path) -> str:
     return REST.format(**paths)
 
 
-@pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
-    one = Toy()
-    RUNNERS.open()
-    monkeypatch.setitem(RUNNERS._found, "toy", one.runner())
-    return one
+pytestmark = pytest.mark.usefixtures("toy")
 
 
 def context(tmp_path: Path, job: str = "search-1") -> Context:
